@@ -1,0 +1,3 @@
+from mta4dpr.cli import main
+
+main()

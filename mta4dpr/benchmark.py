@@ -1,0 +1,355 @@
+"""What a benchmark is: the YAML's shape, its defaults, its errors. Knows no collection, model or library but pydantic.
+
+Options that stem from the method carry its mark: [A] Algorithm 1 or abstract, [B] a summary of the paper,
+[C] inferred from those, [D] our default. `options()` lists them, `docs/method.md` explains them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from mta4dpr.errors import UserError, nearest
+
+MODEL_LABEL = r"^[A-Za-z0-9._+-]+$"
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def option(default: Any, mark: str, text: str, **limits: Any) -> Any:
+    """A field of the method: its default, its mark (A, B, C or D) and its help text."""
+    return Field(default, description=text, json_schema_extra={"mark": mark}, **limits)
+
+
+class Expected(Section):
+    """A published figure that a run is compared with."""
+
+    system: str
+    measure: str
+    value: float
+    tolerance: float = Field(ge=0)
+    source: str
+
+
+class EvalSet(Section):
+    """Queries with judgements: an ir_datasets id, FOLDER/SPLIT, or BENCH/test for embedded data."""
+
+    id: str
+    measures: list[str] = Field(min_length=1)
+    primary: str = ""
+    expected: list[Expected] = []
+
+    @model_validator(mode="after")
+    def primary_is_a_measure(self) -> EvalSet:
+        if self.primary and self.primary not in self.measures:
+            raise ValueError(f"primary {self.primary!r} is not among the measures {self.measures}")
+        if not self.primary:
+            object.__setattr__(self, "primary", self.measures[0])
+        return self
+
+
+class Bm25(Section):
+    k1: float = Field(0.9, ge=0, description="BM25's k1 (Anserini's default)")
+    b: float = Field(0.4, ge=0, le=1, description="BM25's b (Anserini's default)")
+    heap: str = Field("", pattern=r"^([0-9]+[mgMG])?$", description="Java heap, such as 2g; empty: a quarter of the memory, 1-8 GB")
+
+
+class Dense(Section):
+    dtype: Literal["float32", "float16"] = Field("float32", description="type of the kept passage vectors")
+    token_budget: int = Field(8192, ge=64, description="tokens of one encoding batch, padding included")
+    pyserini_index: bool = Field(True, description="leave a FAISS index in Pyserini's layout (index + docid) beside each run")
+
+
+class ModelSpec(Section):
+    """A bi-encoder: where its weights are and how it reads texts. Empty lengths and prefixes come from the model's own files."""
+
+    model: str = Field("", description="local path, a folder under MTA4DPR_MODELS, a package's model, or a Hugging Face id")
+    scores: str = Field("", description="instead of a model: a Parquet file with the columns query, passage, score")
+    layers: list[int] | None = Field(None, description="keep only these layers, such as [0, 5]")
+    query_length: int | None = Field(None, ge=4, description="tokens of a query, special ones included")
+    passage_length: int | None = Field(None, ge=4, description="tokens of a passage, special ones included")
+    query_prefix: str | None = None
+    passage_prefix: str | None = None
+    pooling: Literal["mean", "cls"] | None = Field(None, description="only for models without sentence-transformers' files")
+    normalize: bool | None = Field(None, description="only for models without sentence-transformers' files")
+    untrained: dict[str, int] | None = Field(
+        None, description="instead of a model: random BERT weights {layers, hidden, heads, vocabulary, seed}, for smoke tests"
+    )
+
+    @model_validator(mode="after")
+    def one_source(self) -> ModelSpec:
+        if sum(map(bool, (self.model, self.scores, self.untrained))) != 1:
+            raise ValueError("give exactly one of model, scores and untrained")
+        unknown = sorted(set(self.untrained or {}) - {"layers", "hidden", "heads", "vocabulary", "seed"})
+        if unknown:
+            raise ValueError(f"untrained has unknown keys {unknown}; valid: layers, hidden, heads, vocabulary, seed")
+        return self
+
+
+class Distill(Section):
+    """Every choice of the method, for every strategy of the benchmark alike."""
+
+    # schedule
+    rounds: int = option(3, "B", "rounds of Algorithm 1; more rounds help", ge=1)
+    steps: int = option(300, "A", "optimiser steps in all, the same for every strategy, split evenly over the rounds", ge=1)
+    regime: Literal["rounds", "static"] = option(
+        "rounds", "D", "rounds: every strategy mines with its own student each round; static: all share round 0's groups"
+    )
+    batch_queries: int = option(8, "D", "queries of a step", ge=1)
+    group: int = option(8, "D", "passages of a query: 1 positive and group-1 negatives", ge=2)
+    # GenDataset
+    depth: int = option(200, "D", "passages of each model's list that enter the pool", ge=1)
+    rrf_k: int = option(60, "C", "constant of reciprocal rank fusion", ge=0)
+    pool_teacher: bool = option(True, "C", "the teacher's own list joins the pool")
+    positive_rel: int = option(1, "D", "a passage of at least this relevance is a positive")
+    harder: bool = option(True, "D", "round r draws from the top depth / 2^r of the pool, and the student's list joins it")
+    wrong_weight: float = option(2.0, "D", "queries the student got wrong are drawn this many times as often", ge=1)
+    wrong_rule: Literal["first", "prod"] = option(
+        "first", "D", "wrong: a positive is not first (first), or at rank 2-15 while the teacher has it first (prod)"
+    )
+    false_negatives: Literal["keep", "drop", "relabel"] = option(
+        "keep", "D", "a negative that the teacher scores above the positive: keep, drop from the group, or count as positive in CE"
+    )
+    # D_eval
+    eval_fraction: float = option(0.1, "D", "share of the training queries set aside as D_eval", gt=0, lt=1)
+    eval_max: int = option(1000, "D", "most queries of D_eval", ge=1)
+    # assistants
+    calibration: Literal["none", "zscore", "temperature"] = option(
+        "temperature", "C", "how assistants' scores are brought to the teacher's scale"
+    )
+    fused: Literal["all", "none"] | list[list[str]] = option(
+        "all", "D", "fused assistants: all subsets of two or more, none, or a list of lists"
+    )
+    select: Literal["kl", "footrule", "rbo"] = option("kl", "B", "TASelect's criterion: how near an assistant is to the teacher")
+    rbo_p: float = option(0.9, "D", "persistence of rank-biased overlap", gt=0, lt=1)
+    granularity: Literal["batch", "query"] = option("batch", "C", "one assistant for a batch, or one for each query")
+    replace: bool = option(True, "A", "replace the worst assistant by the student when Compare says so")
+    compare: Literal["retrieve", "rerank"] = option("retrieve", "D", "Compare over the whole corpus, or over the stored candidates (cheap)")
+    compare_measure: str = option("RR@10", "D", "Compare's measure")
+    # loss
+    ce_weight: float = option(0.2, "D", "a: weight of the contrastive term of the distilling strategies", ge=0)
+    teacher_weight: float = option(
+        0.5, "D", "b of mta4dpr: weight of KL(teacher || student); strategies without assistants put b + c here", ge=0
+    )
+    assistant_weight: float = option(0.5, "D", "c of mta4dpr: weight of KL(assistant || student)", ge=0)
+    tau_student: float = option(0.02, "D", "temperature of the student's scores (cosine 0.02, raw dot product 1)", gt=0)
+    tau_teacher: float | str = option(0.05, "D", "temperature of the teacher's scores, or entropy:X: mean entropy X * ln(group) on round 0")
+    # optimiser
+    lr: float = option(3e-5, "D", "peak learning rate of AdamW", gt=0)
+    warmup: int = option(0, "D", "steps of linear warm-up; linear decay to 0 follows", ge=0)
+    weight_decay: float = option(0.01, "D", "AdamW's weight decay", ge=0)
+    clip: float = option(1.0, "D", "gradient norm is clipped to this; 0: never", ge=0)
+    dropout: float = option(0.0, "D", "dropout of the student", ge=0, lt=1)
+    freeze_embeddings: bool = option(False, "D", "keep the student's word embeddings as they are")
+    checkpoint: Literal["last", "best_eval"] = option("last", "D", "export the last step, or the round that is best on D_eval")
+    checkpoint_every: int = option(50, "D", "steps between checkpoints", ge=1)
+
+    @model_validator(mode="after")
+    def consistent(self) -> Distill:
+        if self.steps < self.rounds:
+            raise ValueError(f"steps ({self.steps}) are fewer than rounds ({self.rounds})")
+        if isinstance(self.tau_teacher, str):
+            match = re.fullmatch(r"entropy:(0?\.[0-9]+)", self.tau_teacher)
+            if not match or not 0 < float(match[1]) < 1:
+                raise ValueError(f"tau_teacher is a positive number or entropy:X with 0 < X < 1, found {self.tau_teacher!r}")
+        elif self.tau_teacher <= 0:
+            raise ValueError(f"tau_teacher is a positive number or entropy:X, found {self.tau_teacher!r}")
+        if self.regime == "static" and self.harder and "harder" in self.model_fields_set:
+            raise ValueError("regime static shares round 0's groups, so harder has no effect; leave it out")
+        return self
+
+
+class Benchmark(Section):
+    """A collection, what is evaluated on it, and which systems; one YAML in benchmarks/."""
+
+    name: str = Field(pattern=MODEL_LABEL)
+    title: str
+    notes: list[str] = []
+    corpus: str = Field(description="an ir_datasets id, a folder in BEIR's format, or docstrings")
+    max_passages: int | None = Field(None, ge=10, description="docstrings only: passages drawn by hash")
+    exclude_self: bool = Field(False, description="drop a passage whose id is the query's (BEIR's convention for arguana and quora)")
+    train: str = Field("", description="training queries: an ir_datasets id, FOLDER/SPLIT, or NAME/train for docstrings")
+    eval_sets: list[EvalSet] = Field(min_length=1)
+    systems: list[str] = Field(min_length=1)
+    depth: int = Field(1000, ge=1, description="passages of a query in a run file")
+    bm25: Bm25 = Bm25()
+    dense: Dense = Dense()
+    models: dict[str, ModelSpec] = {}
+    teacher: str = ""
+    assistants: list[str] = []
+    student: str = ""
+    distill: Distill = Distill()
+    contrasts: list[tuple[str, str]] = Field([], description="planned contrasts [a, b]; empty: every system against kd and kd_ta")
+
+    @model_validator(mode="after")
+    def names_are_defined(self) -> Benchmark:
+        problems = []
+        for role, labels in (("teacher", [self.teacher]), ("assistants", self.assistants), ("student", [self.student])):
+            for label in filter(None, labels):
+                if label not in self.models and not (label == "bm25" and role != "student"):
+                    problems.append(f"{role} {label!r} is not among the models{nearest(label, [*self.models, 'bm25'])}")
+        for label in self.models:
+            if not re.fullmatch(MODEL_LABEL, label) or label == "bm25":
+                problems.append(f"a model cannot be called {label!r}")
+        for what, names in (("assistants", self.assistants), ("systems", self.systems), ("eval_sets", [e.id for e in self.eval_sets])):
+            for twice in sorted({n for n in names if names.count(n) > 1}):
+                problems.append(f"{what}: {twice!r} occurs twice")
+        if self.student and self.models.get(self.student) and self.models[self.student].scores:
+            problems.append("the student needs weights, not a table of scores")
+        if (self.teacher or self.student) and not (self.teacher and self.student and self.train):
+            problems.append("distillation needs all of teacher, student and train")
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+
+def options() -> Iterator[tuple[str, str, str, str]]:
+    """(name, default, mark, help) of every option of the method."""
+    for name, field in Distill.model_fields.items():
+        extra = field.json_schema_extra
+        assert isinstance(extra, dict)
+        yield f"distill.{name}", str(field.default), str(extra["mark"]), field.description or ""
+
+
+def settings() -> Iterator[tuple[str, str, str, str]]:
+    """(name, default, '', help) of the settings of the machinery that --set takes too."""
+    for section, model in (("bm25", Bm25), ("dense", Dense)):
+        for name, field in model.model_fields.items():
+            yield f"{section}.{name}", str(field.default), "", field.description or ""
+    yield "depth", str(Benchmark.model_fields["depth"].default), "", Benchmark.model_fields["depth"].description or ""
+
+
+def benchmark_folder() -> Path:
+    """benchmarks/ of the checkout, or the copy that the wheel carries."""
+    package = Path(__file__).parent
+    carried = package / "benchmarks"
+    return carried if carried.is_dir() else package.parent / "benchmarks"
+
+
+def benchmark_names() -> list[str]:
+    return sorted(path.stem for path in benchmark_folder().glob("*.yaml"))
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """YAML allows a key twice and keeps the last; here that is an error."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        twice = {str(key) for key in keys if keys.count(key) > 1}
+        if twice:
+            raise yaml.YAMLError(f"line {node.start_mark.line + 1}: key {sorted(twice)} occurs twice")
+        return super().construct_mapping(node, deep)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        document = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeyLoader)  # noqa: S506 (a SafeLoader)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(document, dict):
+        raise UserError(f"{path}: expected a mapping of settings (name, title, corpus, ...), found {type(document).__name__}")
+    return document
+
+
+def parse_settings(pairs: list[str]) -> dict[str, Any]:
+    """['distill.steps=10', 'lr=1e-4'] as nested keys; a bare name must be unique among all options."""
+    known = [name for name, *_ in [*options(), *settings()]]
+    nested: dict[str, Any] = {}
+    problems = []
+    for pair in pairs:
+        name, equals, text = pair.partition("=")
+        candidates = [name] if name in known else [k for k in known if k.endswith("." + name)]
+        if not equals or len(candidates) != 1:
+            problems.append(
+                f"--set takes key=value, found {pair!r}"
+                if not equals
+                else f"unknown option {name!r}{nearest(name, [*known, *(k.rsplit('.', 1)[-1] for k in known)])}; "
+                "`mta4dpr-bench list options` shows all"
+            )
+            continue
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            problems.append(f"--set {name}: {text!r} is not a YAML value ({' '.join(str(error).split())})")
+            continue
+        # YAML 1.1 reads 1e-4 as a string
+        if isinstance(value, str) and re.fullmatch(r"[-+]?[0-9.]+[eE][-+]?[0-9]+", value):
+            value = float(value)
+        place = nested
+        *sections, last = candidates[0].split(".")
+        for section in sections:
+            place = place.setdefault(section, {})
+        place[last] = value
+    if problems:
+        raise UserError("\n".join(problems))
+    return nested
+
+
+def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in over.items():
+        merged[key] = merge(base[key], value) if isinstance(value, dict) and isinstance(base.get(key), dict) else value
+    return merged
+
+
+def parse_benchmark(document: dict[str, Any], source: str) -> Benchmark:
+    """Validates; raises one UserError that names every mistake and the nearest valid key."""
+    try:
+        return Benchmark.model_validate(document)
+    except ValidationError as error:
+        lines = [f"{source} has {error.error_count()} mistake{'s' if error.error_count() > 1 else ''}:"]
+        for one in error.errors():
+            place = ".".join(str(part) for part in one["loc"]) or "the benchmark"
+            if one["type"] == "extra_forbidden":
+                valid = list(_section_at(one["loc"][:-1]).model_fields)
+                lines.append(f"  unknown key {place}{nearest(str(one['loc'][-1]), valid)}; valid keys here: {', '.join(valid)}")
+            elif one["type"] == "missing":
+                lines.append(f"  {place} is missing")
+            else:
+                lines.append(f"  {place}: {one['msg'].removeprefix('Value error, ')} (found {_short(one['input'])})")
+        raise UserError("\n".join(lines)) from error
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _section_at(loc: tuple[int | str, ...]) -> type[Section]:
+    """The model class at an error's place, to know its valid keys."""
+    inner: dict[str, type[Section]] = {
+        "bm25": Bm25,
+        "dense": Dense,
+        "distill": Distill,
+        "eval_sets": EvalSet,
+        "expected": Expected,
+        "models": ModelSpec,
+    }
+    found: type[Section] = Benchmark
+    for part in loc:
+        if found is not ModelSpec:  # below it are labels, which may be called like a section
+            found = inner.get(str(part), found)
+    return found
+
+
+def load_benchmark(name: str, overrides: dict[str, Any]) -> Benchmark | None:
+    """The benchmark of that name in benchmarks/, or the YAML at that path; None when `name` is neither."""
+    path = benchmark_folder() / f"{name}.yaml"
+    if name not in benchmark_names():
+        path = Path(name)
+        if path.suffix not in (".yaml", ".yml"):
+            return None
+        if not path.is_file():
+            raise UserError(f"there is no benchmark file {name}; `mta4dpr-bench list benchmarks` names the ones that exist")
+    document = merge(read_yaml(path), overrides)
+    for key in ("corpus", "train"):  # folders are meant relative to the YAML that names them
+        if str(document.get(key, "")).startswith("."):
+            document[key] = str((path.parent / str(document[key])).resolve())
+    return parse_benchmark(document, str(path) if path.parent != benchmark_folder() else f"benchmark {name}")

@@ -1,0 +1,325 @@
+"""The command line: parses, calls one function a command, prints. No logic."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import click
+import typer
+
+from mta4dpr.errors import EnvironmentLack, UserError, nearest
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from mta4dpr.request import Request
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    help="Distil small dense retrievers with MTA4DPR and its baselines, and compare them on real collections.",
+    epilog="Add --debug to any command to see a traceback. Start with: mta4dpr-bench run quickstart",
+)
+
+BenchArgument = Annotated[
+    str, typer.Argument(metavar="BENCH", help="a benchmark's name, a YAML file, an ir_datasets id, or a folder in BEIR's format")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="print one JSON document and nothing else on stdout")]
+SystemsOption = Annotated[
+    str, typer.Option("--systems", metavar="A,B", help="which systems; LABEL=PATH names a model (default: the benchmark's)")
+]
+EvalSetsOption = Annotated[str, typer.Option("--eval-sets", metavar="X,Y", help="which eval sets (default: all)")]
+LimitOption = Annotated[int | None, typer.Option("--limit", metavar="N", help="only the first N queries of each eval set")]
+SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="an option; `list options` shows all")]
+OutputOption = Annotated[Path | None, typer.Option("--output", metavar="DIR", help="where the run goes (default: runs/BENCH)")]
+DeviceOption = Annotated[str | None, typer.Option("--device", help="cpu, cuda, cuda:1, mps (default: chosen, with the reason)")]
+SeedOption = Annotated[int, typer.Option("--seed", help="decides every draw")]
+OfflineOption = Annotated[bool, typer.Option("--offline", help="open no connection to the network")]
+
+
+def _request(bench: str, **given: Any) -> Request:
+    from mta4dpr.request import Request
+
+    for name in ("systems", "eval_sets"):
+        given[name] = tuple(part for part in given.get(name, "").split(",") if part)
+    given["settings"] = tuple(given["settings"] or ())
+    return Request(benchmark=bench, **given)
+
+
+@app.command()
+def run(
+    bench: BenchArgument,
+    systems: SystemsOption = "",
+    eval_sets: EvalSetsOption = "",
+    limit: LimitOption = None,
+    settings: SetOption = None,
+    output: OutputOption = None,
+    device: DeviceOption = None,
+    seed: SeedOption = 0,
+    redo: Annotated[
+        str | None, typer.Option("--redo", metavar="STAGE", help="data, index, encode, train, search or evaluate again")
+    ] = None,
+    offline: OfflineOption = False,
+    wait: Annotated[bool, typer.Option("--wait", help="wait when another run has the folder")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Everything, from data to leaderboard. The same command again continues."""
+    from mta4dpr import pipeline
+
+    request = _request(
+        bench,
+        systems=systems,
+        eval_sets=eval_sets,
+        limit=limit,
+        settings=settings,
+        output=output,
+        device=device,
+        seed=seed,
+        redo=redo,
+        offline=offline,
+        wait=wait,
+    )
+    _show_leaderboard(pipeline.run(request), as_json)
+
+
+@app.command()
+def plan(
+    bench: BenchArgument,
+    systems: SystemsOption = "",
+    eval_sets: EvalSetsOption = "",
+    limit: LimitOption = None,
+    settings: SetOption = None,
+    output: OutputOption = None,
+    device: DeviceOption = None,
+    seed: SeedOption = 0,
+    offline: OfflineOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """The stages that run would do: what is cached, what is lacking, disk, memory, rough time. Writes and downloads nothing."""
+    from mta4dpr import plan as planning
+
+    request = _request(
+        bench,
+        systems=systems,
+        eval_sets=eval_sets,
+        limit=limit,
+        settings=settings,
+        output=output,
+        device=device,
+        seed=seed,
+        offline=offline,
+    )
+    document = planning.plan(request)
+    if as_json:
+        _print_json(document)
+    else:
+        _print_table(
+            f"plan of {document['benchmark']}: {document['title']}",
+            document["stages"],
+            {"stage": "stage", "state": "state", "disk": "disk", "memory": "memory", "time": "time (rough)", "note": "note"},
+        )
+        _print(document["summary"])
+    if document["lacking"]:
+        raise EnvironmentLack("run would stop: " + "; ".join(document["lacking"]))
+
+
+@app.command("list")
+def list_(
+    what: Annotated[str, typer.Argument(metavar="WHAT", help="benchmarks, systems, strategies, measures or options")],
+    as_json: JsonOption = False,
+) -> None:
+    """What there is: benchmarks, systems, strategies, measures or options, a line each."""
+    from mta4dpr import catalogue
+
+    if what not in catalogue.LISTS:
+        raise UserError(f"list takes one of {', '.join(catalogue.LISTS)}, found {what!r}{nearest(what, list(catalogue.LISTS))}")
+    rows = catalogue.LISTS[what]()
+    if as_json:
+        _print_json({what: rows})
+    else:
+        _print_table("", rows, {key: key for key in rows[0]})
+
+
+@app.command()
+def doctor(
+    quick: Annotated[bool, typer.Option("--quick", help="leave out torch's device and the network")] = False, as_json: JsonOption = False
+) -> None:
+    """Java, torch, device, threads, caches, disk, network, versions; says what each stage would lack."""
+    from mta4dpr import doctor as examination
+
+    document = examination.examine(quick=quick)
+    if as_json:
+        _print_json(document)
+    else:
+        _print_table("", document["checks"], {"what": "what", "found": "found", "state": "state"})
+        _print_table("", document["stages"], {"stage": "stage", "state": "state", "lacks": "what it lacks"})
+    if any(stage["state"] == "lacking" for stage in document["stages"]):
+        raise EnvironmentLack("some stages cannot run here; see the table")
+
+
+@app.command()
+def search(
+    bench: BenchArgument,
+    query: Annotated[str, typer.Option("--query", "-q", help="what to search for")],
+    system: Annotated[str, typer.Option("--system", "-s", help="a system of the benchmark, or any model")] = "bm25",
+    hits: Annotated[int, typer.Option("--hits", "-k", help="how many passages")] = 5,
+    settings: SetOption = None,
+    output: OutputOption = None,
+    device: DeviceOption = None,
+    offline: OfflineOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """The top passages of one system for one query, with text."""
+    from mta4dpr import pipeline
+
+    request = _request(bench, systems=system, settings=settings, output=output, device=device, offline=offline)
+    document = pipeline.search_once(request, query, hits)
+    if as_json:
+        _print_json(document)
+        return
+    from rich.markup import escape
+
+    for hit in document["hits"]:
+        title = f"[bold]{escape(hit['title'])}[/bold]  " if hit["title"] else ""
+        _print(f"[bold cyan]{hit['rank']:>2}[/bold cyan]  {hit['score']:.4f}  [green]{escape(hit['id'])}[/green]  {title}")
+        _print(f"    {escape(' '.join(hit['text'].split())[:400])}")
+    if not document["hits"]:
+        _print("no passage matches")
+
+
+@app.command()
+def evaluate(
+    runfiles: Annotated[list[Path], typer.Argument(metavar="RUNFILE...", help="TREC run files, .gz too")],
+    dataset: Annotated[str, typer.Option("--dataset", metavar="ID", help="an ir_datasets id with judgements, or FOLDER/SPLIT")] = "",
+    qrels: Annotated[Path | None, typer.Option("--qrels", metavar="FILE", help="a TREC qrels file, or BEIR's tsv")] = None,
+    measures: Annotated[str, typer.Option("--measures", help="in ir-measures' notation, separated by spaces")] = "",
+    per_query: Annotated[bool, typer.Option("--per-query", help="the value of every query too")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Anyone's TREC run files, scored by trec_eval's rules."""
+    from mta4dpr import scoring
+
+    document = scoring.evaluate_files(runfiles, dataset=dataset, qrels=qrels, measures=measures, per_query=per_query)
+    if as_json:
+        _print_json({key: document[key] for key in ("rows", "per_query") if key in document})
+        return
+    for line in document["notes"]:
+        _print_error(line)
+    for row in document.get("per_query", []):
+        sys.stdout.write(f"{row['run']}\t{row['query_id']}\t{row['measure']}\t{row['value']:.4f}\n")
+    _print_table(
+        document["eval_set"],
+        [{**row, "value": f"{row['value']:.4f}", "ci95": "[{:.4f}, {:.4f}]".format(*row["ci95"])} for row in document["rows"]],
+        {"run": "run", "measure": "measure", "value": "value", "ci95": "95 % interval", "queries": "queries", "missing_queries": "missing"},
+    )
+
+
+@app.command()
+def report(folder: Annotated[Path, typer.Argument(metavar="DIR", help="the folder of a run")], as_json: JsonOption = False) -> None:
+    """Leaderboard, plots and page again from what a run left."""
+    from mta4dpr.report import write_report
+
+    for path in write_report(folder):
+        logging.getLogger(__name__).info("written: %s", path)
+    _show_leaderboard(folder, as_json)
+
+
+def _show_leaderboard(folder: Path, as_json: bool) -> None:
+    if as_json:
+        from mta4dpr.files import read_json
+
+        _print_json(read_json(folder / "leaderboard.json"))
+        return
+    from mta4dpr.report import load, to_rich
+
+    to_rich(load(folder), _console())
+    _print_error(f"page, tables and run files: {folder}")
+
+
+def _console() -> Console:
+    """Standard output; as wide as the terminal, 120 columns where there is none."""
+    from rich.console import Console
+
+    return Console(highlight=False, width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 120)
+
+
+def _print(text: str) -> None:
+    _console().print(text)
+
+
+def _print_error(text: str) -> None:
+    sys.stderr.write(text + "\n")
+
+
+def _print_json(document: Any) -> None:
+    sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+
+
+def _print_table(title: str, rows: list[dict[str, Any]], columns: dict[str, str]) -> None:
+    from rich import box
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(title=escape(title) or None, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
+    for key, head in columns.items():
+        number = bool(rows) and all(isinstance(row.get(key), int | float) or key in ("value", "ci95") for row in rows)
+        table.add_column(head, justify="right" if number else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*("" if row.get(key) is None else escape(str(row[key])) for key in columns))
+    _console().print(table)
+
+
+def main() -> None:
+    """The entry point: turns exceptions into one sentence and an exit status (0, 1, 2, 3, 130)."""
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    debug = len(arguments) < len(sys.argv) - 1
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    for noisy in ("ir_datasets", "httpx", "sentence_transformers", "transformers", "faiss", "matplotlib", "filelock"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    try:
+        status = app(args=arguments, prog_name="mta4dpr-bench", standalone_mode=False)
+    except click.exceptions.Exit as leaving:
+        status = leaving.exit_code
+    except click.ClickException as error:
+        error.show()
+        status = 2
+    except (KeyboardInterrupt, click.Abort):
+        _print_error("interrupted; the same command continues")
+        status = 130
+    except UserError as error:
+        if debug:
+            raise
+        _print_error(f"error: {error}")
+        status = error.exit_status
+    except (OSError, MemoryError) as error:
+        if debug:
+            raise
+        status = _environment_or_bug(error)
+    except Exception as error:
+        if debug:
+            raise
+        _print_error(f"error: this is a bug of ours ({type(error).__name__}: {error}); please report it with what --debug prints")
+        status = 1
+    sys.stdout.flush()
+    sys.exit(status or 0)
+
+
+def _environment_or_bug(error: OSError | MemoryError) -> int:
+    from mta4dpr.files import lack_of_disk
+
+    if isinstance(error, MemoryError):
+        _print_error("error: the memory is full; set dense.token_budget or distill.batch_queries to less, or use a larger machine")
+        return 3
+    lack = lack_of_disk(error, Path(error.filename or "."))
+    if isinstance(lack, EnvironmentLack):
+        _print_error(f"error: {lack}")
+        return 3
+    _print_error(f"error: this is a bug of ours ({type(error).__name__}: {error}); please report it with what --debug prints")
+    return 1

@@ -1,0 +1,1 @@
+"""What a collection is and where its texts come from."""

@@ -1,0 +1,348 @@
+"""Where texts, queries and judgements come from: ir_datasets, a folder in BEIR's format, or docstrings.
+
+Every source yields plain records, one at a time; nothing here holds a corpus. What is made of them (stores,
+indexes, vectors) is not known here.
+"""
+
+from __future__ import annotations
+
+import gzip
+import importlib.metadata
+import json
+import logging
+import unicodedata
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+from mta4dpr.errors import EnvironmentLack, UserError, nearest
+
+log = logging.getLogger(__name__)
+
+# Cranfield as ir_datasets gives it: 1 is best, 4 is least, -1 is "of no interest" (its own definitions are inverted)
+CRANFIELD_RELEVANCE = {1: 4, 2: 3, 3: 2, 4: 1, -1: 0}
+# BEIR's convention: these collections hold their queries as passages
+EXCLUDE_SELF = ("beir/arguana", "beir/quora")
+
+
+class Passage(NamedTuple):
+    id: str
+    title: str
+    text: str
+
+
+class Qrel(NamedTuple):
+    query_id: str
+    passage_id: str
+    relevance: int
+
+
+class Source(Protocol):
+    """What a kind of collection can do. `identity` is JSON that names the texts and where they are."""
+
+    identity: dict[str, Any]
+    exclude_self: bool
+
+    def files(self) -> list[list[Any]]:
+        """[path, bytes, modification time in ns] of the files that hold the passages, as far as they are known and there."""
+        ...
+
+    def passages(self) -> Iterator[Passage]: ...
+
+    def queries(self, query_set: str) -> Iterator[tuple[str, str]]: ...
+
+    def qrels(self, query_set: str) -> Iterator[Qrel]: ...
+
+    def expected_passages(self) -> int | None:
+        """The number of passages if it is known without reading them."""
+        ...
+
+
+@dataclass
+class QuerySet:
+    """Queries with judgements. `counts` says what was dropped or mapped, one plain sentence each."""
+
+    id: str
+    texts: dict[str, str]
+    qrels: dict[str, dict[str, int]]
+    counts: list[str] = field(default_factory=list)
+
+
+def load_qrels(source: Source, query_set: str) -> tuple[dict[str, dict[str, int]], list[str]]:
+    """{query id: {passage id: relevance}}, and what a reader should know of them. UserError when there are none."""
+    qrels: dict[str, dict[str, int]] = {}
+    for line in source.qrels(query_set):
+        judged = qrels.setdefault(line.query_id, {})
+        if judged.setdefault(line.passage_id, line.relevance) != line.relevance:
+            raise UserError(
+                f"{query_set}: passage {line.passage_id!r} is judged twice for query {line.query_id!r}, with relevance "
+                f"{judged[line.passage_id]} and {line.relevance}; keep one of the two lines"
+            )
+    if not qrels:
+        raise UserError(f"{query_set} has no judgements (qrels); expected at least one query with one judged passage")
+    inverted = isinstance(source, IrDataset) and query_set.split("/")[0] == "cranfield"
+    return qrels, [f"{query_set}: Cranfield's codes run from 1 (best) to 4; mapped 1→4, 2→3, 3→2, 4→1, -1→0"] if inverted else []
+
+
+def load_query_set(source: Source, query_set: str) -> QuerySet:
+    """The queries with at least one judgement (trec_eval -c). UserError when there is none."""
+    qrels, counts = load_qrels(source, query_set)
+    texts: dict[str, str] = {}
+    unjudged = 0
+    for query_id, text in source.queries(query_set):
+        if query_id in texts:
+            raise UserError(f"{query_set}: query id {query_id!r} occurs twice; ids must be unique")
+        if query_id in qrels:
+            texts[query_id] = text
+        else:
+            unjudged += 1
+    without_text = [query_id for query_id in qrels if query_id not in texts]
+    if not texts:
+        raise UserError(
+            f"{query_set}: none of its {unjudged} queries is judged; the judgements name queries such as {without_text[0]!r}. "
+            "Check that both files use the same query ids"
+        )
+    if without_text:
+        counts.append(f"{query_set}: {len(without_text)} judged queries have no text (such as {without_text[0]!r}); they score 0")
+    if unjudged:
+        log.debug("%s: %d queries without judgements are left out", query_set, unjudged)
+    return QuerySet(query_set, texts, qrels, counts)
+
+
+def _stat(path: Path) -> list[list[Any]]:
+    return [[str(path), path.stat().st_size, path.stat().st_mtime_ns]] if path.exists() else []
+
+
+def normalised(text: str) -> str:
+    """The form in which two queries count as the same: NFKC, lower case, single spaces."""
+    return " ".join(unicodedata.normalize("NFKC", text).lower().split())
+
+
+# --- ir_datasets ---------------------------------------------------------------------------------------------------
+
+
+class IrDataset:
+    """A collection of ir_datasets, by the id of its corpus or of any of its query sets."""
+
+    def __init__(self, dataset_id: str) -> None:
+        self.id = dataset_id
+        self._dataset = self._load(dataset_id)
+        if not self._dataset.has_docs():
+            raise UserError(f"ir_datasets has no passages for {dataset_id!r}; give an id with docs, such as beir/nfcorpus")
+        self.exclude_self = dataset_id.startswith(EXCLUDE_SELF)
+        import ir_datasets
+
+        self.identity = {
+            "ir_datasets": str(ir_datasets.docs_parent_id(dataset_id)),
+            "version": importlib.metadata.version("ir_datasets"),
+            "home": str(ir_datasets.util.home_path()),
+        }
+
+    @staticmethod
+    def _load(dataset_id: str) -> Any:
+        import ir_datasets
+
+        try:
+            return ir_datasets.load(dataset_id)
+        except KeyError as error:
+            known = [str(name) for name in ir_datasets.registry]
+            raise UserError(
+                f"ir_datasets knows no {dataset_id!r}{nearest(dataset_id, known)}; its ids are listed at ir-datasets.com"
+            ) from error
+
+    def files(self) -> list[list[Any]]:
+        try:
+            return _stat(Path(self._dataset.docs_path(force=False)))
+        except (AttributeError, TypeError):  # collections inside an archive have no such path
+            return []
+
+    def expected_passages(self) -> int | None:
+        try:
+            return int(self._dataset.docs_metadata()["count"])
+        except (AttributeError, KeyError, TypeError):
+            return None
+
+    def passages(self) -> Iterator[Passage]:
+        with lacking_download(self.id):
+            documents = iter(self._dataset.docs_iter())
+            while True:
+                document = next(documents, None)
+                if document is None:
+                    return
+                text = document.text if hasattr(document, "text") else document.default_text()
+                yield Passage(document.doc_id, getattr(document, "title", None) or "", text or "")
+
+    def queries(self, query_set: str) -> Iterator[tuple[str, str]]:
+        dataset = self._load(query_set)
+        if not dataset.has_queries():
+            raise UserError(f"ir_datasets has no queries for {query_set!r}; give an id with queries, such as {query_set}/test")
+        with lacking_download(query_set):
+            for query in dataset.queries_iter():
+                yield query.query_id, query.text if hasattr(query, "text") else query.default_text()
+
+    def qrels(self, query_set: str) -> Iterator[Qrel]:
+        dataset = self._load(query_set)
+        if not dataset.has_qrels():
+            raise UserError(
+                f"ir_datasets has no judgements for {query_set!r}; give an id with docs, queries and qrels, such as beir/nfcorpus/test"
+            )
+        mapping = CRANFIELD_RELEVANCE if query_set.split("/")[0] == "cranfield" else {}
+        with lacking_download(query_set):
+            for line in dataset.qrels_iter():
+                yield Qrel(line.query_id, line.doc_id, mapping.get(line.relevance, line.relevance))
+
+
+class lacking_download:  # noqa: N801 (reads as a phrase in `with`)
+    """A download that fails is the environment's lack; says where files may be put by hand."""
+
+    def __init__(self, dataset_id: str) -> None:
+        self.dataset_id = dataset_id
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: Any) -> None:
+        if error is None or isinstance(error, UserError | GeneratorExit | KeyboardInterrupt):
+            return
+        import ir_datasets
+
+        if isinstance(error, OSError | RuntimeError | EOFError) or type(error).__module__.startswith(("requests", "urllib3")):
+            reason = " ".join(str(error).split())[:300] or type(error).__name__
+            raise EnvironmentLack(
+                f"ir_datasets could not bring the files of {self.dataset_id}: {reason}. They are downloaded on first use into "
+                f"{ir_datasets.util.home_path()}; check the network, or set IR_DATASETS_HOME to a folder that has them"
+            ) from error
+
+
+class Download(NamedTuple):
+    name: str
+    size: int  # bytes, as ir_datasets expects
+    present: bool
+
+
+def downloads_of(corpus: str, query_sets: list[str]) -> list[Download]:
+    """The files that ir_datasets fetches for a corpus and query sets, from its own list. Downloads nothing.
+
+    Its list is keyed by file, not by dataset id; a key that names another subset is left out.
+    """
+    import ir_datasets
+
+    home = Path(ir_datasets.util.home_path())
+    listed = json.loads((Path(ir_datasets.__file__).parent / "etc" / "downloads.json").read_text(encoding="utf-8"))
+    top, _, rest = corpus.partition("/")
+    entries = listed.get(top, {})
+    wanted = {query_set.removeprefix(top).strip("/") for query_set in query_sets}
+    found = []
+    for key, about in entries.items():
+        if not isinstance(about, dict) or "size_hint" not in about:
+            continue
+        subset = key.rpartition("/")[0]
+        belongs = (
+            key.split("/")[0] == rest.split("/")[0]
+            if rest
+            else not subset or any(w == subset or w.startswith(f"{subset}/") for w in wanted)
+        )
+        if not belongs or (not rest and not subset and key.startswith(("medmarco", "docpairs"))):
+            continue
+        places = [home / top / about.get("cache_path", key), home / "downloads" / about["expected_md5"]]
+        unpacked = list((home / top / about.get("cache_path", key)).parent.glob("*"))
+        present = any(place.exists() for place in places) or (not subset and (home / top / "collection.tsv").exists() and bool(unpacked))
+        found.append(Download(f"{top}/{key}", int(about["size_hint"]), present))
+    return found
+
+
+# --- a folder in BEIR's format -------------------------------------------------------------------------------------
+
+
+class BeirFolder:
+    """corpus.jsonl[.gz], queries.jsonl[.gz], qrels/SPLIT.tsv[.gz]."""
+
+    exclude_self = False
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.name = folder.resolve().name
+        self._corpus = self._file("corpus.jsonl")
+        self.identity = {"folder": str(folder.resolve())}
+
+    def files(self) -> list[list[Any]]:
+        return _stat(self._corpus)
+
+    def _file(self, name: str) -> Path:
+        for path in (self.folder / name, self.folder / f"{name}.gz"):
+            if path.is_file():
+                return path
+        raise UserError(
+            f"{self.folder} has no {name} or {name}.gz; a folder in BEIR's format holds corpus.jsonl, queries.jsonl and qrels/SPLIT.tsv"
+        )
+
+    def splits(self) -> list[str]:
+        return sorted({path.name.split(".tsv")[0] for path in (self.folder / "qrels").glob("*.tsv*")})
+
+    def expected_passages(self) -> int | None:
+        return None
+
+    def _lines(self, path: Path) -> Iterator[tuple[int, str]]:
+        try:
+            with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else open(path, encoding="utf-8") as file:
+                for number, line in enumerate(file, start=1):
+                    if line.strip():
+                        yield number, line
+        except (EOFError, gzip.BadGzipFile, zlib.error, UnicodeDecodeError) as error:
+            raise UserError(f"{path} cannot be read: {error}") from error
+
+    def _records(self, path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+        for number, line in self._lines(path):
+            try:
+                record = json.loads(line)
+                if not isinstance(record, dict):
+                    raise ValueError("not an object")
+                if not isinstance(record["_id"], str | int) or not isinstance(record["text"], str):
+                    raise ValueError("_id and text must be strings")
+                if not isinstance(record.get("title") or "", str):
+                    raise ValueError("title must be a string")
+            except (ValueError, KeyError) as error:
+                raise UserError(
+                    f'{path}, line {number}: expected {{"_id": ..., "text": ...}} as one JSON object, found {line.strip()[:60]!r} ({error})'
+                ) from error
+            yield number, record
+
+    def passages(self) -> Iterator[Passage]:
+        for _, record in self._records(self._corpus):
+            yield Passage(str(record["_id"]), record.get("title") or "", record["text"])
+
+    def queries(self, query_set: str) -> Iterator[tuple[str, str]]:
+        for _, record in self._records(self._file("queries.jsonl")):
+            yield str(record["_id"]), record["text"]
+
+    def qrels(self, query_set: str) -> Iterator[Qrel]:
+        split = query_set.rsplit("/", 1)[-1]
+        if split not in self.splits():
+            raise UserError(f"{self.folder} has no qrels/{split}.tsv; its splits: {', '.join(self.splits()) or 'none'}")
+        path = self._file(f"qrels/{split}.tsv")
+        for number, line in self._lines(path):
+            fields = line.rstrip("\r\n").split("\t")
+            if number == 1 and not any(letter.isdigit() for letter in fields[-1]):
+                continue  # the header: query-id corpus-id score
+            try:
+                query_id, passage_id, relevance = fields
+                yield Qrel(query_id, passage_id, int(relevance))
+            except ValueError as error:
+                raise UserError(
+                    f"{path}, line {number}: expected query-id TAB corpus-id TAB whole number, found {line.strip()[:60]!r}"
+                ) from error
+
+
+def open_source(corpus: str, *, name: str, max_passages: int | None) -> Source:
+    """The source behind a benchmark's `corpus`: docstrings, a folder, or an ir_datasets id."""
+    if corpus == "docstrings":
+        from mta4dpr.data.docstrings import Docstrings
+
+        return Docstrings(name, max_passages)
+    if Path(corpus).is_dir():
+        return BeirFolder(Path(corpus))
+    if corpus.startswith((".", "/")):
+        raise UserError(f"there is no folder {corpus}; a collection is a folder in BEIR's format or an ir_datasets id")
+    return IrDataset(corpus)

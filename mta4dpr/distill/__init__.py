@@ -1,0 +1,1 @@
+"""MTA4DPR: groups, assistants, losses, strategies, trainer, rounds."""

@@ -1,0 +1,226 @@
+"""GenDataset: the groups of one round, with the scores of teacher and assistants stored beside them.
+
+A group is one positive and group-1 negatives of a query. Negatives come from the pool: the models' lists fused by
+reciprocal rank fusion, relevant passages dropped, cut to depth / 2^round. Every draw is a pure function of (seed, round,
+epoch, query id): a 64-bit mix of those numbers orders the candidates, and the smallest are taken.
+
+    queries.npy     (groups,) int32 query numbers in training order
+    passages.npy    (groups, group) int32, the positive first
+    kept.npy        (groups, group) bool, False for a dropped false negative
+    relevant.npy    (groups, group) bool, True for the positive and relabelled false negatives
+    scores/N.npy    (groups, group) float32, one file a scorer
+    groups.json     labels, temperatures, counts
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mta4dpr.benchmark import Distill
+from mta4dpr.data.corpus import Corpus
+from mta4dpr.distill.assistants import Scorer, entropy, fit_temperature, log_distribution, zscore
+from mta4dpr.distill.queries import TrainingQueries
+from mta4dpr.errors import UserError
+from mta4dpr.files import folder_written_aside, read_json, write_json
+from mta4dpr.retrieval.fusion import reciprocal_rank_fusion
+
+log = logging.getLogger(__name__)
+
+RANK_BLOCK = 4096  # queries fused at once
+FIT_GROUPS = 2000  # groups a temperature is fitted on
+
+
+@dataclass
+class Groups:
+    """An open dataset of one round; arrays are memory-mapped."""
+
+    queries: np.ndarray
+    passages: np.ndarray
+    kept: np.ndarray
+    relevant: np.ndarray
+    scores: dict[str, np.ndarray]
+    about: dict[str, Any]
+
+    def log_distributions(self, rows: slice, device: Any) -> tuple[Any, dict[str, Any]]:
+        """Calibrated log distributions of the teacher (queries, group) and of each assistant for those groups."""
+        import torch
+
+        kept = torch.from_numpy(np.array(self.kept[rows])).to(device)
+        found = {}
+        for label, stored in self.scores.items():
+            scores = torch.from_numpy(np.array(stored[rows])).to(device)
+            if label != self.about["teacher"] and self.about["calibration"] == "zscore":
+                scores = zscore(scores, kept)
+            found[label] = log_distribution(scores / self.about["temperatures"][label], kept)
+        teacher = found.pop(self.about["teacher"])
+        return teacher, {label: found[label] for label in self.about["assistants"]}
+
+
+def open_groups(folder: Path) -> Groups | None:
+    if not (folder / "groups.json").exists():
+        return None
+    about = read_json(folder / "groups.json")
+    arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("queries", "passages", "kept", "relevant")}
+    labels = [about["teacher"], *about["assistants"]]
+    scores = {label: np.load(folder / "scores" / f"{n}.npy", mmap_mode="r") for n, label in enumerate(labels)}
+    return Groups(**arrays, scores=scores, about=about)
+
+
+def generate(
+    folder: Path, *, round_number: int, groups: int, queries: TrainingQueries, corpus: Corpus, teacher: Scorer,
+    assistants: Sequence[Scorer], lists: dict[str, np.ndarray], wrong: np.ndarray, tau_teacher: float | str, seed: int, options: Distill,
+) -> Groups:
+    """Draws and scores the groups of a round; writes them to `folder`.
+
+    `lists` are the rankings that are fused, (train queries, depth) each; `wrong` (train queries,) marks queries that the
+    student got wrong.
+    """
+    depth = options.depth // 2**round_number if options.harder and options.regime == "rounds" else options.depth
+    depth = max(depth, options.group - 1)
+    pool = negative_pool(lists, queries, corpus, depth=depth, rrf_k=options.rrf_k)
+    order, epochs, copies = query_order(queries, wrong, groups=groups, weight=options.wrong_weight, seed=seed, round_number=round_number)
+    passages, filled = draw(
+        pool, order, epochs, copies, queries=queries, corpus_size=len(corpus), group=options.group, seed=seed, round_number=round_number)
+    scores = {}
+    for scorer in (teacher, *assistants):
+        scores[scorer.label] = scorer.score(order, passages)
+        if not np.isfinite(scores[scorer.label]).all():
+            where = np.argwhere(~np.isfinite(scores[scorer.label]))[0]
+            raise UserError(
+                f"{scorer.label} gives a score that is NaN or infinite for query {queries.ids[order[where[0]]]!r} and passage "
+                f"{corpus.id(int(passages[tuple(where)]))!r}; check its weights or its table"
+            )
+    relevant = np.zeros(passages.shape, bool)
+    relevant[:, 0] = True
+    false_negatives = scores[teacher.label] > scores[teacher.label][:, :1]
+    kept = ~false_negatives if options.false_negatives == "drop" else np.ones(passages.shape, bool)
+    if options.false_negatives == "relabel":
+        relevant |= false_negatives
+    temperatures, notes = _temperatures(scores, kept, teacher.label, tau_teacher, options)
+    about = {
+        "round": round_number, "teacher": teacher.label, "assistants": [a.label for a in assistants], "calibration": options.calibration,
+        "temperatures": temperatures, "depth": depth, "false_negatives": int(false_negatives.sum()), "filled": filled,
+        "wrong_queries": int(wrong.sum()), "notes": notes, "teacher_entropy": notes.pop("teacher entropy"),
+    }
+    with folder_written_aside(folder) as aside:
+        for name, array in (("queries", order), ("passages", passages), ("kept", kept), ("relevant", relevant)):
+            np.save(aside / f"{name}.npy", array)
+        (aside / "scores").mkdir()
+        for n, label in enumerate(scores):
+            np.save(aside / "scores" / f"{n}.npy", scores[label])
+        write_json(aside / "groups.json", about)
+    opened = open_groups(folder)
+    assert opened is not None
+    return opened
+
+
+def negative_pool(lists: dict[str, np.ndarray], queries: TrainingQueries, corpus: Corpus, *, depth: int, rrf_k: int) -> np.ndarray:
+    """Fused candidates of each train query without its relevant passages, (train queries, depth) int32, -1 beyond the end."""
+    pool = np.full((queries.train_size, depth), -1, np.int32)
+    for start in range(0, queries.train_size, RANK_BLOCK):
+        block = range(start, min(start + RANK_BLOCK, queries.train_size))
+        most_relevant = max(len(queries.relevant[n]) for n in block)
+        fused = reciprocal_rank_fusion(
+            [ranking[block.start : block.stop] for ranking in lists.values()], k=rrf_k, depth=depth + most_relevant, id_rank=corpus.id_rank)
+        for row, n in enumerate(block):
+            candidates = fused.passages[row]
+            candidates = candidates[(candidates >= 0) & ~np.isin(candidates, queries.relevant[n])][:depth]
+            pool[n, : len(candidates)] = candidates
+    return pool
+
+
+def mix(*numbers: np.ndarray | int) -> np.ndarray:
+    """A 64-bit hash of integers, element by element (SplitMix64's finaliser after each), uint64: a counter-based generator."""
+    state: Any = np.uint64(0x9E3779B97F4A7C15)
+    with np.errstate(over="ignore"):
+        for number in numbers:
+            state = (state ^ np.asarray(number).astype(np.uint64)) * np.uint64(0xBF58476D1CE4E5B9) + np.uint64(0x9E3779B97F4A7C15)
+            state ^= state >> np.uint64(30)
+            state = state * np.uint64(0xBF58476D1CE4E5B9)
+            state ^= state >> np.uint64(27)
+            state = state * np.uint64(0x94D049BB133111EB)
+            state ^= state >> np.uint64(31)
+    return np.asarray(state)
+
+
+def query_order(
+    queries: TrainingQueries, wrong: np.ndarray, *, groups: int, weight: float, seed: int, round_number: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(query, epoch, copy) of each of `groups` groups. In an epoch a query comes once, a wrong one `weight` times on average."""
+    numbers, hashes = queries.train, queries.hashes[: queries.train_size]
+    found: list[np.ndarray] = []
+    total = epoch = 0
+    while total < groups:
+        fraction = (mix(seed, round_number, epoch, hashes, 1) >> np.uint64(11)) * 2.0**-53
+        times = np.where(wrong, np.floor(weight) + (fraction < weight % 1), 1).astype(np.int64)
+        query = np.repeat(numbers, times)
+        copy = np.arange(len(query)) - np.repeat(np.cumsum(times) - times, times)
+        order = np.argsort(mix(seed, round_number, epoch, hashes[query], 2, copy), kind="stable")
+        found.append(np.stack([query, np.full(len(query), epoch), copy])[:, order])
+        total += len(query)
+        epoch += 1
+    query, epochs, copy = np.concatenate(found, axis=1)[:, :groups]
+    return query.astype(np.int32), epochs, copy
+
+
+def draw(
+    pool: np.ndarray, order: np.ndarray, epochs: np.ndarray, copies: np.ndarray, *, queries: TrainingQueries, corpus_size: int,
+    group: int, seed: int, round_number: int,
+) -> tuple[np.ndarray, int]:
+    """Passages of each group, (groups, group) int32, the positive first; and how many places a short pool left to random passages."""
+    passages = np.empty((len(order), group), np.int32)
+    filled = 0
+    for row, (query, epoch, copy) in enumerate(zip(order, epochs, copies, strict=True)):
+        counter = (seed, round_number, int(epoch), queries.hashes[query], 3 + int(copy))
+        positives = queries.positives[query]
+        passages[row, 0] = positives[int(mix(*counter, 1)) % len(positives)]
+        candidates = pool[query][pool[query] >= 0]
+        chosen = candidates[np.argsort(mix(*counter, 2, candidates), kind="stable")[: group - 1]]
+        passages[row, 1 : 1 + len(chosen)] = chosen
+        attempt = 0
+        for place in range(1 + len(chosen), group):
+            filled += 1
+            while True:
+                candidate = int(mix(*counter, 4, attempt)) % corpus_size
+                attempt += 1
+                if candidate not in passages[row, :place] and candidate not in queries.relevant[query]:
+                    break
+                if attempt > 1000 + 10 * corpus_size:
+                    raise UserError(f"the corpus has too few passages ({corpus_size}) for groups of {group}; set distill.group to less")
+            passages[row, place] = candidate
+    return passages, filled
+
+
+def _temperatures(
+    scores: dict[str, np.ndarray], kept: np.ndarray, teacher: str, tau_teacher: float | str, options: Distill
+) -> tuple[dict[str, float], dict[str, Any]]:
+    """The temperature of each scorer, and what a reader should know of the fit."""
+    import torch
+
+    step = max(1, len(kept) // FIT_GROUPS)
+    mask = torch.from_numpy(kept[::step])
+    sampled = {label: torch.from_numpy(array[::step]) for label, array in scores.items()}
+    notes: dict[str, Any] = {}
+    if isinstance(tau_teacher, str):
+        wanted = float(tau_teacher.removeprefix("entropy:")) * float(np.log(options.group))
+        tau_teacher, reached = fit_temperature(sampled[teacher], mask, wanted)
+        if not reached:
+            notes[teacher] = f"mean entropy {wanted:.3f} cannot be reached, temperature {tau_teacher:.4g} is the nearest"
+    target = float(entropy(log_distribution(sampled[teacher] / tau_teacher, mask)).mean())
+    notes["teacher entropy"] = target
+    temperatures = {teacher: float(tau_teacher)}
+    for label, array in sampled.items():
+        if label == teacher:
+            continue
+        temperatures[label] = 1.0
+        if options.calibration == "temperature":
+            temperatures[label], reached = fit_temperature(array, mask, target)
+            if not reached:
+                notes[label] = f"the teacher's entropy {target:.3f} cannot be reached, temperature {temperatures[label]:.4g} is the nearest"
+    return temperatures, notes

@@ -1,0 +1,155 @@
+"""What this machine is: device, threads, memory, disk, versions, cache folders. Every automatic choice comes with its reason."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import logging
+import os
+import platform
+import shutil
+from pathlib import Path
+from typing import Any
+
+from mta4dpr.errors import EnvironmentLack
+
+log = logging.getLogger(__name__)
+
+PACKAGES = ("mta4dpr", "pyserini", "torch", "transformers", "sentence-transformers", "faiss-cpu", "ir_datasets", "ir-measures", "numpy")
+
+
+def cache_folder() -> Path:
+    """MTA4DPR_CACHE, or the platform's cache folder."""
+    import platformdirs
+
+    return Path(os.environ.get("MTA4DPR_CACHE") or platformdirs.user_cache_dir("mta4dpr"))
+
+
+def choose_threads() -> tuple[int, str]:
+    """Threads for torch and Lucene, and why."""
+    given = os.environ.get("OMP_NUM_THREADS", "")
+    if given.isdigit() and int(given) > 0:
+        return int(given), "OMP_NUM_THREADS"
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0)), "the cores this process may use"
+    return os.cpu_count() or 1, "the machine's cores"
+
+
+def choose_device(wanted: str | None) -> tuple[str, str]:
+    """The torch device, and why. EnvironmentLack when the wanted one is not there."""
+    import torch
+
+    if wanted:
+        try:
+            torch.empty(1, device=wanted)
+        except (RuntimeError, AssertionError, NotImplementedError) as error:
+            reason = " ".join(str(error).split())[:120]
+            raise EnvironmentLack(f"torch cannot use the device {wanted!r} ({reason}); try --device cpu") from error
+        return wanted, "--device"
+    if torch.cuda.is_available():
+        return "cuda", torch.cuda.get_device_name(0)
+    if torch.backends.mps.is_available():
+        return "mps", "Apple's GPU"
+    return "cpu", "no GPU that torch can use"
+
+
+def set_threads(threads: int) -> None:
+    import torch
+
+    torch.set_num_threads(threads)
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true" if threads > 1 else "false")
+
+
+def memory_bytes() -> int:
+    """Memory this process may use: the machine's, or its control group's limit if that is less."""
+    import psutil
+
+    total = int(psutil.virtual_memory().total)
+    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        try:
+            text = Path(path).read_text().strip()
+        except OSError:
+            continue
+        if text.isdigit():
+            total = min(total, int(text))
+    return total
+
+
+def free_disk_bytes(path: Path) -> int:
+    while not path.exists():
+        path = path.parent
+    return shutil.disk_usage(path).free
+
+
+def versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def git_commit() -> str | None:
+    """The commit of the checkout this code runs from, with + when it has changes; None outside a checkout."""
+    import subprocess
+
+    folder = Path(__file__).parent
+    try:
+        commit = subprocess.run(["git", "-C", folder, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+        changed = subprocess.run(["git", "-C", folder, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return commit + ("+" if changed.strip() else "")
+
+
+def refuse_network() -> None:
+    """From here on this process opens no socket but on the loopback (--offline)."""
+    import socket
+
+    for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
+        os.environ[name] = "1"
+    connect = socket.socket.connect
+
+    def connect_to_loopback(self: socket.socket, address: Any) -> None:
+        host = address[0] if isinstance(address, tuple) else "127.0.0.1"
+        if host not in ("127.0.0.1", "::1", "localhost"):
+            raise OSError(f"--offline forbids a connection to {host}")
+        connect(self, address)
+
+    def resolve_nothing(host: Any, *arguments: Any, **options: Any) -> Any:
+        if host not in (None, "127.0.0.1", "::1", "localhost"):
+            raise OSError(f"--offline forbids looking up {host}")
+        return look_up(host, *arguments, **options)
+
+    look_up = socket.getaddrinfo
+    socket.socket.connect = connect_to_loopback  # type: ignore[method-assign,assignment]
+    socket.getaddrinfo = resolve_nothing
+
+
+def hardware() -> dict[str, Any]:
+    return {
+        "machine": platform.machine(),
+        "system": platform.platform(terse=True),
+        "processor": processor(),
+        "cores": os.cpu_count(),
+        "memory_bytes": memory_bytes(),
+    }
+
+
+def processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or "unknown"
+
+
+def gigabytes(count: float) -> str:
+    """Bytes for people: 1.5 GB, 23.0 MB."""
+    for unit, size in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= size:
+            return f"{count / size:.1f} {unit}"
+    return f"{count:.0f} B"

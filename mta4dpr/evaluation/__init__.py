@@ -1,0 +1,1 @@
+"""Runs, measures, significance and timing: the one place where rankings become numbers."""

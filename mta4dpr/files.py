@@ -1,0 +1,94 @@
+"""Files that are never half-written: everything is written aside and renamed. Also hashes and file names."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from mta4dpr.errors import EnvironmentLack
+
+
+@contextmanager
+def written_aside(path: Path, *, binary: bool = False) -> Iterator[IO[Any]]:
+    """Opens a file next to `path`; renames it to `path` when the block ends well, removes it otherwise.
+
+    Raises EnvironmentLack when the disk is full.
+    """
+    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(aside, "wb") if binary else open(aside, "w", encoding="utf-8", newline="
+") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(aside, path)
+    except OSError as error:
+        raise lack_of_disk(error, path) from error
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+@contextmanager
+def folder_written_aside(path: Path) -> Iterator[Path]:
+    """Like `written_aside`, for a folder; an existing folder at `path` is replaced."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    shutil.rmtree(aside, ignore_errors=True)
+    try:
+        aside.mkdir(parents=True)
+        yield aside
+        if path.exists():
+            shutil.rmtree(path)
+        os.replace(aside, path)
+    except OSError as error:
+        raise lack_of_disk(error, path) from error
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def lack_of_disk(error: OSError, path: Path) -> Exception:
+    """A full disk or a folder that cannot be written is the environment's lack, not a bug."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return EnvironmentLack(
+            f"no space left on the disk while writing {path}; free some space or choose another place "
+            "(--output DIR, MTA4DPR_CACHE=DIR), then run the same command again: finished stages are kept"
+        )
+    if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+        return EnvironmentLack(f"{path} cannot be written ({error.strerror}); choose another place (--output DIR, MTA4DPR_CACHE=DIR)")
+    return error
+
+
+def write_json(path: Path, document: Any) -> None:
+    """Stable bytes: insertion order, two spaces, shortest floats that read back equal, no NaN."""
+    with written_aside(path) as file:
+        json.dump(document, file, indent=2, ensure_ascii=False, allow_nan=False)
+        file.write("\n")
+
+
+def read_json(path: Path) -> Any:
+    with open(path, encoding="utf-8") as file:
+        return json.load(file)
+
+
+def sha256_of_file(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def key_of(document: Any) -> str:
+    """A 16-digit key of anything JSON can hold; equal documents have equal keys."""
+    text = json.dumps(document, sort_keys=True, ensure_ascii=False, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def file_name(name: str) -> str:
+    """`name` as a file name: every character outside [A-Za-z0-9._-] becomes '-'."""
+    return re.sub(r"[^A-Za-z0-9._-]", "-", name)

@@ -1,0 +1,1 @@
+"""Encoders and where they are found."""

@@ -1,0 +1,240 @@
+"""Bi-encoders: texts in, vectors out. Loading, cutting layers, encoding a token store, saving.
+
+The network is a sentence-transformers model, so that pooling, normalisation and extra layers are that library's and a
+saved student loads there as it is. How texts are read (lengths, prefixes) is kept beside it in mta4dpr.json.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mta4dpr.benchmark import ModelSpec
+from mta4dpr.data.tokens import MOST_TOKENS, Tokenizer, TokenStore, tokens_of_texts
+from mta4dpr.errors import UserError
+from mta4dpr.files import folder_written_aside, key_of, read_json, sha256_of_file, write_json
+from mta4dpr.models.zoo import checkpoint_of, find_model
+
+log = logging.getLogger(__name__)
+
+READING = "mta4dpr.json"
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How texts become tokens. Lengths count special tokens."""
+
+    query_length: int
+    passage_length: int
+    query_prefix: str
+    passage_prefix: str
+
+
+class Encoder:
+    """A bi-encoder with shared towers. `key` changes with weights, layers, pooling and reading."""
+
+    def __init__(self, label: str, network: Any, reading: Reading, weights_hash: str) -> None:
+        self.label, self.network, self.reading, self.weights_hash = label, network, reading, weights_hash
+        self.tokenizer = Tokenizer(network.tokenizer)
+
+    @property
+    def key(self) -> str:
+        import torch
+
+        parts = [str(module) for module in list(self.network)[1:]]
+        return key_of([self.weights_hash, self.tokenizer.hash, asdict(self.reading), parts, torch.__version__, _transformers_version()])
+
+    @property
+    def dimensions(self) -> int:
+        return int(self.network.get_embedding_dimension())
+
+    @property
+    def parameters(self) -> int:
+        return sum(p.numel() for p in self.network.parameters())
+
+    @property
+    def device(self) -> Any:
+        return next(self.network.parameters()).device
+
+    @cached_property
+    def transformer(self) -> Any:
+        """The Hugging Face model inside."""
+        return self.network[0].model
+
+    def forward(self, ids: Any, mask: Any) -> Any:
+        """Vectors of padded token ids, (texts, length) -> (texts, dimensions), with gradients if they are enabled."""
+        return self.network({"input_ids": ids, "attention_mask": mask})["sentence_embedding"]
+
+    def query_tokens(self, texts: Sequence[str]) -> TokenStore:
+        return tokens_of_texts(self.tokenizer, texts, prefix=self.reading.query_prefix)
+
+    def encode(self, tokens: TokenStore, numbers: np.ndarray, *, longest: int, token_budget: int) -> np.ndarray:
+        """Vectors of those texts, (texts, dimensions) float32, in batches of similar length within the budget."""
+        import torch
+
+        vectors = np.empty((len(numbers), self.dimensions), np.float32)
+        self.network.eval()
+        with torch.inference_mode():
+            for rows in batches_by_length(tokens.lengths(longest)[numbers], token_budget):
+                ids, mask = (torch.from_numpy(a).to(self.device) for a in tokens.batch(numbers[rows], longest))
+                vectors[rows] = self.forward(ids, mask).float().cpu().numpy()
+        return vectors
+
+    def encode_queries(self, texts: Sequence[str], *, token_budget: int = 8192) -> np.ndarray:
+        """Vectors of query texts, (queries, dimensions) float32."""
+        tokens = self.query_tokens(texts)
+        return self.encode(tokens, np.arange(len(texts)), longest=self.reading.query_length, token_budget=token_budget)
+
+    def save(self, folder: Path) -> None:
+        """A sentence-transformers folder; lengths and prefixes travel in its files and in mta4dpr.json."""
+        self.network.max_seq_length = self.reading.passage_length
+        self.network.prompts = {"query": self.reading.query_prefix, "document": self.reading.passage_prefix}
+        with folder_written_aside(folder) as aside:
+            self.network.save(str(aside), create_model_card=False)
+            write_json(aside / READING, asdict(self.reading))
+
+    def hash_weights(self) -> str:
+        """SHA-256 of the weights as they are now, (names, shapes, bytes)."""
+        digest = hashlib.sha256()
+        for name, tensor in sorted(self.network.state_dict().items()):
+            digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+
+def batches_by_length(lengths: np.ndarray, token_budget: int) -> list[np.ndarray]:
+    """Positions in batches of similar length, at most `token_budget` tokens each with padding; longest first."""
+    order = np.argsort(-lengths, kind="stable")
+    batches, start = [], 0
+    while start < len(order):
+        size = max(1, token_budget // int(lengths[order[start]]))
+        batches.append(order[start : start + size])
+        start += size
+    return batches
+
+
+def load_encoder(label: str, spec: ModelSpec, *, device: str, offline: bool = False, texts: Sequence[str] = ()) -> Encoder:
+    """The encoder of a spec. `texts` give an untrained one its vocabulary."""
+    import torch
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()  # loading takes a moment; our own bars show the long work
+    if spec.untrained is not None:
+        from mta4dpr.models.untrained import untrained_network
+
+        network = untrained_network(spec.untrained, texts)
+        folder, known = None, None
+    else:
+        folder, where = find_model(spec.model, offline=offline)
+        log.info("model %s: %s", label, where)
+        known = checkpoint_of(spec.model)
+        pooling = spec.pooling or (known.pooling if known else None)
+        normalize = spec.normalize if spec.normalize is not None else (known.normalize if known else None)
+        try:
+            if (folder / "modules.json").exists():
+                network = SentenceTransformer(str(folder), device="cpu", local_files_only=True)
+                if spec.pooling or spec.normalize is not None:
+                    raise UserError(
+                        f"model {label!r} at {spec.model} says itself how it pools and normalises (modules.json); leave out "
+                        "pooling and normalize"
+                    )
+            else:
+                transformer = Transformer(str(folder))
+                modules = [transformer, Pooling(transformer.get_embedding_dimension(), pooling or "mean")]
+                network = SentenceTransformer(modules=modules + ([Normalize()] if normalize else []), device="cpu")
+                if not pooling:
+                    log.warning("model %s has no sentence-transformers files: mean pooling, no normalisation are assumed", label)
+        except (OSError, ValueError, KeyError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise UserError(f"{folder} holds no model that sentence-transformers can load ({reason})") from error
+    if spec.layers is not None:
+        keep_layers(network[0].model, spec.layers, label)
+    network = network.to(torch.float32).to(device)
+    reading = _reading(spec, known, folder, network)
+    encoder = Encoder(label, network, reading, "")
+    encoder.weights_hash = weights_key(folder, spec.layers) if folder else encoder.hash_weights()
+    return encoder
+
+
+def _reading(spec: ModelSpec, known: Any, folder: Path | None, network: Any) -> Reading:
+    """What the spec says, else the model's own mta4dpr.json, else what is known of the checkpoint, else sentence-transformers' files."""
+    saved = read_json(folder / READING) if folder and (folder / READING).exists() else {}
+    prompts = network.prompts or {}
+    most = min(_positions(network[0].model), MOST_TOKENS)  # a token store holds no more
+    longest = int(min(network.max_seq_length or most, most))
+    found: dict[str, Any] = {
+        "query_length": longest,
+        "passage_length": longest,
+        "query_prefix": prompts.get("query") or "",
+        "passage_prefix": prompts.get("document") or prompts.get("passage") or "",
+    }
+    for name in found:
+        for value in (getattr(spec, name), saved.get(name), getattr(known, name, None)):
+            if value is not None:
+                found[name] = value
+                break
+    for name in ("query_length", "passage_length"):
+        if found[name] > most:
+            raise UserError(
+                f"{name} {found[name]} is more than {most} tokens (the model has {_positions(network[0].model)} positions, "
+                f"a token store keeps {MOST_TOKENS} tokens of a text)"
+            )
+    return Reading(**found)
+
+
+def _positions(transformer: Any) -> int:
+    """Positions that a transformer can take; RoBERTa's family spends the first two on padding."""
+    config = transformer.config
+    positions = int(getattr(config, "max_position_embeddings", 0) or 512)
+    return positions - 2 if config.model_type in ("roberta", "xlm-roberta", "camembert", "mpnet") else positions
+
+
+def keep_layers(transformer: Any, layers: Sequence[int], label: str) -> None:
+    """Cuts a transformer to these of its layers, in the given order."""
+    import torch
+
+    holder, name = _layer_list(transformer)
+    all_layers = getattr(holder, name)
+    wrong = [n for n in layers if not 0 <= n < len(all_layers)]
+    if wrong or not layers or list(layers) != sorted(set(layers)):
+        raise UserError(f"model {label!r}: layers {list(layers)} must be different numbers in rising order from 0 to {len(all_layers) - 1}")
+    setattr(holder, name, torch.nn.ModuleList(all_layers[n] for n in layers))
+    for attribute in ("num_hidden_layers", "n_layers"):
+        if hasattr(transformer.config, attribute):
+            setattr(transformer.config, attribute, len(layers))
+
+
+def _layer_list(transformer: Any) -> tuple[Any, str]:
+    for owner in ("encoder", "transformer"):
+        holder = getattr(transformer, owner, None)
+        if holder is not None and hasattr(holder, "layer"):
+            return holder, "layer"
+    raise UserError(f"layers can be cut from BERT, DistilBERT, RoBERTa, MPNet and their kin, found {type(transformer).__name__}")
+
+
+def hash_of_files(folder: Path) -> str:
+    """A key of a model folder's weights and configurations."""
+    patterns = ("*.safetensors", "pytorch_model*.bin", "*/*.safetensors", "*/pytorch_model*.bin")
+    weights = sorted(path for pattern in patterns for path in folder.glob(pattern))
+    configs = sorted([*folder.glob("*.json"), *folder.glob("*/config.json"), *folder.glob("vocab.txt")])
+    return key_of([[path.relative_to(folder).as_posix(), sha256_of_file(path)] for path in weights + configs])
+
+
+def weights_key(folder: Path, layers: Sequence[int] | None) -> str:
+    """What names the weights of a model folder of which those layers are kept."""
+    return key_of([hash_of_files(folder), list(layers) if layers is not None else None])
+
+
+def _transformers_version() -> str:
+    import importlib.metadata
+
+    return importlib.metadata.version("transformers")

@@ -1,0 +1,59 @@
+"""What a run left, as leaderboards, plots and one page. Reads files, computes no measure and runs no test.
+
+    from mta4dpr import report
+    report.to_rich(report.load(folder), console)   # for the terminal
+    report.write_report(folder)                    # leaderboard.{csv,md,tex,html} and plots/*.svg again
+
+`leaderboard` reads leaderboard.json, `tables` decides what a table shows, `formats` turns tables into text, `page`
+makes the HTML page, `training` reads what training and the efficiency measurements left, `plots` draws.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from mta4dpr.files import written_aside
+from mta4dpr.report.formats import to_csv, to_latex, to_markdown, to_rich
+from mta4dpr.report.leaderboard import Leaderboard, load
+from mta4dpr.report.page import to_html
+from mta4dpr.report.plots import Plot, draw
+
+__all__ = [
+    "Leaderboard",
+    "Plot",
+    "draw",
+    "load",
+    "to_csv",
+    "to_html",
+    "to_latex",
+    "to_markdown",
+    "to_rich",
+    "write_report",
+]
+
+log = logging.getLogger(__name__)
+
+
+def write_report(folder: Path) -> list[Path]:
+    """Writes leaderboard.{csv,md,tex,html} and plots/*.svg of the run in `folder`; returns the files written.
+
+    Needs `folder`/leaderboard.json (UserError without it); efficiency.json and training/ are used when there.
+    """
+    from mta4dpr.report.training import load_efficiency, load_trainings
+
+    board = load(folder)
+    trainings = load_trainings(folder)
+    plots = draw(folder)
+    texts = {
+        "leaderboard.csv": to_csv(board),
+        "leaderboard.md": to_markdown(board),
+        "leaderboard.tex": to_latex(board),
+        "leaderboard.html": to_html(board, plots=plots, trainings=trainings, efficiency=load_efficiency(folder)),
+    }
+    for name, text in texts.items():
+        with written_aside(folder / name) as file:
+            file.write(text)
+    written = [folder / name for name in texts] + [plot.path for plot in plots]
+    log.info("report: %d files in %s", len(written), folder)
+    return written

@@ -1,0 +1,273 @@
+"""A leaderboard as tables of one shape that every format shares.
+
+Must not know any format: a `Table` holds plain text, `formats` and `page` escape and decorate it. Must not compute
+a measure or a test either: every number comes from the file, only rounding and choice of the best happen here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from mta4dpr.report.leaderboard import Comparison, EvalSet, Leaderboard, Row, System, one_line
+
+ALPHA = 0.05  # a planned contrast counts as significant when its p_holm is below
+NOTHING = "–"  # a cell without a value
+
+
+class Name(str):
+    """A system's name inside a note: formats set it as code."""
+
+
+Note = tuple[str, ...]  # fragments; those of type Name are names
+
+
+@dataclass(frozen=True)
+class Column:
+    head: str
+    right: bool = False  # aligned to the right
+    names: bool = False  # holds system names
+    wraps: bool = False  # holds words that may run over several lines
+
+
+@dataclass(frozen=True)
+class Cell:
+    text: str = NOTHING
+    marks: str = ""  # superscript
+    bold: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    title: str
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    groups: tuple[str, ...] = ()  # one a row; a rule is drawn where it changes
+    warnings: tuple[Note, ...] = ()  # what a reader must know before the numbers
+    notes: tuple[Note, ...] = ()
+    subject: str = ""  # the eval set's id
+    lead: Note = ()  # one sentence above the table
+
+
+def table(board: Leaderboard, eval_set: EvalSet) -> Table:
+    """Systems x measures on one eval set. The primary measure carries its interval.
+
+    Bold is the best student of a column (the best system where there is no student): teacher and assistants are
+    larger models and are there to compare with. Values equal as printed are all bold.
+    """
+    systems = [s for s in board.systems if any(r.system == s.system and r.eval_set == eval_set.id for r in board.rows)]
+    letters = board.letters()
+    marked = any(row.significant_over for row in board.rows)
+    students = [system for system in systems if system.kind == "student"]
+    shares = board.eval_sets[:1] == (eval_set,) and any(s.share_of_teacher is not None for s in systems)
+    regimes = any(system.regime for system in systems)
+    steps = {system.steps for system in systems if system.steps is not None}
+
+    measures = [eval_set.primary, *(m for m in eval_set.measures if m != eval_set.primary)]
+    best = {m: _best(board, eval_set.id, m, students or systems) for m in measures}
+    # results first, facts about the model after them: a narrow screen or terminal shows the head of a line
+    columns = [Column("")] if marked else []
+    columns += [Column("system", names=True), Column(eval_set.primary), Column("95 % interval")]
+    columns += [Column(measure) for measure in measures[1:]]
+    columns += [Column("of teacher", right=True)] if shares else []
+    columns += [Column("kind")]
+    columns += [Column("regime")] if regimes else []
+    columns += [Column("parameters", right=True)]
+    columns += [Column("steps", right=True)] if len(steps) > 1 else []
+
+    lines = []
+    for system in systems:
+        cells = [Cell(letters[system.system])] if marked else []
+        cells.append(Cell(system.system, marks="†" if _lacking(board, system.system, eval_set) else ""))
+        for measure in measures:
+            row = board.row(system.system, eval_set.id, measure)
+            text = NOTHING if row is None else f"{row.value:.4f}"
+            over = [] if row is None else [letters[other] for other in letters if other in row.significant_over]
+            bold = row is not None and text == best[measure] and system in (students or systems)
+            cells.append(Cell(text, marks=_joined(over), bold=bold))
+            if measure == eval_set.primary:
+                cells.append(Cell(interval_text(row.ci95 if row else None)))
+        if shares:
+            share = system.share_of_teacher
+            cells.append(Cell(NOTHING if share is None else f"{100 * share:.1f} %"))
+        cells.append(Cell(system.kind))
+        cells += [Cell(system.regime or NOTHING)] if regimes else []
+        cells.append(Cell(parameters_text(system.parameters)))
+        cells += [Cell(_count(system.steps))] if len(steps) > 1 else []
+        lines.append(tuple(cells))
+
+    return Table(
+        title=eval_set.id,
+        subject=eval_set.id,
+        lead=(_lead(board, eval_set),),
+        columns=tuple(columns),
+        rows=tuple(lines),
+        groups=tuple("students" if system in students else "others" for system in systems),
+        warnings=limit_notes(board),
+        notes=tuple(_notes(board, eval_set, systems, bool(students), shares, steps)),
+    )
+
+
+def contrasts(board: Leaderboard, eval_set: EvalSet, measure: str, *, exploratory: bool = False) -> Table | None:
+    """The paired comparisons on one eval set and measure, or None when there are none.
+
+    Planned ones, or with `exploratory` those whose family is "exploratory" (all pairs).
+    """
+    found = [
+        c
+        for c in board.comparisons
+        if (c.eval_set, c.measure) == (eval_set.id, measure) and (c.family == "exploratory") == exploratory
+    ]
+    if not found:
+        return None
+    randomised = any(c.p_randomisation is not None for c in found)
+    columns = [Column("system", names=True), Column("against", names=True), Column("difference", right=True)]
+    columns += [Column("95 % interval"), Column("p (Holm)", right=True), Column("verdict", wraps=True)]
+    columns += [Column("wins/ties/losses", right=True)]
+    columns += [Column("p (random.)", right=True)] if randomised else []
+    lines = []
+    for c in found:
+        cells = [Cell(c.a), Cell(c.b), Cell(signed(c.difference)), Cell(interval_text(c.ci95, sign=True))]
+        cells += [Cell(p_text(c.p_holm), bold=significant(c)), Cell(verdict(c))]
+        counts = (c.wins, c.ties, c.losses)
+        cells.append(Cell(NOTHING if None in counts else "/".join(str(count) for count in counts)))
+        cells += [Cell(p_text(c.p_randomisation))] if randomised else []
+        lines.append(tuple(cells))
+    notes: list[Note] = [
+        (
+            f"Paired two-sided t-test over queries, Holm's correction over the {len(found)} "
+            f"{'pairs' if exploratory else 'planned contrasts'} of this eval set and measure, level {ALPHA}.",
+        )
+    ]
+    if randomised:
+        notes.append(("p (random.): randomisation test by sign flips, not corrected, as a check of the t-test.",))
+    if any(not significant(c) for c in found):
+        notes.append(
+            (
+                "“Cannot tell” is not “equal”: with these queries a true difference below the stated one "
+                "would usually go unnoticed.",
+            )
+        )
+    if exploratory:
+        notes.append(("Exploratory: these pairs were not planned beforehand; confirm a finding on other queries.",))
+    kind = "All pairs (exploratory)" if exploratory else "Planned contrasts"
+    return Table(
+        title=f"{kind}: {measure} on {eval_set.id}",
+        subject=eval_set.id,
+        columns=tuple(columns),
+        rows=tuple(lines),
+        warnings=limit_notes(board),
+        notes=tuple(notes),
+    )
+
+
+def limit_notes(board: Leaderboard) -> tuple[Note, ...]:
+    if board.limit is None:
+        return ()
+    return ((f"First {board.limit:,} queries of each eval set only (--limit): not comparable with a full run.",),)
+
+
+def significant(comparison: Comparison) -> bool:
+    return comparison.p_holm is not None and comparison.p_holm < ALPHA
+
+
+def verdict(c: Comparison) -> str:
+    if significant(c):
+        return "better" if c.difference > 0 else "worse"
+    if c.wins == 0 and c.losses == 0:
+        return "the same on every query"
+    if c.detectable is None:
+        return "cannot tell"
+    return f"cannot tell: smallest detectable difference {c.detectable:.3f}"
+
+
+def signed(value: float) -> str:
+    return f"{value:+.4f}".replace("-", "−")
+
+
+def p_text(p: float | None) -> str:
+    """Three decimals; a fourth where three would say 0.050 and leave open on which side of the level p lies."""
+    if p is None:
+        return NOTHING
+    if p < 0.001:
+        return "<0.001"
+    return f"{p:.4f}" if f"{p:.3f}" == "0.050" else f"{p:.3f}"
+
+
+def interval_text(ci95: tuple[float, float] | None, *, sign: bool = False) -> str:
+    if ci95 is None:
+        return NOTHING
+    low, high = (f"{bound:+.3f}" if sign else f"{bound:.3f}" for bound in ci95)
+    return f"[{low}, {high}]".replace("-", "−")
+
+
+def parameters_text(count: int | None) -> str:
+    if count is None:
+        return NOTHING
+    for size, unit in ((1_000_000_000, "B"), (1_000_000, "M"), (1_000, "k")):
+        if count >= size:
+            return f"{count / size:.1f} {unit}"
+    return str(count)
+
+
+def _count(number: int | None) -> str:
+    return NOTHING if number is None else f"{number:,}"
+
+
+def _joined(marks: list[str]) -> str:
+    return ("," if any(len(mark) > 1 for mark in marks) else "").join(marks)
+
+
+def _best(board: Leaderboard, eval_set: str, measure: str, systems: Iterable[System]) -> str:
+    rows = [board.row(system.system, eval_set, measure) for system in systems]
+    values = [row.value for row in rows if row is not None]
+    return f"{max(values):.4f}" if len(values) > 1 else ""  # the best of one says nothing
+
+
+def _lead(board: Leaderboard, eval_set: EvalSet) -> str:
+    queries = board.queries(eval_set)
+    parts = [f"{queries:,} {'query' if queries == 1 else 'queries'}"]
+    if eval_set.titled is not None:
+        parts.append("passages with titles" if eval_set.titled else "passages without titles")
+    parts.append(f"primary measure {eval_set.primary}")
+    if board.seed is not None:
+        parts.append(f"seed {board.seed}")
+    return ", ".join(parts) + "."
+
+
+def _lacking(board: Leaderboard, system: str, eval_set: EvalSet) -> Row | None:
+    """The row of the system that tells of missing queries or of fewer queries than the others', if there is one."""
+    queries = board.queries(eval_set)
+    rows = [row for row in board.rows if (row.system, row.eval_set) == (system, eval_set.id)]
+    return next((row for row in rows if row.missing_queries or row.queries != queries), None)
+
+
+def _notes(
+    board: Leaderboard, eval_set: EvalSet, systems: list[System], students: bool, shares: bool, steps: set[int]
+) -> Iterable[Note]:
+    rows = [row for row in board.rows if row.eval_set == eval_set.id]
+    if any(row.significant_over for row in rows):
+        yield (
+            f"Raised letters: significantly better than the system of that letter (p_holm < {ALPHA}: paired t-test, "
+            "Holm over the planned contrasts of this eval set and measure).",
+        )
+    elif any(c.eval_set == eval_set.id for c in board.comparisons):
+        yield (f"No planned contrast on this eval set is significantly in favour of its system (p_holm < {ALPHA}).",)
+    if any(row.ci95 for row in rows):
+        yield ("95 % interval: percentile bootstrap over queries, of the primary measure.",)
+    yield ("Bold: the best student of the column." if students else "Bold: the best of the column.",)
+    if shares:
+        yield (f"Of teacher: {eval_set.primary} as a share of the teacher's.",)
+    if len(steps) == 1:
+        yield (f"Trained students took {next(iter(steps)):,} optimiser steps each.",)
+    for system in systems:
+        row = _lacking(board, system.system, eval_set)
+        if row is not None and row.missing_queries:
+            text = f": † no result for {row.missing_queries:,} of {row.queries:,} queries; each of these scores 0."
+            yield (Name(system.system), text)
+        if row is not None and row.queries != board.queries(eval_set):
+            text = f": † measured on {row.queries:,} queries, not on {board.queries(eval_set):,}."
+            yield (Name(system.system), text)
+    for system in systems:
+        if system.note:
+            yield (Name(system.system), f": {one_line(system.note)}")

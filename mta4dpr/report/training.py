@@ -1,0 +1,87 @@
+"""What training and the efficiency measurements left in a run's folder, as data. Draws and computes nothing.
+
+Both may be absent: a run without students has no training/, a report of copied results has no efficiency.json.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mta4dpr.errors import UserError
+from mta4dpr.files import read_json
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Training:
+    """One strategy's lines, as `distill` wrote them: a dict a step and a dict a round."""
+
+    strategy: str
+    steps: list[dict[str, Any]]
+    rounds: list[dict[str, Any]]
+
+    def positions(self) -> list[int]:
+        """Each step's number counted over all rounds, whether the file counts on or starts again every round."""
+        positions: list[int] = []
+        offset = previous = 0
+        for line in self.steps:
+            if line["step"] < previous:
+                offset = positions[-1] + (1 if line["step"] == 0 else 0)
+            previous = line["step"]
+            positions.append(offset + previous)
+        return positions
+
+    def boundaries(self) -> list[tuple[int, int]]:
+        """(round, position of its first step) for each round."""
+        starts: dict[int, int] = {}
+        for line, position in zip(self.steps, self.positions(), strict=True):
+            starts.setdefault(line.get("round", 0), position)
+        return list(starts.items())
+
+
+def load_trainings(folder: Path) -> list[Training]:
+    found = []
+    for path in sorted((folder / "training").glob("*/")):
+        training = Training(path.name, _lines(path / "steps.jsonl", "step"), _lines(path / "rounds.jsonl", "round"))
+        if training.steps or training.rounds:
+            found.append(training)
+    return found
+
+
+def load_efficiency(folder: Path) -> dict[str, Any]:
+    """efficiency.json, or {} without it."""
+    path = folder / "efficiency.json"
+    try:
+        found = read_json(path)
+    except FileNotFoundError:
+        return {}
+    except json.JSONDecodeError as error:
+        raise UserError(f"expected JSON in {path}, found: {error}; delete it, then run the report again") from error
+    return found if isinstance(found, dict) else {}
+
+
+def _lines(path: Path, key: str) -> list[dict[str, Any]]:
+    """The JSON lines of `path`. A last line cut short, as a killed run leaves it, is dropped with a warning."""
+    if not path.is_file():
+        return []
+    texts = [text for text in path.read_text(encoding="utf-8").split("\n") if text.strip()]
+    lines: list[dict[str, Any]] = []
+    for number, text in enumerate(texts, start=1):
+        try:
+            line = json.loads(text)
+            line[key]
+        except (json.JSONDecodeError, KeyError, TypeError) as error:
+            if number == len(texts):
+                log.warning("%s: the last line is incomplete and was left out", path)
+                break
+            raise UserError(
+                f"expected a JSON object with {key!r} on line {number} of {path}, found {text[:60]!r}; "
+                "train that strategy again (`mta4dpr-bench run BENCH --redo train`)"
+            ) from error
+        lines.append(line)
+    return lines

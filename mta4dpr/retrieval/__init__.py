@@ -1,0 +1,1 @@
+"""BM25 through Pyserini's JVM, vectors, dense search."""

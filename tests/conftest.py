@@ -1,0 +1,87 @@
+"""Fixtures that several folders of tests share: small, offline, made once a session."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from mta4dpr.benchmark import ModelSpec
+from mta4dpr.data.collection import BeirFolder
+from mta4dpr.data.corpus import Corpus, open_corpus
+from mta4dpr.models.encoder import Encoder, load_encoder
+
+# ir_datasets keeps the place of its files when it is imported, so it is set before any test imports it
+IRDS_HOME = Path(tempfile.mkdtemp(prefix="mta4dpr-irds-"))
+os.environ.update(IR_DATASETS_HOME=str(IRDS_HOME), IR_DATASETS_SMALL_FILE_SIZE="0", HF_HUB_OFFLINE="1", TQDM_DISABLE="1")
+IRDS_TOOL = Path(__file__).parents[2] / "shared" / "tools" / "irds-home"
+
+WORDS = "red blue fox whale dog river stone cloud winter song apple iron velvet marble ocean tiger lantern copper".split()
+
+
+def pytest_unconfigure() -> None:
+    shutil.rmtree(IRDS_HOME, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="session")
+def irds_home() -> Iterator[Path]:
+    """The real beir/nfcorpus, cranfield, ... in ir_datasets' own format; about a second."""
+    if not IRDS_TOOL.exists():
+        pytest.skip(f"{IRDS_TOOL} is not here: it makes the ir_datasets files that this test reads")
+    subprocess.run(["bash", str(IRDS_TOOL), str(IRDS_HOME)], check=True, capture_output=True)
+    yield IRDS_HOME
+
+
+@pytest.fixture(scope="session")
+def beir_folder() -> Callable[..., Path]:
+    """Writes a folder in BEIR's format: passages (id, title, text), queries {id: text}, qrels {split: [(query, passage, relevance)]}."""
+
+    def build(
+        folder: Path, passages: Sequence[tuple[str, str, str]] = (), queries: dict[str, str] | None = None,
+        qrels: dict[str, list[tuple[str, str, int]]] | None = None,
+    ) -> Path:
+        (folder / "qrels").mkdir(parents=True, exist_ok=True)
+        records = [{"_id": name, "title": title, "text": text} for name, title, text in passages]
+        asked = [{"_id": name, "text": text} for name, text in (queries or {}).items()]
+        (folder / "corpus.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records), encoding="utf-8")
+        (folder / "queries.jsonl").write_text("".join(json.dumps(r) + "\n" for r in asked), encoding="utf-8")
+        for split, lines in (qrels or {}).items():
+            rows = "".join(f"{query}\t{passage}\t{relevance}\n" for query, passage, relevance in lines)
+            (folder / "qrels" / f"{split}.tsv").write_text("query-id\tcorpus-id\tscore\n" + rows, encoding="utf-8")
+        return folder
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def passages() -> list[tuple[str, str, str]]:
+    """120 short passages: d0..d109 (so d10 < d2 in bytes), then ten copies of d0..d9 that tie with them in every search."""
+    draw = random.Random(7)
+    texts = [(f"Title {n}" if n % 3 == 0 else "", " ".join(draw.choices(WORDS, k=draw.randint(3, 40)))) for n in range(110)]
+    return [(f"d{n}", title, text) for n, (title, text) in enumerate(texts)] + [(f"copy{n}", *texts[n]) for n in range(10)]
+
+
+@pytest.fixture(scope="session")
+def corpus(
+    cache: Path, tmp_path_factory: pytest.TempPathFactory, beir_folder: Callable[..., Path], passages: list[tuple[str, str, str]]
+) -> Corpus:
+    return open_corpus(cache, BeirFolder(beir_folder(tmp_path_factory.mktemp("source") / "mini", passages)))
+
+
+@pytest.fixture(scope="session")
+def encoder() -> Encoder:
+    """An untrained BERT of 3 layers and 32 dimensions; nobody may change it."""
+    spec = ModelSpec(untrained={"layers": 3, "hidden": 32, "heads": 2, "vocabulary": 200, "seed": 1})
+    return load_encoder("tiny", spec, device="cpu", texts=[" ".join(WORDS)])

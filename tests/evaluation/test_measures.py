@@ -1,0 +1,302 @@
+"""Measures over tiny runs that a reader checks by hand, and parity with ir-measures."""
+
+from __future__ import annotations
+
+import gzip
+import warnings
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mta4dpr.errors import UserError
+from mta4dpr.evaluation import measures as measures_module
+from mta4dpr.evaluation.measures import Qrels, evaluate, parse_measures, read_qrels
+from mta4dpr.evaluation.trecrun import read_run, run_of
+
+DATA = Path(__file__).parents[2].parent / "shared" / "data"
+EVERYDAY = "RR@10 RR nDCG@10 nDCG AP AP(rel=2)@1000 R@2 R(rel=2)@1000 Judged@10 Success@20 Success@1 P@10 Bpref Rprec"
+SHALLOW = "RR@3 P@4 nDCG@3 R@5 AP@4 Success@2"
+RARE = "Judged infAP Compat SetP SetR SetF SetAP IPrec@0.1 P(judged_only=True)@2 nDCG(gains={1:3})@5 AP(rel=2)"
+
+
+def by_ir_measures(text: str, qrels: Qrels, run: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
+    """{measure: {query id: value}} by plain ir-measures."""
+    import ir_measures
+
+    values: dict[str, dict[str, float]] = defaultdict(dict)
+    for metric in ir_measures.iter_calc(parse_measures(text), qrels, run):
+        values[str(metric.measure)][metric.query_id] = metric.value
+    return values
+
+
+# parse_measures
+
+
+def test_notation() -> None:
+    """White space inside brackets belongs to the measure; what is printed is ir-measures' own string; doubles and aliases are one."""
+    names = [str(m) for m in parse_measures("  nDCG@10\tAP(rel=2)@1000 nDCG(gains={0:0, 1:5})@10\nMRR@10 RR@10 nDCG(dcg='exp-log2')@5 ")]
+    assert names == ["nDCG@10", "AP(rel=2)@1000", "nDCG(gains={1:5})@10", "RR@10", "nDCG(dcg='exp-log2')@5"]
+
+
+def test_a_list_is_as_good_as_a_text() -> None:
+    assert parse_measures(["RR@10 P@5", "R@1000"]) == parse_measures("RR@10 P@5 R@1000")
+
+
+@pytest.mark.parametrize("name", (EVERYDAY + " " + RARE).split())
+def test_a_measures_string_reads_back(name: str) -> None:
+    (measure,) = parse_measures(name)
+    assert parse_measures(str(measure)) == [measure]
+
+
+def test_parsing_is_silent() -> None:
+    """ir-measures 0.4.3 parses with ast.Num, deprecated since Python 3.8."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        parse_measures("AP(rel=2)@1000 nDCG(gains={1:5})@10")
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "at least one measure"),
+        ("ndcg@10", "did you mean 'nDCG@10'"),
+        ("Sucess@5", "did you mean 'Success'"),
+        ("recip_rank", "did you mean 'RR'"),  # trec_eval's name
+        ("ndcg_cut_10", "did you mean 'nDCG@10'"),
+        ("nDCG@10,RR@10", "separated by spaces"),
+        ("AP(rel=2@10", "never closed"),
+        ("AP(foo=1)", "foo"),
+        ("R", "requires the parameter cutoff"),
+        ("RR@0", "cutoff of at least 1"),
+        ("RR@1.5", "cutoff"),
+        ("NumQ", "sum over queries"),
+        ("NumRet", "sum over queries"),
+        ("Accuracy", "undefined for queries without a relevant hit"),
+        ("alpha_nDCG@10", "subtopic"),
+        ("IPrec@0.125", "two decimals"),
+    ],
+)
+def test_what_cannot_be_reported(text: str, says: str) -> None:
+    with pytest.raises(UserError, match=says):
+        parse_measures(text)
+
+
+def test_a_measure_without_a_provider_names_what_to_install() -> None:
+    """RBP is computed by cwl_eval alone, and only with rel."""
+    pytest.importorskip("ir_measures")
+    try:
+        import cwl  # noqa: F401
+    except ImportError:
+        with pytest.raises(UserError, match="cwl_eval"):
+            parse_measures("RBP(rel=1,p=0.8)")
+    else:
+        assert parse_measures("RBP(rel=1,p=0.8)")
+    with pytest.raises(UserError, match="RBP"):
+        parse_measures("RBP(p=0.8)")
+
+
+# read_qrels
+
+
+@pytest.mark.parametrize("zipped", [False, True], ids=["plain", "gz"])
+@pytest.mark.parametrize(
+    "content",
+    ["q1 0 d1 2\nq1 0 d2 -1\n\nq2 Q0 d1 0\n", "query-id\tcorpus-id\tscore\nq1\td1\t2\nq1\td2\t-1\nq2\td1\t0\n"],
+    ids=["trec", "beir"],
+)
+def test_both_formats_of_qrels(tmp_path: Path, content: str, zipped: bool) -> None:
+    path = tmp_path / "qrels"
+    path.write_bytes(gzip.compress(content.encode()) if zipped else content.encode())
+    assert read_qrels(path) == {"q1": {"d1": 2, "d2": -1}, "q2": {"d1": 0}}
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("q 0 d 1\nq 0 d2\n", "line 2: expected 4 columns.*found 3"),
+        ("q d 1\n", "line 1: expected 4 columns.*BEIR's header"),
+        ("query-id\tcorpus-id\tscore\nq\t0\td\t1\n", "line 2: expected 3 columns.*found 4"),
+        ("q 0 d 1.0\n", "line 1: expected an integer.*'1.0'"),
+        ("q 0 d 1_0\n", "line 1: expected an integer.*'1_0'"),
+        ("q 0 d 1\nq 0 e 1\nq 0 d 2\n", "line 3: expected one relevance.*found 1 and 2"),
+        ("query-id\tcorpus-id\tscore\n", "at least one judgment"),
+        ("", "at least one line"),
+    ],
+)
+def test_bad_qrels(tmp_path: Path, content: str, says: str) -> None:
+    path = tmp_path / "qrels"
+    path.write_text(content)
+    with pytest.raises(UserError, match=says):
+        read_qrels(path)
+
+
+def test_undecodable_qrels_and_equal_doubles(tmp_path: Path) -> None:
+    path = tmp_path / "qrels"
+    path.write_bytes(b"q 0 \xff 1\n")
+    with pytest.raises(UserError, match="line 1: expected UTF-8"):
+        read_qrels(path)
+    path.write_text("q 0 d 1\nq 0 d 1\n")
+    assert read_qrels(path) == {"q": {"d": 1}}
+
+
+# evaluate
+
+
+def test_by_hand() -> None:
+    """Relevant: a (2) at rank 2, b (1) at rank 4 of q1; nothing found for q2. DCG = 2/log2(3) + 1/log2(5), ideal = 2 + 1/log2(3)."""
+    qrels = {"q1": {"a": 2, "b": 1, "x": 0}, "q2": {"c": 1}}
+    run = run_of({"q1": {"x": 9, "a": 8, "y": 7, "b": 6}, "q2": {"z": 1}})
+    evaluation = evaluate(run, qrels, parse_measures("RR@10 RR(rel=2)@1 nDCG@10 AP R@3 P@2 Judged@10 Success@2"))
+    values = {name: column.tolist() for name, column in evaluation.values.items()}
+    dcg, ideal = 2 / np.log2(3) + 1 / np.log2(5), 2 + 1 / np.log2(3)
+    assert values["RR@10"] == [0.5, 0]
+    assert values["RR(rel=2)@1"] == [0, 0]
+    assert values["nDCG@10"] == pytest.approx([dcg / ideal, 0], abs=1e-12)
+    assert values["AP"] == [(1 / 2 + 2 / 4) / 2, 0]
+    assert values["R@3"] == [0.5, 0]
+    assert values["P@2"] == [0.5, 0]
+    assert values["Judged@10"] == [3 / 4, 0]
+    assert values["Success@2"] == [1, 0]
+    assert evaluation.query_ids == ["q1", "q2"]
+    assert evaluation.mean("AP") == 0.25
+
+
+def test_one_ranking_for_all_providers() -> None:
+    """A tied pair, the relevant document with the smaller id: second by trec_eval's rule.
+
+    Plain ir-measures says RR=0.5 (pytrec_eval) and RR@10=1.0 (its MS MARCO provider) in one call: if this ever changes upstream, the first
+    half of this test tells.
+    """
+    qrels, hits = {"q": {"a": 1}}, {"q": {"a": 1.0, "b": 1.0}}
+    plain = by_ir_measures("RR RR@10", qrels, hits)
+    assert (plain["RR"]["q"], plain["RR@10"]["q"]) == (0.5, 1.0)
+    ours = evaluate(run_of(hits), qrels, parse_measures("RR RR@10 Judged@1 Success@1 nDCG@1 Compat P@1"))
+    assert (ours.values["RR"][0], ours.values["RR@10"][0]) == (0.5, 0.5)
+    assert (ours.values["Judged@1"][0], ours.values["Success@1"][0], ours.values["nDCG@1"][0], ours.values["P@1"][0]) == (0, 0, 0, 0)
+
+
+def test_a_tie_as_float32_is_a_tie() -> None:
+    """1 + 1e-9 is 1 as float32, so a falls behind b."""
+    assert evaluate(run_of({"q": {"a": 1 + 1e-9, "b": 1.0}}), {"q": {"a": 1}}, parse_measures("RR@10")).values["RR@10"][0] == 0.5
+
+
+def test_which_queries_count() -> None:
+    """The qrels decide: q2 is missing and scores 0, 'other' is ignored; 'unjudged' has no qrels line and is no query."""
+    qrels: Qrels = {"q2": {"a": 1}, "q1": {"a": 1}, "unjudged": {}}
+    evaluation = evaluate(run_of({"q1": {"a": 1}, "other": {"a": 1}, "more": {"a": 1}}), qrels, parse_measures("RR@10 AP"))
+    assert evaluation.query_ids == ["q2", "q1"]
+    assert evaluation.values["RR@10"].tolist() == evaluation.values["AP"].tolist() == [0, 1]
+    assert (evaluation.missing_queries, evaluation.ignored_queries, evaluation.excluded) == (1, 2, 0)
+
+
+def test_a_run_for_other_queries_is_an_error() -> None:
+    with pytest.raises(UserError, match=r"'r1'.*'q1'"):
+        evaluate(run_of({"r1": {"a": 1}}), {"q1": {"a": 1}}, parse_measures("RR"))
+
+
+def test_exclude_self() -> None:
+    """arguana: the query is itself a document and always comes first. At a cutoff the next hit moves up."""
+    run = run_of({"q1": {"q1": 9, "a": 8, "b": 7}, "q2": {"q2": 1}, "q3": {"q1": 5, "a": 4}})
+    qrels = {query_id: {"a": 1} for query_id in ("q1", "q2", "q3")}
+    with_self = evaluate(run, qrels, parse_measures("RR@1 RR@10"))
+    without = evaluate(run, qrels, parse_measures("RR@1 RR@10"), exclude_self=True)
+    assert with_self.values["RR@10"].tolist() == [0.5, 0, 0.5]
+    assert without.values["RR@10"].tolist() == [1, 0, 0.5]
+    assert without.values["RR@1"].tolist() == [1, 0, 0]
+    assert (with_self.excluded, without.excluded) == (0, 2)
+
+
+def test_exclude_self_of_the_only_hit_of_the_run() -> None:
+    evaluation = evaluate(run_of({"q": {"q": 1}}), {"q": {"a": 1}}, parse_measures("RR Judged@5"), exclude_self=True)
+    assert [column.tolist() for column in evaluation.values.values()] == [[0], [0]]
+
+
+documents = st.sampled_from([f"d{i}" for i in range(15)])
+rankings = st.lists(documents, min_size=1, max_size=12, unique=True).map(lambda ids: {d: 20.0 - i for i, d in enumerate(ids)})
+untied = st.dictionaries(st.sampled_from(["q1", "q2", "q3", "9"]), rankings, min_size=1)
+judgments = st.dictionaries(
+    st.sampled_from(["q1", "q2", "q3", "q4"]), st.dictionaries(documents, st.integers(-1, 3), min_size=1), min_size=1
+)
+
+
+@settings(max_examples=80, deadline=None)
+@given(untied, judgments, st.sampled_from([SHALLOW, "P(judged_only=True)@2 R@5", "Judged@3 P@2", EVERYDAY, RARE]))
+def test_same_values_as_ir_measures_without_ties(run: dict[str, dict[str, float]], qrels: Qrels, text: str) -> None:
+    """Also the proof that cutting rankings (at the deepest cutoff, below the last judged hit) changes nothing."""
+    if not run.keys() & qrels.keys():
+        return
+    evaluation = evaluate(run_of(run), qrels, parse_measures(text))
+    expected = by_ir_measures(text, qrels, run)
+    for name, column in evaluation.values.items():
+        assert column.tolist() == pytest.approx([expected[name][query_id] for query_id in evaluation.query_ids], abs=1e-12), name
+
+
+def test_rankings_are_cut_only_where_it_cannot_matter() -> None:
+    """Depths by hand: the last judged hit of q is the second of four; any document judged for another query does not count."""
+    run, qrels = run_of({"q": {"x": 4, "a": 3, "b": 2, "y": 1}, "r": {"a": 1}}), {"q": {"a": 1}, "r": {"b": 1}}
+
+    def depths(text: str, spare: int = 0) -> list[int]:
+        return measures_module._depths(run, qrels, parse_measures(text), spare=spare).tolist()
+
+    assert depths("AP R@1000") == [2, 1]
+    assert depths("RR@1 P@1") == [1, 1]
+    assert depths("Judged@3") == [3, 1]
+    assert depths("RR@2", spare=1) == [3, 1]
+    assert depths("SetP RR@1") == depths("P(judged_only=True)@1") == [4, 1]
+
+
+@pytest.mark.parametrize("name", ["ERR@5", "nDCG(dcg='exp-log2')@5"])
+def test_a_provider_that_mangles_query_ids_is_an_error_not_a_zero(name: str) -> None:
+    """gdeval (Perl) strips everything up to the last dash of a query id; ir-measures then fills in zeros."""
+    import shutil
+
+    if not shutil.which("perl"):
+        pytest.skip("gdeval needs perl")
+    assert evaluate(run_of({"12": {"a": 1}}), {"12": {"a": 1}}, parse_measures(name)).values[name][0] > 0
+    with pytest.raises(UserError, match="cannot compute"):
+        evaluate(run_of({"set-12": {"a": 1}}), {"set-12": {"a": 1}}, parse_measures(name))
+
+
+# real runs
+
+REAL = {
+    "dl19": DATA / "irds" / "downloads" / "8583c2cbad56eeacb449586fe1d2a471",
+    "dl20": DATA / "irds" / "downloads" / "0355ccee7509ac0463e8278186cdd8d1",
+}
+
+
+def real_qrels(track: str) -> Path | None:
+    """The track's qrels among the downloads: the file whose queries are the run's."""
+    wanted = set(read_run(DATA / "runs" / f"{track}.bm25.trec.gz").query_ids)
+    for path in sorted((DATA / "irds" / "downloads").iterdir()):
+        try:
+            if len(wanted & read_qrels(path).keys()) > 30:
+                return path
+        except UserError:
+            continue
+    return None
+
+
+@pytest.mark.parametrize("track", ["dl19", "dl20"])
+def test_parity_on_published_runs(track: str) -> None:
+    """TREC DL runs of BM25, RM3, TAS-B, SPLADE and RepLLaMA. Ties are broken before both sides, as parity is for runs without ties."""
+    runs = sorted((DATA / "runs").glob(f"{track}.*.trec.gz")) if (DATA / "runs").exists() else []
+    if not runs:
+        pytest.skip(f"no runs under {DATA / 'runs'}")
+    path = real_qrels(track)
+    if path is None:
+        pytest.skip(f"no qrels of {track} under {DATA / 'irds'}")
+    qrels = read_qrels(path)
+    text = "nDCG@10 RR@10 AP(rel=2)@1000 R(rel=2)@1000 Judged@10 P@10 Bpref Rprec"
+    for file in runs:
+        run = read_run(file)
+        untied = {query_id: {d: 1000.0 - i for i, d in enumerate(run.ranking(query_id)[0])} for query_id in run.query_ids}
+        evaluation = evaluate(run, qrels, parse_measures(text))
+        expected = by_ir_measures(text, {q: judged for q, judged in qrels.items()}, untied)
+        assert evaluation.values["nDCG@10"].max() > 0.5
+        for name, column in evaluation.values.items():
+            assert column.tolist() == pytest.approx([expected[name][q] for q in evaluation.query_ids], abs=1e-12), (file.name, name)

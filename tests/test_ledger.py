@@ -1,0 +1,151 @@
+"""Resume, lock, and the refusal to mix settings in one folder."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mta4dpr.errors import UserError
+from mta4dpr.ledger import Ledger, locked, refuse_other_settings, stage_shares
+
+
+def done(folder: Path, *, content: str = "result", inputs: object = "in") -> Path:
+    """A folder with one finished stage; returns its output."""
+    output = folder / "sub" / "out.txt"
+    with Ledger(folder).stage("search bm25", inputs) as outputs:
+        output.parent.mkdir(exist_ok=True)
+        output.write_text(content)
+        outputs.append(output)
+    return output
+
+
+def test_a_stage_is_done_for_its_own_inputs_only(tmp_path: Path) -> None:
+    """A finished stage is skipped by the next process; with other inputs it is not."""
+    done(tmp_path, inputs={"k": 10, "b": 1})
+    ledger = Ledger(tmp_path)
+    assert ledger.is_done("search bm25", {"b": 1, "k": 10})
+    assert not ledger.is_done("search bm25", {"k": 11, "b": 1})
+    assert not ledger.is_done("search other", {"k": 10, "b": 1})
+
+
+@pytest.mark.parametrize("change", ["deleted", "longer", "same length"])
+def test_an_output_that_was_deleted_or_changed_is_made_again(tmp_path: Path, change: str) -> None:
+    """The leaderboard must never rest on a run file that somebody edited."""
+    output = done(tmp_path, content="result")
+    later = output.stat().st_mtime_ns + 1_000_000
+    if change == "deleted":
+        output.unlink()
+    else:
+        output.write_text("results" if change == "longer" else "RESULT")
+        os.utime(output, ns=(later, later))
+    assert not Ledger(tmp_path).is_done("search bm25", "in")
+
+
+def test_an_output_that_was_only_touched_is_not_made_again(tmp_path: Path) -> None:
+    """A copy of a run's folder has other times and the same bytes; hours of work must not start over."""
+    output = done(tmp_path)
+    os.utime(output, ns=(1, 1))
+    assert Ledger(tmp_path).is_done("search bm25", "in")
+
+
+def test_a_stage_that_fails_is_not_done_and_its_time_adds_up(tmp_path: Path) -> None:
+    """After a kill the stage goes on; the efficiency table counts both parts of its time."""
+    with pytest.raises(RuntimeError), Ledger(tmp_path).stage("train kd", "in"):
+        time.sleep(0.05)
+        raise RuntimeError
+    ledger = Ledger(tmp_path)
+    assert not ledger.is_done("train kd", "in")
+    with ledger.stage("train kd", "in"):
+        time.sleep(0.05)
+    assert Ledger(tmp_path).stages["train kd"]["seconds"] >= 0.1
+    with ledger.stage("train kd", "other"):
+        pass
+    assert ledger.stages["train kd"]["seconds"] < 0.05
+
+
+def test_forget_drops_the_stages_of_a_prefix_for_good(tmp_path: Path) -> None:
+    """`--redo train` makes students again and leaves the searches alone."""
+    ledger = Ledger(tmp_path)
+    for stage in ("search bm25", "train kd", "train mta4dpr"):
+        with ledger.stage(stage, "in"):
+            pass
+    ledger.forget("train")
+    again = Ledger(tmp_path)
+    assert [stage for stage in ("search bm25", "train kd", "train mta4dpr") if again.is_done(stage, "in")] == ["search bm25"]
+
+
+def test_shares_are_of_kinds_and_add_up(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    ledger.stages = {"train a": {"seconds": 2.0}, "search x": {"seconds": 5.0}, "train b": {"seconds": 1.0}}
+    assert list(stage_shares(ledger)) == [
+        {"stage": "train", "seconds": 3.0, "share": 0.375}, {"stage": "search", "seconds": 5.0, "share": 0.625},
+    ]
+
+
+HOLD = """
+import sys
+from pathlib import Path
+from mta4dpr.ledger import locked
+with locked(Path(sys.argv[1]), wait=False):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def other_run(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """Another process that holds tmp_path until its input ends."""
+    holder = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdin=-1, stdout=-1, text=True)
+    try:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        yield holder
+    finally:
+        holder.kill()
+        holder.wait()
+
+
+def test_a_folder_that_another_process_holds_is_refused_with_its_pid(tmp_path: Path, other_run: subprocess.Popen[str]) -> None:
+    """Two runs in one folder would overwrite each other; the message says whom to wait for (exit status 2)."""
+    with pytest.raises(UserError, match=rf"process {other_run.pid} on \S+ since 20.*--wait") as caught, locked(tmp_path, wait=False):
+        pytest.fail("the lock was given twice")
+    assert caught.value.exit_status == 2
+
+
+def test_the_lock_of_a_killed_process_is_free(tmp_path: Path, other_run: subprocess.Popen[str]) -> None:
+    """SIGKILL leaves .lock.json behind; the next run must start all the same."""
+    other_run.kill()
+    other_run.wait()
+    with locked(tmp_path, wait=False):
+        assert (tmp_path / ".lock.json").exists()
+    assert not (tmp_path / ".lock.json").exists()
+
+
+def test_wait_takes_the_folder_when_the_other_run_ends(tmp_path: Path, other_run: subprocess.Popen[str]) -> None:
+    assert other_run.stdin is not None
+    threading.Timer(0.3, other_run.stdin.close).start()
+    started = time.monotonic()
+    with locked(tmp_path, wait=True):
+        assert time.monotonic() - started > 0.2
+
+
+def test_other_settings_are_refused_by_name(tmp_path: Path) -> None:
+    """A folder holds one configuration; the message names what differs, dotted, and nothing that is equal."""
+    known = {"seed": 42, "distill": {"steps": 300, "lr": 3e-5}, "limit": None}
+    now = {"seed": 42, "distill": {"steps": 200, "lr": 3e-5}, "limit": 5, "device": "cpu"}
+    with pytest.raises(UserError) as caught:
+        refuse_other_settings(tmp_path, now, known)
+    text = str(caught.value)
+    assert "distill.steps: 300 there, 200 now" in text
+    assert "limit: null there, 5 now" in text
+    assert 'device: not set there, "cpu" now' in text
+    assert "seed" not in text
+    assert "distill.lr" not in text
+    refuse_other_settings(tmp_path, known, {"limit": None, "distill": {"lr": 3e-5, "steps": 300}, "seed": 42})
