@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import click
 import typer
+from typer.exceptions import TyperException
 
 from mta4dpr.errors import EnvironmentLack, UserError, nearest
 
@@ -285,12 +285,12 @@ def main() -> None:
         logging.getLogger(noisy).setLevel(logging.WARNING)
     try:
         status = app(args=arguments, prog_name="mta4dpr-bench", standalone_mode=False)
-    except click.exceptions.Exit as leaving:
+    except typer.Exit as leaving:
         status = leaving.exit_code
-    except click.ClickException as error:
-        error.show()
+    except TyperException as error:  # an unknown option, a missing argument
+        _print_error(f"error: {error.format_message()}")
         status = 2
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, typer.Abort):
         _print_error("interrupted; the same command continues")
         status = 130
     except UserError as error:

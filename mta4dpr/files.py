@@ -25,8 +25,7 @@ def written_aside(path: Path, *, binary: bool = False) -> Iterator[IO[Any]]:
     aside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(aside, "wb") if binary else open(aside, "w", encoding="utf-8", newline="
-") as file:
+        with open(aside, "wb") if binary else open(aside, "w", encoding="utf-8", newline="\n") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())

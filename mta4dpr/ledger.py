@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -74,9 +75,9 @@ class Ledger:
         record = self.stages.get(stage)
         return bool(record and record["status"] == "running" and record["inputs"] == key_of(inputs))
 
-    def forget(self, prefix: str) -> None:
-        """Drops the stages whose name starts so: they will be done again."""
-        self.stages = {name: record for name, record in self.stages.items() if not name.startswith(prefix)}
+    def forget(self, stages: Sequence[str]) -> None:
+        """Drops those stages: they will be done again."""
+        self.stages = {name: record for name, record in self.stages.items() if name not in stages}
         self._write()
 
     def _write(self) -> None:
@@ -88,6 +89,7 @@ def locked(folder: Path, *, wait: bool) -> Iterator[None]:
     """Holds the folder for this process. UserError when another run has it and `wait` is off."""
     from filelock import FileLock, Timeout
 
+    is_new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     holder = folder / ".lock.json"
     lock = FileLock(str(folder / ".lock"))
@@ -106,6 +108,8 @@ def locked(folder: Path, *, wait: bool) -> Iterator[None]:
     finally:
         holder.unlink(missing_ok=True)
         lock.release()
+        if is_new and [path.name for path in folder.iterdir()] in ([], [".lock"]):
+            shutil.rmtree(folder)  # the run failed before it wrote anything
 
 
 def refuse_other_settings(folder: Path, settings: dict[str, Any], known: dict[str, Any]) -> None:

@@ -210,16 +210,18 @@ def _existing(path: Path) -> Path:
 def run(request: Request) -> Path:
     """Everything from data to leaderboard; the same request again goes on where it stopped. Returns the run's folder."""
     opened = open_run(request)
+    opened.eval_sets  # noqa: B018 (queries that cannot be read stop the run before it makes a folder)
     with locked(opened.folder, wait=request.wait):
         manifest = _manifest(opened)
-        _redo(opened)
+        if request.redo:
+            _redo(opened)
         if _is_complete(opened, manifest):
             log.info("everything is done already in %s", opened.folder)
             return opened.folder
         manifest["runs"].append({"command": sys.argv[1:], "started": _now(), "finished": None})
         write_json(opened.folder / "manifest.json", manifest)
         for query_set in opened.eval_sets.values():
-            for line in query_set.counts:
+            for line in [*query_set.counts, *_absent_passages(query_set, opened.corpus)]:
                 log.info(line)
         for system in opened.systems:
             if system.strategy:
@@ -285,11 +287,16 @@ def _is_complete(opened: Run, manifest: dict[str, Any]) -> bool:
     )
 
 
+def _absent_passages(query_set: QuerySet, corpus: Corpus) -> list[str]:
+    """Says how many judgements name passages that the corpus lacks: they can never be found."""
+    absent = int((corpus.numbers([passage_id for judged in query_set.qrels.values() for passage_id in judged]) < 0).sum())
+    return [f"{query_set.id}: {absent:,} judgements name passages that are not in the corpus"] if absent else []
+
+
 def _redo(opened: Run) -> None:
-    """Forgets what --redo names, so that it and all that follows from it is made again where it differs."""
-    redo, ledger = opened.request.redo, opened.ledger
-    if redo is None:
-        return
+    """Forgets what --redo names of the systems asked for, so that it and what follows from it is made again."""
+    redo = opened.request.redo
+    forgotten = ["evaluate"]
     if redo == "index":
         from mta4dpr.retrieval.bm25 import index_folder
 
@@ -298,15 +305,16 @@ def _redo(opened: Run) -> None:
         for system in opened.systems:
             if system.strategy:
                 shutil.rmtree(opened.folder / "training" / system.strategy, ignore_errors=True)
-        ledger.forget("train ")
+                forgotten.append(f"train {system.label}")
     if redo in ("index", "encode", "train", "search"):
-        ledger.forget("search ")
-    ledger.forget("evaluate")
+        forgotten += [_search_stage(system, eval_set) for system in opened.systems for eval_set in opened.bench.eval_sets]
+    opened.ledger.forget(forgotten)
 
 
 def train(opened: Run, system: System) -> None:
     """One student by one strategy: Algorithm 1, then its model folder."""
-    assert system.strategy is not None and system.spec is not None
+    assert system.strategy is not None
+    assert system.spec is not None
     inputs = opened.training_inputs(system.strategy)
     if opened.ledger.is_done(f"train {system.label}", inputs):
         return

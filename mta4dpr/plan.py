@@ -163,9 +163,9 @@ def _kept_vectors(opened: Run, spec: ModelSpec, size: int) -> bool:
     weights = weights_key(find_model(spec.model, offline=True)[0], spec.layers)
     for path in (opened.cache / "vectors").glob("*/vectors.json"):
         about = read_json(path)
-        if (about["weights"], about["texts"], about["dtype"]) == (weights, size, opened.bench.dense.dtype):
-            if spec.passage_length in (None, about["longest"]):
-                return True
+        same = (about["weights"], about["texts"], about["dtype"]) == (weights, size, opened.bench.dense.dtype)
+        if same and spec.passage_length in (None, about["longest"]):
+            return True
     return False
 
 

@@ -18,12 +18,17 @@ from mta4dpr.data.collection import BeirFolder
 from mta4dpr.data.corpus import Corpus, open_corpus
 from mta4dpr.models.encoder import Encoder, load_encoder
 
+# torch, on a machine whose cores are busy, is ten times as fast with one thread; read when it is loaded
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 # ir_datasets keeps the place of its files when it is imported, so it is set before any test imports it
 IRDS_HOME = Path(tempfile.mkdtemp(prefix="mta4dpr-irds-"))
 os.environ.update(IR_DATASETS_HOME=str(IRDS_HOME), IR_DATASETS_SMALL_FILE_SIZE="0", HF_HUB_OFFLINE="1", TQDM_DISABLE="1")
 IRDS_TOOL = Path(__file__).parents[2] / "shared" / "tools" / "irds-home"
 
-WORDS = "red blue fox whale dog river stone cloud winter song apple iron velvet marble ocean tiger lantern copper".split()
+WORDS = [
+    "red", "blue", "fox", "whale", "dog", "river", "stone", "cloud", "winter", "song", "apple", "iron", "velvet", "marble", "ocean",
+    "tiger", "lantern", "copper",
+]
 
 
 def pytest_unconfigure() -> None:
@@ -36,12 +41,12 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def irds_home() -> Iterator[Path]:
+def irds_home() -> Path:
     """The real beir/nfcorpus, cranfield, ... in ir_datasets' own format; about a second."""
     if not IRDS_TOOL.exists():
         pytest.skip(f"{IRDS_TOOL} is not here: it makes the ir_datasets files that this test reads")
     subprocess.run(["bash", str(IRDS_TOOL), str(IRDS_HOME)], check=True, capture_output=True)
-    yield IRDS_HOME
+    return IRDS_HOME
 
 
 @pytest.fixture(scope="session")
@@ -85,3 +90,15 @@ def encoder() -> Encoder:
     """An untrained BERT of 3 layers and 32 dimensions; nobody may change it."""
     spec = ModelSpec(untrained={"layers": 3, "hidden": 32, "heads": 2, "vocabulary": 200, "seed": 1})
     return load_encoder("tiny", spec, device="cpu", texts=[" ".join(WORDS)])
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache_of_runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A cache of the test session's own, so that nothing of the developer's is used or changed."""
+    folder = tmp_path_factory.mktemp("runs-cache")
+    before = os.environ.get("MTA4DPR_CACHE")
+    os.environ["MTA4DPR_CACHE"] = str(folder)
+    yield folder
+    os.environ.pop("MTA4DPR_CACHE")
+    if before is not None:
+        os.environ["MTA4DPR_CACHE"] = before

@@ -9,7 +9,16 @@ import pytest
 import yaml
 
 from mta4dpr.benchmark import (
-    Benchmark, Distill, ModelSpec, load_benchmark, merge, options, parse_benchmark, parse_settings, read_yaml, settings,
+    Benchmark,
+    Distill,
+    ModelSpec,
+    load_benchmark,
+    merge,
+    options,
+    parse_benchmark,
+    parse_settings,
+    read_yaml,
+    settings,
 )
 from mta4dpr.errors import UserError
 
@@ -156,7 +165,8 @@ def test_labels_that_would_not_be_file_names(label: str) -> None:
 
 def test_names_that_are_not_defined_are_told_together() -> None:
     text = mistakes(
-        teacher="minilm", assistants=["mpnet", "mpnet"], student="bm25", train="t", systems=["bm25", "bm25"], models={"miniLM": {"model": "m"}}
+        teacher="minilm", assistants=["mpnet", "mpnet"], student="bm25", train="t", systems=["bm25", "bm25"],
+        models={"miniLM": {"model": "m"}},
     )
     for told in (
         "teacher 'minilm' is not among the models (did you mean 'miniLM'?)", "assistants 'mpnet' is not", "student 'bm25' is not",

@@ -99,7 +99,7 @@ def test_a_malformed_judgement_is_told_with_file_and_number(folder: Path, line: 
     assert f"{path}, line 3: expected query-id TAB corpus-id TAB whole number" in str(caught.value)
 
 
-@pytest.mark.parametrize("damage", ["cut", "flipped", "not gzip", "not UTF-8"])
+@pytest.mark.parametrize("damage", ["cut", "overwritten", "checksum", "not gzip", "not UTF-8"])
 def test_a_damaged_file_is_told_by_name(folder: Path, damage: str) -> None:
     """Half a download must not look like a smaller corpus, nor like a bug of ours."""
     path = folder / "corpus.jsonl"
@@ -109,10 +109,9 @@ def test_a_damaged_file_is_told_by_name(folder: Path, damage: str) -> None:
     else:
         path = compress(path)
         whole = path.read_bytes()
-        middle = len(whole) // 2
         path.write_bytes({
-            "cut": whole[:middle], "flipped": whole[:middle] + bytes(b ^ 0xFF for b in whole[middle : middle + 40]) + whole[middle + 40 :],
-            "not gzip": b"plain text",
+            "cut": whole[: len(whole) // 2], "overwritten": whole[:10] + b"\xff" * 40 + whole[50:],
+            "checksum": whole[:-8] + b"1234" + whole[-4:], "not gzip": b"plain text",
         }[damage])
     with pytest.raises(UserError, match="corpus.jsonl.* cannot be read|line 1"):
         list(BeirFolder(folder).passages())

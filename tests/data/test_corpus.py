@@ -113,7 +113,9 @@ def test_a_source_that_breaks_off_leaves_nothing_behind(tmp_path: Path, make: Ca
     assert files_below(tmp_path / "cache") == []
 
 
-def test_the_store_is_read_and_not_the_source_again(tmp_path: Path, make: Callable[..., BeirFolder], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_store_is_read_and_not_the_source_again(
+    tmp_path: Path, make: Callable[..., BeirFolder], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """MS MARCO takes minutes to read: the second run must not."""
     source = make(ODD)
     assert stored_corpus(tmp_path / "cache", source) is None

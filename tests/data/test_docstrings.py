@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -22,14 +24,13 @@ def source() -> Docstrings:
 
 @pytest.fixture
 def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
-    """A standard library of our own: {relative path: source}."""
+    """A standard library of our own: {path without .py: source}."""
 
-    def build(**files: str) -> Path:
-        for name, text in files.items():
-            path = tmp_path / name.replace("__", "/")
-            path = path.with_suffix(".py")
+    def build(files: dict[str, str]) -> Path:
+        for name, content in files.items():
+            path = tmp_path / f"{name}.py"
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text)
+            path.write_text(content)
         monkeypatch.setattr(docstrings.sysconfig, "get_path", lambda _: str(tmp_path))
         return tmp_path
 
@@ -42,32 +43,28 @@ def text(summary: str, body: str = "one two three four five six seven eight") ->
 
 def test_sources_are_never_imported(library: Callable[..., Path], tmp_path: Path) -> None:
     """`import this` prints, `import antigravity` opens a browser; others start servers."""
-    library(evil=text("A module with effects.") + f"open({str(tmp_path / 'touched')!r}, 'w')\nraise SystemExit\n")
+    library({"evil": text("A module with effects.") + f"open({str(tmp_path / 'touched')!r}, 'w')\nraise SystemExit\n"})
     assert [d.name for d in standard_library_docstrings()] == ["evil"]
     assert not (tmp_path / "touched").exists()
 
 
-def test_no_module_of_the_real_library_is_imported() -> None:
-    """The same for the real one, in a fresh process."""
-    code = (
-        "import sys; from mta4dpr.data.docstrings import Docstrings; before = set(sys.modules)\n"
-        "assert len(list(Docstrings('x', None).passages())) > 1000; print(sorted(set(sys.modules) - before))"
-    )
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert not {"this", "antigravity", "tkinter", "turtle", "asyncio", "http.server"}.intersection(eval(run.stdout))  # noqa: S307
+ELSEWHERE = """
+import hashlib, json, sys
+from mta4dpr.data.docstrings import Docstrings
+before = set(sys.modules)
+source = Docstrings("quickstart", 1400)
+records = repr([list(source.passages()), list(source.queries("quickstart/test"))])
+print(json.dumps({"records": hashlib.sha256(records.encode()).hexdigest(), "imported": sorted(set(sys.modules) - before)}))
+"""
 
 
-def test_two_processes_draw_the_same(source: Docstrings) -> None:
-    """Hash randomisation and directory order must not decide which passages there are."""
-    code = (
-        "from mta4dpr.data.docstrings import Docstrings; s = Docstrings('quickstart', 1400)\n"
-        "import hashlib; print(hashlib.sha256(repr([list(s.passages()), list(s.queries('quickstart/test'))]).encode()).hexdigest())"
-    )
-    import hashlib
-
-    here = hashlib.sha256(repr([list(source.passages()), list(source.queries("quickstart/test"))]).encode()).hexdigest()
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env={"PYTHONHASHSEED": "77"})
-    assert run.stdout.strip() == here
+def test_a_fresh_process_draws_the_same_and_imports_nothing(source: Docstrings) -> None:
+    """Hash randomisation and directory order must not decide which passages there are; and what is parsed is not run."""
+    run = subprocess.run([sys.executable, "-c", ELSEWHERE], capture_output=True, text=True, check=True, env={"PYTHONHASHSEED": "77"})
+    found = json.loads(run.stdout)
+    here = repr([list(source.passages()), list(source.queries("quickstart/test"))])
+    assert found["records"] == hashlib.sha256(here.encode()).hexdigest()
+    assert not {"this", "antigravity", "tkinter", "turtle", "asyncio", "http.server"}.intersection(found["imported"])
 
 
 def test_splits_are_disjoint_complete_and_seven_tenths(source: Docstrings) -> None:
@@ -97,7 +94,7 @@ def test_no_summary_or_body_occurs_twice(source: Docstrings) -> None:
 
 def test_a_query_is_not_inside_its_passage(library: Callable[..., Path]) -> None:
     """The summary is the query and the rest the passage; the task would be trivial with both in one."""
-    library(mod=text("Reads one big file.", "Body line one is\n\n    indented and has more words."))
+    library({"mod": text("Reads one big file.", "Body line one is\n\n    indented and has more words.")})
     assert list(standard_library_docstrings()) == [
         ("mod", "Reads one big file.", "Body line one is\n\n    indented and has more words.")
     ]
@@ -106,12 +103,12 @@ def test_a_query_is_not_inside_its_passage(library: Callable[..., Path]) -> None
 def test_what_is_left_out(library: Callable[..., Path]) -> None:
     """Tests, idlelib and installed packages; docstrings that say too little; files that do not parse; later homonyms."""
     good = text("A good long summary.")
-    library(
-        json__decoder=good, test__test_x=good, idlelib__main=good, **{"site-packages__other": good}, json__tests__t=good,
-        short=text("Two words."), thin=text("A good long summary.", "only five words in here"), bad="def (:\n" + good,
-        twice="try:\n    class C:\n        " + text("First of two classes.").replace("\n", "\n        ")
-        + "\nexcept ImportError:\n    class C:\n        " + text("Second of two classes.").replace("\n", "\n        "),
-    )
+    classes = [text(f"{which} of two classes.").replace("\n", "\n        ") for which in ("First", "Second")]
+    library({
+        "json/decoder": good, "test/test_x": good, "idlelib/main": good, "site-packages/other": good, "json/tests/t": good,
+        "short": text("Two words."), "thin": text("A good long summary.", "only five words in here"), "bad": "def (:\n" + good,
+        "twice": "if 1:\n    class C:\n        {}\nelse:\n    class C:\n        {}\n".format(*classes),
+    })
     assert [(d.name, d.summary) for d in standard_library_docstrings()] == [
         ("json.decoder", "A good long summary."), ("twice.C", "First of two classes."),
     ]
@@ -120,28 +117,35 @@ def test_what_is_left_out(library: Callable[..., Path]) -> None:
 def test_names_are_qualified(library: Callable[..., Path]) -> None:
     """Ids must be unique over the library and readable in a run file."""
     body = text("Does a certain thing.").replace("\n", "\n        ")
-    library(pkg____init__="class C:\n    async def m(self):\n        " + body + "\n")
+    library({"pkg/__init__": "class C:\n    async def m(self):\n        " + body + "\n"})
     assert [d.name for d in standard_library_docstrings()] == ["pkg.C.m"]
 
 
 def test_shared_summaries_and_copied_bodies_are_dropped(library: Callable[..., Path]) -> None:
     """A shared summary has no single right answer: all of it goes. Of copied bodies the first stays."""
     other = "eight seven six five four three two one"
-    library(a=text("The very same summary.", other), b=text("the  very same SUMMARY."), c=text("One more summary here."), d=text("Copied body down here."))
+    library({
+        "a": text("The very same summary.", other), "b": text("the  very same SUMMARY."),
+        "c": text("One more summary here."), "d": text("Copied body down here."),
+    })
     assert [passage.id for passage in Docstrings("x", None).passages()] == ["c"]
 
 
-def test_fewer_passages_are_a_part_of_more() -> None:
-    """Drawn by hash of the name: a smaller collection is a sample of the larger one, whatever else changed."""
-    few, many = ({passage.id for passage in Docstrings("x", size).passages()} for size in (50, 200))
-    assert len(few) == 50
-    assert few < many
-    assert Docstrings("x", 50).identity != Docstrings("x", 200).identity
+def test_fewer_passages_are_a_part_of_more(library: Callable[..., Path]) -> None:
+    """Drawn by hash of the name: a smaller collection is a sample of the larger one, spread over the library."""
+    words = "zero one two three four five six seven eight nine".split()  # noqa: SIM905
+    library({f"m{n}": text(f"Module number {words[n // 10]} {words[n % 10]}.", f"{words[n // 10]} {words[n % 10]} " * 5) for n in range(60)})
+    few, many = ([passage.id for passage in Docstrings("x", size).passages()] for size in (10, 30))
+    assert (len(few), len(many)) == (10, 30)
+    assert set(few) < set(many)
+    assert few == sorted(few)
+    assert many != sorted(f"m{n}" for n in range(60))[:30]
+    assert Docstrings("x", 10).identity != Docstrings("x", 30).identity
 
 
 def test_a_python_without_sources_and_a_split_that_is_none(library: Callable[..., Path], source: Docstrings) -> None:
     with pytest.raises(UserError, match="found 'quickstart/dev'"):
         list(source.queries("quickstart/dev"))
-    library()
+    library({})
     with pytest.raises(UserError, match="has no source files with docstrings"):
         list(Docstrings("x", None).passages())

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from .tiny_distill import PASSAGES, ListSource, make_queries, text_of
 
 from mta4dpr.benchmark import ModelSpec
 from mta4dpr.data.collection import Passage
@@ -16,7 +15,20 @@ from mta4dpr.distill.queries import TrainingQueries
 from mta4dpr.distill.trainer import Texts
 from mta4dpr.models.encoder import Encoder, load_encoder
 
+from .tiny_distill import PASSAGES, ListSource, make_queries, text_of
+
 UNTRAINED = ModelSpec(untrained={"layers": 1, "hidden": 32, "heads": 2, "vocabulary": 300, "seed": 0}, query_length=12, passage_length=24)
+
+
+@pytest.fixture(scope="package", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Threads cost more than they bring on networks this small, above all where cores are shared."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

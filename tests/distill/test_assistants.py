@@ -18,8 +18,19 @@ from hypothesis import strategies as st
 
 from mta4dpr.data.corpus import Corpus
 from mta4dpr.distill.assistants import (
-    BiEncoderScorer, TableScorer, distances, entropy, fit_temperature, footrule, fused_subsets, log_distribution, rank_biased_overlap,
-    ranks, select, with_fused, zscore,
+    BiEncoderScorer,
+    TableScorer,
+    distances,
+    entropy,
+    fit_temperature,
+    footrule,
+    fused_subsets,
+    log_distribution,
+    rank_biased_overlap,
+    ranks,
+    select,
+    with_fused,
+    zscore,
 )
 from mta4dpr.errors import UserError
 from mta4dpr.models.encoder import Encoder
@@ -261,7 +272,8 @@ def test_table_ranks_its_own_passages(table: Callable[..., TableScorer], corpus:
     """A short list ends with -1; queries come in the order asked."""
     [hits] = table(ROWS).rank(np.array([1, 0]), 2)
     assert [corpus.ids(row[row >= 0]) for row in hits.passages] == [["p03"], ["p00", "p01"]]
-    assert hits.passages[0, 1] == -1 and hits.scores[1].tolist() == [3.0, 2.0]
+    assert hits.passages[0, 1] == -1
+    assert hits.scores[1].tolist() == [3.0, 2.0]
 
 
 def test_table_with_numbers_as_ids_and_whole_scores(table: Callable[..., TableScorer], corpus: Corpus) -> None:

@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from .tiny_distill import HELD_OUT, PASSAGES, TRAIN, MatrixScorer, knowing_matrix, make_queries, random_matrix, small_options
 
 from mta4dpr.data.corpus import Corpus
 from mta4dpr.distill.assistants import entropy
 from mta4dpr.distill.groups import Groups, draw, generate, mix, negative_pool, open_groups, query_order
 from mta4dpr.distill.queries import TrainingQueries
 from mta4dpr.errors import UserError
+
+from .tiny_distill import HELD_OUT, PASSAGES, TRAIN, MatrixScorer, knowing_matrix, make_queries, random_matrix, small_options
 
 
 def ranking(scorer: MatrixScorer, queries: TrainingQueries, depth: int) -> np.ndarray:
@@ -65,13 +66,15 @@ def test_a_group_is_a_positive_and_distinct_negatives_of_the_pool(tmp_path: Path
     options = small_options()
     scorers = [MatrixScorer(label, matrix_of(queries, n), corpus) for n, label in enumerate(("teacher", "a", "b"))]
     pool = negative_pool({s.label: ranking(s, queries, 10) for s in scorers}, queries, corpus, depth=10, rrf_k=options.rrf_k)
-    assert groups.passages.shape == (60, 4) and groups.about["filled"] == 0
+    assert groups.passages.shape == (60, 4)
+    assert groups.about["filled"] == 0
     for n, passages in zip(groups.queries, groups.passages, strict=True):
         assert passages[0] in queries.positives[n]
         assert len(set(passages)) == 4
         assert not set(passages[1:]) & set(queries.relevant[n])
         assert set(passages[1:]) <= set(pool[n])
-    assert groups.relevant[:, 0].all() and not groups.relevant[:, 1:].any()
+    assert groups.relevant[:, 0].all()
+    assert not groups.relevant[:, 1:].any()
     assert groups.kept.all()
 
 
@@ -115,7 +118,8 @@ def test_another_query_changes_no_other_querys_groups(tmp_path: Path, queries: T
 def test_fewer_groups_are_the_first_of_more(tmp_path: Path, queries: TrainingQueries, corpus: Corpus) -> None:
     """A longer training begins as a shorter one."""
     short, long = make_groups(tmp_path / "0", queries, corpus, groups=10), make_groups(tmp_path / "1", queries, corpus, groups=50)
-    assert (short.queries == long.queries[:10]).all() and (short.passages == long.passages[:10]).all()
+    assert (short.queries == long.queries[:10]).all()
+    assert (short.passages == long.passages[:10]).all()
 
 
 def test_draws_are_uniform(queries: TrainingQueries) -> None:
@@ -253,14 +257,16 @@ def test_a_tie_with_the_positive_is_no_false_negative(tmp_path: Path, queries: T
     """Above means above: a teacher of constants must not drop every negative."""
     flat = np.zeros((len(queries.ids), PASSAGES), np.float32)
     groups = make_groups(tmp_path, queries, corpus, false_negatives="drop", matrices={"teacher": flat, "a": matrix_of(queries, 1)})
-    assert groups.kept.all() and groups.about["false_negatives"] == 0
+    assert groups.kept.all()
+    assert groups.about["false_negatives"] == 0
 
 
 def test_scores_are_stored_beside_the_groups_and_open_again(tmp_path: Path, queries: TrainingQueries, corpus: Corpus) -> None:
     """Selection and losses read these; a mix-up of labels would train towards the wrong model."""
     made = make_groups(tmp_path, queries, corpus)
     opened = open_groups(tmp_path / "groups")
-    assert opened is not None and opened.about == made.about
+    assert opened is not None
+    assert opened.about == made.about
     for seed, label in enumerate(("teacher", "a", "b")):
         expected = matrix_of(queries, seed)[opened.queries[:, None], opened.passages]
         assert (opened.scores[label] == expected).all()
@@ -311,7 +317,8 @@ def test_an_assistant_of_constants_is_reported(tmp_path: Path, queries: Training
     """It stays uniform; the note says so and the run goes on."""
     matrices = {"teacher": matrix_of(queries, 0), "a": np.ones((TRAIN + HELD_OUT, PASSAGES))}
     groups = make_groups(tmp_path, queries, corpus, matrices=matrices)
-    assert list(groups.about["notes"]) == ["a"] and "cannot be reached" in groups.about["notes"]["a"]
+    assert list(groups.about["notes"]) == ["a"]
+    assert "cannot be reached" in groups.about["notes"]["a"]
     assert mean_entropies(groups)["a"] == pytest.approx(math.log(4), abs=1e-4)
 
 
@@ -344,7 +351,8 @@ def test_generate_twice_gives_equal_files(tmp_path: Path, queries: TrainingQueri
     for name in ("0", "1"):
         make_groups(tmp_path / name, queries, corpus, wrong=[1, 2], wrong_weight=1.5)
     files = [sorted(p.relative_to(tmp_path / name) for p in (tmp_path / name).rglob("*") if p.is_file()) for name in ("0", "1")]
-    assert files[0] == files[1] and len(files[0]) == 8
+    assert files[0] == files[1]
+    assert len(files[0]) == 8
     assert all((tmp_path / "0" / path).read_bytes() == (tmp_path / "1" / path).read_bytes() for path in files[0])
 
 

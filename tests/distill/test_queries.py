@@ -65,7 +65,8 @@ def test_held_out_queries_are_those_with_the_smallest_hashes(corpus: Corpus) -> 
     """D_eval is min(10 %, eval_max) of the queries and a function of the texts alone: ids and order do not matter."""
     train = {f"q{n}": f"text number {n}" for n in range(50)}
     found = split(corpus, train)
-    assert len(found.held_out) == 5 and found.train_size == 45
+    assert len(found.held_out) == 5
+    assert found.train_size == 45
     held_out = {found.texts[n] for n in found.held_out}
     again = split(corpus, {f"other{n}": text for n, text in enumerate(reversed(train.values()))})
     assert {again.texts[n] for n in again.held_out} == held_out
@@ -90,7 +91,8 @@ def test_duplicates_of_a_text_are_on_one_side_and_neither_side_is_empty(corpus: 
     train = {f"q{text}-{n}": f"  Text {text} {' ' * n}" for text, times in enumerate(copies) for n in range(times)}
     found = split(corpus, train, eval_fraction=fraction)
     sides = [{normalised(found.texts[n]) for n in side} for side in (found.train, found.held_out)]
-    assert sides[0] and sides[1]
+    assert sides[0]
+    assert sides[1]
     assert not sides[0] & sides[1]
     assert len(found.ids) == sum(copies)
 

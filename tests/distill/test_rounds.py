@@ -1,0 +1,483 @@
+"""Algorithm 1 with scorers whose quality a test chooses, and with a real student that is killed and goes on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from mta4dpr.benchmark import Distill, ModelSpec
+from mta4dpr.data.corpus import Corpus
+from mta4dpr.distill import rounds as rounds_module
+from mta4dpr.distill.assistants import BiEncoderScorer, Scorer
+from mta4dpr.distill.groups import Groups, open_groups
+from mta4dpr.distill.queries import TrainingQueries
+from mta4dpr.distill.rounds import Bench, best_round, compare, distil, rankings, wrong_queries
+from mta4dpr.distill.strategies import STRATEGIES
+from mta4dpr.distill.trainer import Texts, Trainer
+from mta4dpr.models.encoder import Encoder, load_encoder
+from mta4dpr.retrieval.dense import DenseRetriever
+from mta4dpr.retrieval.vectors import Encoding, encode
+
+from .tiny_distill import HELD_OUT, PASSAGES, TRAIN, MatrixScorer, knowing_matrix, make_queries, random_matrix, small_options
+
+GOOD, MIDDLE, BAD = 9.0, 2.0, -9.0  # what is added to a positive's score
+FREEZE = Callable[[str, Path, Path], Scorer]
+
+
+class Setting:
+    """Makes benches over the tiny corpus and runs strategies on them."""
+
+    def __init__(
+        self, root: Path, corpus: Corpus, queries: TrainingQueries, new_student: Callable[[], Encoder],
+        texts_for: Callable[[Encoder, TrainingQueries], Texts],
+    ) -> None:
+        self.root, self.corpus, self.queries, self.new_student, self._texts_for = root, corpus, queries, new_student, texts_for
+        self.frozen: list[str] = []
+
+    def scorer(self, label: str, strength: float, seed: int | None = None) -> MatrixScorer:
+        return MatrixScorer(label, knowing_matrix(len(label) if seed is None else seed, self.queries, strength), self.corpus)
+
+    def bench(
+        self, *, student: list[float] | None = None, assistants: dict[str, float] | None = None, name: str = "mining", teacher: float = 4.0,
+        **changes: Any,
+    ) -> Bench:
+        """`student`: strength of the frozen student after each round; without it the real student is frozen."""
+        assistants = {"a": MIDDLE, "bad": BAD, "good": GOOD} if assistants is None else assistants
+
+        def freeze_fake(label: str, model: Path, root: Path) -> Scorer:
+            assert student is not None
+            assert (model / "model.safetensors").exists()
+            self.frozen.append(label)
+            return self.scorer(label, student[int(label.rsplit("-", 1)[1])], seed=77)
+
+        def freeze_real(label: str, model: Path, root: Path) -> Scorer:
+            encoder = load_encoder(label, ModelSpec(model=str(model)), device="cpu")
+            how = Encoding("float32", 512, 1)
+            texts = self._texts_for(encoder, self.queries)
+            passages = encode(root, encoder, texts.passages, longest=encoder.reading.passage_length, how=how)
+            asked = encode(root, encoder, texts.queries, longest=encoder.reading.query_length, how=how)
+            return BiEncoderScorer(DenseRetriever(encoder, passages, self.corpus), asked.array, encoder.key)
+
+        options: Distill = small_options(**{"steps": 4, "batch_queries": 2, **changes})
+        return Bench(
+            corpus=self.corpus, queries=self.queries, teacher=self.scorer("teacher", teacher),
+            assistants=[self.scorer(label, strength) for label, strength in assistants.items()], mining=self.root / name,
+            freeze=freeze_fake if student else freeze_real, texts=lambda encoder: self._texts_for(encoder, self.queries), options=options,
+            seed=5)
+
+    def run(self, bench: Bench, *, strategy: str = "mta4dpr", name: str = "run") -> Path:
+        return distil(strategy, STRATEGIES[strategy], self.new_student(), bench, self.root / name)
+
+    def rounds(self, name: str = "run") -> list[dict[str, Any]]:
+        return [json.loads(line) for line in (self.root / name / "rounds.jsonl").read_text().splitlines()]
+
+    def groups(self, number: int, name: str = "run") -> Groups:
+        found = open_groups(self.root / name / f"round-{number}" / "groups")
+        assert found is not None
+        return found
+
+
+@pytest.fixture
+def setting(
+    tmp_path: Path, corpus: Corpus, queries: TrainingQueries, new_student: Callable[[], Encoder],
+    texts_for: Callable[[Encoder, TrainingQueries], Texts],
+) -> Setting:
+    return Setting(tmp_path, corpus, queries, new_student, texts_for)
+
+
+def without_time(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{k: v for k, v in one.items() if k not in ("seconds", "examples_per_second")} for one in records]
+
+
+# --- Compare and Worst ---
+
+
+def test_a_better_student_replaces_exactly_the_worst_assistant(setting: Setting) -> None:
+    """One outcome of Compare: `bad` goes, in its place comes the student; |TA| and the others stay."""
+    setting.run(setting.bench(student=[MIDDLE + 2, MIDDLE + 2]))
+    first, second = setting.rounds()
+    assert (first["worst"], first["replaced"], first["by"]) == ("bad", "bad", "student-round-0")
+    assert first["student"] > first["assistants"]["bad"]
+    assert list(first["assistants"]) == ["a", "bad", "good"]
+    assert setting.groups(0).about["assistants"] == ["a", "bad", "good"]
+    assert setting.groups(1).about["assistants"] == ["a", "student-round-0", "good"]
+    assert list(second["assistants"]) == ["a", "student-round-0", "good"]
+    assert first["queries"] == HELD_OUT
+    assert first["measure"] == "RR@10"
+
+
+def test_the_new_assistants_scores_are_the_frozen_students(setting: Setting) -> None:
+    """What is stored beside round 1's groups under its label is what the frozen copy gives."""
+    bench = setting.bench(student=[MIDDLE + 2, BAD])
+    setting.run(bench)
+    groups = setting.groups(1)
+    expected = setting.scorer("student-round-0", MIDDLE + 2, seed=77).score(groups.queries, groups.passages)
+    assert (groups.scores["student-round-0"] == expected).all()
+
+
+def test_a_worse_student_replaces_nothing(setting: Setting) -> None:
+    """The other outcome: worse than every assistant."""
+    setting.run(setting.bench(student=[BAD, BAD], assistants={"a": MIDDLE, "good": GOOD}))
+    assert [(one["worst"], one["replaced"]) for one in setting.rounds()] == [("a", None)] * 2
+    assert setting.groups(1).about["assistants"] == ["a", "good"]
+
+
+def test_an_equal_student_replaces_nothing(setting: Setting) -> None:
+    """Strictly better is asked for: all three have RR 1."""
+    setting.run(setting.bench(student=[GOOD, GOOD], assistants={"a": GOOD, "good": GOOD}))
+    assert setting.rounds()[0]["student"] == setting.rounds()[0]["assistants"]["a"] == 1.0
+    assert [one["replaced"] for one in setting.rounds()] == [None, None]
+
+
+def test_better_than_one_is_enough_even_when_worse_than_the_others(setting: Setting) -> None:
+    """The rule is Worst(TA), not the mean of TA or its best."""
+    setting.run(setting.bench(student=[MIDDLE, BAD], assistants={"x": GOOD, "good": GOOD, "bad": BAD}))
+    first = setting.rounds()[0]
+    assert first["student"] < first["assistants"]["x"]
+    assert first["replaced"] == "bad"
+    assert setting.groups(1).about["assistants"] == ["x", "good", "student-round-0"]
+
+
+def test_a_replaced_student_may_be_replaced_by_its_better_self(setting: Setting) -> None:
+    """Round 1's student against round 0's: the worst is the old student, and the new one takes its place."""
+    setting.run(setting.bench(student=[MIDDLE, GOOD, BAD], assistants={"bad": BAD, "good": GOOD}, rounds=3, steps=3))
+    assert [(one["replaced"], one["by"]) for one in setting.rounds()] == [
+        ("bad", "student-round-0"), ("student-round-0", "student-round-1"), (None, "student-round-2")]
+    assert setting.groups(2).about["assistants"] == ["student-round-1", "good"]
+
+
+@pytest.mark.parametrize("compare_by", ["retrieve", "rerank"])
+def test_replace_false_compares_and_replaces_nothing(setting: Setting, compare_by: str) -> None:
+    """The ablation without replacement still logs the comparison."""
+    setting.run(setting.bench(student=[GOOD, GOOD], replace=False, compare=compare_by))
+    assert [one["replaced"] for one in setting.rounds()] == [None, None]
+    assert setting.rounds()[0]["student"] > setting.rounds()[0]["assistants"]["bad"]
+
+
+@pytest.mark.parametrize("strategy", ["kd", "contrastive"])
+def test_only_mta4dpr_replaces(setting: Setting, strategy: str) -> None:
+    """kd mines with the same assistants for all rounds."""
+    setting.run(setting.bench(student=[GOOD, GOOD]), strategy=strategy)
+    assert [one["replaced"] for one in setting.rounds()] == [None, None]
+    assert setting.groups(1).about["assistants"] == ["a", "bad", "good"]
+
+
+def test_fused_assistants_are_chosen_but_never_compared_or_replaced(setting: Setting) -> None:
+    """A fused one is virtual: Worst() sees originals only, and after a replacement the fused ones are of the present members."""
+    assistants = {"bad": BAD, "a": 4.0, "bb": 4.0}
+    setting.run(setting.bench(student=[4.0, 4.0], assistants=assistants, steps=12, granularity="query", tau_teacher=1.0))
+    assert all("+" not in label for one in setting.rounds() for label in [*one["assistants"], one["worst"], one["replaced"] or ""])
+    lines = [json.loads(line) for line in (setting.root / "run" / "steps.jsonl").read_text().splitlines()]
+    chosen = [{label for line in lines if line["round"] == number for label in line["assistant"]} for number in (0, 1)]
+    assert any("+" in label for label in chosen[0])
+    assert setting.rounds()[0]["replaced"] == "bad"
+    assert not any("bad" in label for label in chosen[1])
+    assert any("student-round-0+" in label for label in chosen[1])
+
+
+def test_compare_over_the_whole_corpus_by_hand(setting: Setting) -> None:
+    """RR@10 of D_eval by a plain loop over the matrix."""
+    bench = setting.bench(student=[1.0])
+    scorer = setting.scorer("x", 1.0)
+    total = 0.0
+    for n in setting.queries.held_out:
+        order = np.argsort(-scorer.matrix[n])
+        rank = int(np.flatnonzero(np.isin(order, setting.queries.positives[n]))[0]) + 1
+        total += 1 / rank if rank <= 10 else 0.0
+    values = compare([scorer, setting.scorer("good", GOOD)], bench)
+    assert values == {"x": pytest.approx(total / HELD_OUT), "good": 1.0}
+    assert 0.1 < values["x"] < 0.9
+
+
+def test_compare_reranks_the_same_candidates_for_all(setting: Setting) -> None:
+    """rerank: positives and the originals' fused candidates, so every scorer has a chance; by hand for one scorer."""
+    bench = setting.bench(student=[1.0], compare="rerank", depth=4)
+    scorer, candidates = setting.scorer("x", 1.0), rounds_module._held_out_candidates(bench)
+    total = 0.0
+    for n, found in zip(setting.queries.held_out, candidates, strict=True):
+        assert set(setting.queries.positives[n]) <= set(found)
+        assert len(set(found)) == len(found)
+        order = found[np.argsort(-scorer.matrix[n][found])]
+        total += 1 / (int(np.flatnonzero(np.isin(order, setting.queries.positives[n]))[0]) + 1)
+    values = compare([scorer, setting.scorer("bad", BAD)], bench)
+    assert values["x"] == pytest.approx(total / HELD_OUT)
+    assert 0 < values["bad"] < values["x"]
+
+
+def test_rerank_replaces_the_worst_too(setting: Setting) -> None:
+    """The whole of Algorithm 1 with the cheap Compare."""
+    setting.run(setting.bench(student=[GOOD, GOOD], compare="rerank"))
+    assert setting.rounds()[0]["replaced"] == "bad"
+
+
+def test_a_scorer_that_finds_nothing_is_worth_nothing(setting: Setting) -> None:
+    """BM25 may share no term with any query of D_eval, or with some: 0 for those, not an error."""
+    class Mute(MatrixScorer):
+        def rank(self, queries: np.ndarray, k: int) -> Any:
+            for hits in super().rank(queries, k):
+                silent = np.isin(queries[: len(hits.passages)], self.mute) if len(queries) <= 7 else np.zeros(len(hits.passages), bool)
+                hits.passages[silent], hits.scores[silent] = -1, -np.inf
+                yield hits
+
+    mute = Mute("x", knowing_matrix(1, setting.queries, GOOD), setting.corpus)
+    bench = setting.bench(student=[1.0])
+    mute.mute = setting.queries.held_out[:2]
+    assert compare([mute], bench)["x"] == pytest.approx((HELD_OUT - 2) / HELD_OUT)
+    mute.mute = setting.queries.held_out
+    assert compare([mute], bench)["x"] == 0.0
+
+
+# --- GenDataset over rounds ---
+
+
+def test_wrong_queries_by_hand() -> None:
+    """Positives 0 and 1; 3; 4: right when any positive is first. PROD: at rank 2-15 of the student, first of the teacher."""
+    queries = make_queries([0, 3, 4], train=3, held_out=0, positives=lambda n: {0: [0, 1], 3: [3], 4: [4]}[n])
+    student = np.array([[1, 9, 0], [9, 3, 8], [9, 8, 7]])
+    assert wrong_queries(student, None, queries).tolist() == [False, True, True]
+    teacher = np.array([[0, 9, 8], [3, 9, 8], [4, 9, 8]])
+    assert wrong_queries(student, teacher, queries).tolist() == [False, True, False]  # the third is at no rank of the list
+    assert wrong_queries(student, np.array([[0, 9], [9, 3], [4, 9]]), queries).tolist() == [False, False, False]
+
+
+@pytest.mark.parametrize(("rank", "expected"), [(1, False), (2, True), (15, True), (16, False), (21, False)])
+def test_prods_ranks(rank: int, expected: bool) -> None:
+    """2 and 15 belong to it, 1 and 16 do not, nor a gold passage below the list's end."""
+    queries = make_queries([4], train=1, held_out=0, positives=lambda n: [4])
+    student = np.array([[p for p in range(5, 25)]])
+    if rank <= 20:
+        student[0, rank - 1] = 4
+    assert wrong_queries(student, np.array([[4, 9]]), queries).tolist() == [expected]
+
+
+def test_a_short_list_with_padding_has_no_gold_passage() -> None:
+    """-1 fills lists that end early; it is no passage."""
+    queries = make_queries([4], train=1, held_out=0, positives=lambda n: [4])
+    assert wrong_queries(np.array([[-1, -1]]), None, queries).tolist() == [True]
+    assert wrong_queries(np.array([[9, 4]]), np.array([[-1, -1]]), queries).tolist() == [False]
+
+
+@pytest.mark.parametrize(("strength", "wrong"), [(GOOD, 0), (BAD, TRAIN)])
+def test_round_1_knows_the_wrong_queries_of_round_0(setting: Setting, strength: float, wrong: int) -> None:
+    """A student that has everything right leaves none; one that has nothing right leaves all."""
+    setting.run(setting.bench(student=[strength, BAD]))
+    assert [one["wrong_queries"] for one in setting.rounds()] == [0, wrong]
+
+
+def test_prod_rule_runs(setting: Setting) -> None:
+    """Teacher and student (strength 2) both fail on some: PROD's rule takes only those that the teacher can teach."""
+    found = {}
+    for rule in ("first", "prod"):
+        setting.run(setting.bench(student=[MIDDLE, BAD], teacher=MIDDLE, wrong_rule=rule, depth=20), name=rule)
+        found[rule] = setting.rounds(rule)[1]["wrong_queries"]
+    assert 0 < found["prod"] < found["first"] <= TRAIN
+
+
+def test_harder_halves_the_depth_each_round_and_adds_the_students_list(setting: Setting) -> None:
+    """Round 1's negatives of a fully deep pool come from the top of a fusion that the student's list is part of."""
+    seen: list[tuple[int, list[str]]] = []
+    real = rounds_module.generate
+
+    def spying(*arguments: Any, **more: Any) -> Groups:
+        seen.append((more["round_number"], list(more["lists"])))
+        return real(*arguments, **more)
+
+    rounds_module.generate = spying
+    try:
+        setting.run(setting.bench(student=[BAD, BAD], assistants={"a": MIDDLE}, depth=12))
+        setting.run(setting.bench(student=[BAD, BAD], assistants={"a": MIDDLE}, depth=12, pool_teacher=False, harder=False), name="plain")
+    finally:
+        rounds_module.generate = real
+    assert seen == [(0, ["a", "teacher"]), (1, ["a", "teacher", "student"]), (0, ["a"]), (1, ["a"])]
+    assert [one["depth"] for one in setting.rounds()] == [12, 6]
+    assert [one["depth"] for one in setting.rounds("plain")] == [12, 12]
+
+
+def test_rankings_are_made_once_and_told_apart(setting: Setting) -> None:
+    """Kept lists are looked up by scorer, queries and depth; another scorer of the same label must not find them."""
+    bench = setting.bench(student=[1.0])
+    scorer = setting.scorer("x", 1.0)
+    first = rankings(scorer, setting.queries.train, 10, setting.root / "m", bench)
+    assert first.shape == (TRAIN, 10)
+    assert (first == np.argsort(-scorer.matrix[:TRAIN], axis=1)[:, :10]).all()
+
+    def fail(*_: Any) -> Any:
+        raise AssertionError("ranked again")
+
+    kept = scorer.rank
+    scorer.rank = fail  # type: ignore[method-assign]
+    assert (rankings(scorer, setting.queries.train, 10, setting.root / "m", bench) == first).all()
+    scorer.rank = kept  # type: ignore[method-assign]
+    other = MatrixScorer("x", random_matrix(99), setting.corpus)
+    assert (rankings(other, setting.queries.train, 10, setting.root / "m", bench) != first).any()
+    assert rankings(scorer, setting.queries.train, 4, setting.root / "m", bench).shape == (TRAIN, 4)
+
+
+def test_entropy_x_is_fitted_in_round_0_and_kept(setting: Setting) -> None:
+    """One temperature for all rounds, though round 1's groups are others."""
+    setting.run(setting.bench(student=[MIDDLE, MIDDLE], tau_teacher="entropy:0.5"))
+    first, second = setting.rounds()
+    assert first["temperatures"]["teacher"] == second["temperatures"]["teacher"]
+    assert first["teacher_entropy"] == pytest.approx(0.5 * np.log(4), abs=1e-4)
+    assert second["teacher_entropy"] != pytest.approx(first["teacher_entropy"], abs=1e-4)
+
+
+def test_the_static_regime_gives_every_strategy_the_same_groups(setting: Setting) -> None:
+    """Section 8: the same groups in the same order, also for mta4dpr after it has replaced an assistant, and in every round."""
+    for strategy in STRATEGIES:
+        setting.run(setting.bench(student=[GOOD, GOOD], regime="static"), strategy=strategy, name=strategy)
+    assert setting.rounds("mta4dpr")[0]["replaced"] == "bad"
+    for number in (0, 1):
+        kd, contrastive, mta = (setting.groups(number, name) for name in ("kd", "contrastive", "mta4dpr"))
+        for other in (contrastive, mta):
+            assert (kd.queries == other.queries).all()
+            assert (kd.passages == other.passages).all()
+    assert (setting.groups(0, "kd").passages == setting.groups(1, "kd").passages).all()
+    assert setting.rounds("mta4dpr")[1]["wrong_queries"] == 0
+
+
+def test_the_rounds_regime_gives_every_strategy_the_same_first_round(setting: Setting) -> None:
+    """All mine alike until their students differ."""
+    for strategy in STRATEGIES:
+        setting.run(setting.bench(student=[MIDDLE, MIDDLE]), strategy=strategy, name=strategy)
+    kd, contrastive, mta = (setting.groups(0, name) for name in ("kd", "contrastive", "mta4dpr"))
+    assert (kd.passages == mta.passages).all()
+    assert (kd.passages == contrastive.passages).all()
+    assert (setting.groups(1, "kd").passages != kd.passages).any()
+
+
+@pytest.mark.parametrize(("steps", "rounds", "expected"), [(7, 3, [2, 3, 2]), (6, 3, [2, 2, 2]), (2, 2, [1, 1])])
+def test_all_steps_are_made_whatever_the_rounds(setting: Setting, steps: int, rounds: int, expected: list[int]) -> None:
+    """Strategies are compared at one number of steps, so none may be lost in rounding."""
+    setting.run(setting.bench(student=[MIDDLE] * rounds, steps=steps, rounds=rounds))
+    lines = [json.loads(line) for line in (setting.root / "run" / "steps.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == list(range(steps))
+    assert [sum(line["round"] == number for line in lines) for number in range(rounds)] == expected
+    assert [len(setting.groups(number).queries) for number in range(rounds)] == [2 * n for n in expected]
+
+
+# --- what is exported ---
+
+
+@pytest.mark.parametrize(("values", "best"), [([0.1, 0.5, 0.3], 1), ([0.5, 0.1, 0.5], 0), ([0.1, 0.2, 0.3], 2)])
+def test_best_eval_is_the_earliest_of_the_best(tmp_path: Path, values: list[float], best: int) -> None:
+    """`last` is the default and looks at nothing."""
+    lines = [json.dumps({"round": n, "student": value}) + "\n" for n, value in enumerate(values)]
+    (tmp_path / "rounds.jsonl").write_text("".join(lines))
+    options = small_options(rounds=3)
+    assert best_round(tmp_path, options) == 2
+    assert best_round(tmp_path, options.model_copy(update={"checkpoint": "best_eval"})) == best
+
+
+def test_best_eval_exports_that_rounds_student(setting: Setting) -> None:
+    """Round 0's student is the better one, so its folder is returned, and its weights are those of round 0's last step."""
+    place = setting.run(setting.bench(student=[GOOD, BAD], checkpoint="best_eval"))
+    last = setting.run(setting.bench(student=[GOOD, BAD]), name="last")
+    assert place == setting.root / "run" / "round-0" / "student"
+    assert last == setting.root / "last" / "round-1" / "student"
+    weights = [load_encoder("x", ModelSpec(model=str(folder)), device="cpu").hash_weights() for folder in (
+        place, last, setting.root / "last" / "round-0" / "student")]
+    assert weights[0] == weights[2] != weights[1]
+
+
+def test_the_student_is_not_reset_between_rounds(setting: Setting) -> None:
+    """[A]: the exported student is the one that has seen all steps: two rounds of 2 end elsewhere than one round of 2."""
+    place = setting.run(setting.bench(student=[BAD, BAD]))
+    checkpoint = sorted((setting.root / "run" / "checkpoint").iterdir())[-1]
+    student = setting.new_student()
+    trainer = Trainer(
+        student, STRATEGIES["mta4dpr"], small_options(steps=4), setting.queries, setting._texts_for(student, setting.queries),
+        setting.root / "run", 5)
+    trainer.restore()
+    assert (checkpoint.name, trainer.step) == (f"{4:08}", 4)
+    assert load_encoder("x", ModelSpec(model=str(place)), device="cpu").hash_weights() == student.hash_weights()
+
+
+def test_vectors_that_nobody_needs_are_removed(setting: Setting) -> None:
+    """A corpus of vectors for every round of every strategy would fill the disk; assistants' and the last student's stay."""
+    setting.run(setting.bench(rounds=3, steps=3, replace=False))
+    assert [(setting.root / "run" / f"round-{n}" / "vectors").exists() for n in range(3)] == [False, False, True]
+
+
+# --- killed and continued ---
+
+
+class Killed(Exception):
+    """Stands for SIGKILL: nothing of ours catches it."""
+
+
+def killed_run(setting: Setting, monkeypatch: pytest.MonkeyPatch, where: str, at: int, changes: dict[str, Any]) -> Path:
+    """Runs, dies once at that place, and runs again as a new process would."""
+    counts = {"step": 0, "compare": 0, "generate": 0, "append": 0, "freeze": 0}
+    bench = setting.bench(name="mining-killed", **changes)
+
+    def dying(what: str, real: Any) -> Any:
+        def call(*arguments: Any, **more: Any) -> Any:
+            counts[what] += 1
+            if what == where and counts[what] == at:
+                raise Killed
+            return real(*arguments, **more)
+
+        return call
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_train_step", dying("step", Trainer._train_step))
+        patch.setattr(rounds_module, "compare", dying("compare", rounds_module.compare))
+        patch.setattr(rounds_module, "generate", dying("generate", rounds_module.generate))
+        patch.setattr(rounds_module, "_append", dying("append", rounds_module._append))
+        bench.freeze = dying("freeze", bench.freeze)
+        with pytest.raises(Killed):
+            setting.run(bench, name="killed")
+    torch.manual_seed(at)
+    torch.rand(3)
+    return setting.run(setting.bench(name="mining-killed", **changes), name="killed")
+
+
+@pytest.mark.parametrize(
+    ("where", "at"),
+    [("step", 1), ("step", 3), ("step", 5), ("step", 6), ("step", 8), ("generate", 2), ("freeze", 1), ("compare", 1), ("compare", 2),
+     ("append", 1), ("append", 2)])
+def test_killed_anywhere_ends_bit_for_bit_alike(setting: Setting, monkeypatch: pytest.MonkeyPatch, where: str, at: int) -> None:
+    """Two rounds of 4 steps, a checkpoint every 3, a real student that mines and may become an assistant, with dropout: whatever the
+    moment of death, final weights, groups and logs are those of an uninterrupted run."""
+    changes = {"steps": 8, "batch_queries": 4, "dropout": 0.1, "assistants": {"bad": BAD, "a": MIDDLE}}
+    whole = setting.run(setting.bench(**changes), name="whole")
+    assert setting.rounds("whole")[0]["replaced"] == "bad"
+    killed = killed_run(setting, monkeypatch, where, at, changes)
+    assert (killed / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+    for number in (0, 1):
+        pair = [setting.root / name / f"round-{number}" / "groups" for name in ("whole", "killed")]
+        files = sorted(path.relative_to(pair[0]) for path in pair[0].rglob("*") if path.is_file())
+        assert files
+        assert all((pair[0] / path).read_bytes() == (pair[1] / path).read_bytes() for path in files)
+    assert without_time(setting.rounds("killed")) == without_time(setting.rounds("whole"))
+    steps = [[json.loads(line) for line in (setting.root / name / "steps.jsonl").read_text().splitlines()] for name in ("whole", "killed")]
+    assert without_time(steps[0]) == without_time(steps[1])
+
+
+def test_a_finished_run_is_not_trained_again(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same call again returns the same folder and makes no step."""
+    bench = setting.bench(student=[MIDDLE, MIDDLE])
+    place = setting.run(bench)
+    before = (setting.root / "run" / "steps.jsonl").read_bytes(), (place / "model.safetensors").read_bytes()
+
+    def fail(*_: Any) -> Any:
+        raise AssertionError("a step was made")
+
+    monkeypatch.setattr(Trainer, "_train_step", fail)
+    assert setting.run(bench) == place
+    assert ((setting.root / "run" / "steps.jsonl").read_bytes(), (place / "model.safetensors").read_bytes()) == before
+
+
+def test_assistants_need_not_exist_for_kd(setting: Setting) -> None:
+    """kd with a teacher alone: the pool is the teacher's, Compare has nobody to replace."""
+    setting.run(setting.bench(student=[MIDDLE, MIDDLE], assistants={}), strategy="kd")
+    assert [(one["worst"], one["replaced"], one["assistants"]) for one in setting.rounds()] == [(None, None, {})] * 2
+    assert setting.groups(0).passages.shape == (4, 4)
+    assert setting.groups(0).passages.max() < PASSAGES

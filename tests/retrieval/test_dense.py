@@ -1,0 +1,152 @@
+"""Exact search against a plain sort, and the FAISS index that Pyserini reads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mta4dpr.data.corpus import Corpus
+from mta4dpr.data.tokens import tokens_of_corpus
+from mta4dpr.models.encoder import Encoder
+from mta4dpr.retrieval import dense
+from mta4dpr.retrieval.dense import DenseRetriever, write_faiss_index
+from mta4dpr.retrieval.hits import Hits
+from mta4dpr.retrieval.vectors import Encoding, Vectors, encode
+
+
+def retriever_of(array: np.ndarray, id_rank: np.ndarray) -> DenseRetriever:
+    import torch
+
+    encoder: Any = SimpleNamespace(label="x", device=torch.device("cpu"))
+    corpus: Any = SimpleNamespace(id_rank=id_rank)
+    return DenseRetriever(encoder, Vectors(Path(), array), corpus)
+
+
+def all_of(blocks: Any) -> Hits:
+    found = list(blocks)
+    return Hits(np.vstack([block.passages for block in found]), np.vstack([block.scores for block in found]))
+
+
+def brute_force(queries: np.ndarray, array: np.ndarray, id_rank: np.ndarray, k: int) -> np.ndarray:
+    """(queries, k), by sorting everything: score descending, then id descending."""
+    scores = queries.astype(np.float64) @ array.astype(np.float64).T
+    ranked = np.array([np.lexsort((-id_rank, -row)) for row in scores])
+    return np.pad(ranked, ((0, 0), (0, max(0, k - len(array)))), constant_values=-1)[:, :k]
+
+
+@pytest.mark.parametrize("block", [7, 16, 64, 1000])
+@pytest.mark.parametrize("k", [1, 5, 16, 17, 120, 200])
+def test_search_is_the_brute_force_sort(corpus: Corpus, monkeypatch: pytest.MonkeyPatch, block: int, k: int) -> None:
+    """Small whole numbers: sums are exact and most scores tie, at the cut too, within a block and across blocks. k > corpus is filled."""
+    draw = np.random.default_rng(3)
+    array = draw.integers(-1, 2, (len(corpus), 6)).astype(np.float32)
+    queries = draw.integers(-1, 2, (70, 6)).astype(np.float32)
+    monkeypatch.setattr(dense, "PASSAGE_BLOCK", block)
+    hits = all_of(retriever_of(array, corpus.id_rank).search_vectors(queries, k))
+    np.testing.assert_array_equal(hits.passages, brute_force(queries, array, corpus.id_rank, k))
+    rows, columns = np.nonzero(hits.passages >= 0)
+    found = hits.passages[rows, columns]
+    np.testing.assert_array_equal(hits.scores[rows, columns], (queries[rows] * array[found]).sum(1))
+    assert (hits.scores[hits.passages < 0] == -np.inf).all()
+
+
+def test_all_scores_equal(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A student that collapsed gives every passage one score: then ids alone decide, whatever block they are in."""
+    monkeypatch.setattr(dense, "PASSAGE_BLOCK", 11)
+    hits = all_of(retriever_of(np.ones((len(corpus), 4), np.float32), corpus.id_rank).search_vectors(np.ones((1, 4), np.float32), 5))
+    assert hits.passages[0].tolist() == corpus.order[::-1][:5].tolist()
+
+
+def test_negative_scores_are_found_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The block of queries is padded with zero vectors; their score of 0 must not count as a threshold."""
+    monkeypatch.setattr(dense, "PASSAGE_BLOCK", 2)
+    array = -np.arange(1, 7, dtype=np.float32)[:, None]
+    hits = all_of(retriever_of(array, np.arange(6)).search_vectors(np.ones((1, 1), np.float32), 3))
+    assert (hits.passages.tolist(), hits.scores.tolist()) == ([[0, 1, 2]], [[-1, -2, -3]])
+
+
+def test_a_score_does_not_depend_on_the_other_queries(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    """`search --query` must show what the run file says, bit for bit; a matrix product's rounding depends on its shape."""
+    import torch
+
+    monkeypatch.setattr(dense, "PASSAGE_BLOCK", 2048)
+    threads = torch.get_num_threads()
+    request.addfinalizer(lambda: torch.set_num_threads(threads))
+    torch.set_num_threads(2)
+    draw = np.random.default_rng(5)
+    retriever = retriever_of(draw.standard_normal((3001, 384), np.float32), np.arange(3001))
+    queries = draw.standard_normal((100, 384), np.float32)
+    together = all_of(retriever.search_vectors(queries, 50))
+    for row in (0, 1, 37, 63, 64, 99):
+        alone = all_of(retriever.search_vectors(queries[row : row + 1], 50))
+        np.testing.assert_array_equal(alone.passages[0], together.passages[row])
+        np.testing.assert_array_equal(alone.scores[0], together.scores[row])
+
+
+def test_half_precision_vectors_are_searched_as_they_are() -> None:
+    """Kept as float16, multiplied in float32."""
+    draw = np.random.default_rng(6)
+    array, queries = draw.standard_normal((300, 16)).astype(np.float16), draw.standard_normal((3, 16)).astype(np.float32)
+    hits = all_of(retriever_of(array, np.arange(300)).search_vectors(queries, 300))
+    expected = np.take_along_axis(queries @ array.astype(np.float32).T, hits.passages.astype(np.int64), 1)
+    np.testing.assert_allclose(hits.scores, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def retriever(cache: Path, corpus: Corpus, encoder: Encoder) -> DenseRetriever:
+    tokens = tokens_of_corpus(cache, corpus, encoder.tokenizer, prefix="")
+    how = Encoding(dtype="float32", token_budget=1024, threads=2)
+    return DenseRetriever(encoder, encode(cache, encoder, tokens, longest=encoder.reading.passage_length, how=how), corpus)
+
+
+QUERIES = ["red fox", "winter song", "velvet", "the ocean and a stone", "dog dog dog"]
+
+
+def test_a_passage_asked_for_by_its_own_text_is_first(retriever: DenseRetriever, corpus: Corpus) -> None:
+    """From text to hits through the encoder: the vectors are normalised, so nothing is nearer than the text itself."""
+    (hits,) = retriever.search([corpus.joined(n, " ") for n in (40, 77)], 1)
+    assert hits.passages.tolist() == [[40], [77]]
+    np.testing.assert_allclose(hits.scores, 1, atol=1e-5)
+
+
+def test_faiss_reads_the_index(tmp_path: Path, retriever: DenseRetriever, corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pyserini's layout: `index`, an inner-product index, and `docid`, a line for each of its rows."""
+    import faiss
+
+    monkeypatch.setattr(dense, "PASSAGE_BLOCK", 50)
+    write_faiss_index(tmp_path / "faiss", retriever.vectors, corpus)
+    assert sorted(path.name for path in (tmp_path / "faiss").iterdir()) == ["docid", "index"]
+    index = faiss.read_index(str(tmp_path / "faiss" / "index"))
+    assert (index.ntotal, index.d, index.metric_type) == (len(corpus), 32, faiss.METRIC_INNER_PRODUCT)
+    np.testing.assert_array_equal(index.reconstruct_n(0, index.ntotal), retriever.vectors.array)
+    ids = (tmp_path / "faiss" / "docid").read_text(encoding="utf-8").splitlines()
+    assert ids == corpus.ids(range(len(corpus)))
+    scores, _ = index.search(retriever.encoder.encode_queries(QUERIES), 20)
+    np.testing.assert_allclose(scores, all_of(retriever.search(QUERIES, 20)).scores, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_pyserini_searches_the_index_with_the_saved_student(tmp_path: Path, retriever: DenseRetriever, corpus: Corpus) -> None:
+    """The promise to Pyserini's users: exported student and index, FaissSearcher and AutoQueryEncoder, our ranking."""
+    from mta4dpr.retrieval import java
+
+    java.start("512m")
+    from pyserini.encode import AutoQueryEncoder
+    from pyserini.search.faiss import FaissSearcher
+
+    retriever.encoder.save(tmp_path / "student")
+    write_faiss_index(tmp_path / "faiss", retriever.vectors, corpus)
+    query_encoder = AutoQueryEncoder(encoder_dir=str(tmp_path / "student"), pooling="mean", l2_norm=True)
+    searcher = FaissSearcher(str(tmp_path / "faiss"), query_encoder)
+    for text, hits in zip(QUERIES, (next(iter(retriever.search([q], 20))) for q in QUERIES), strict=True):
+        theirs = {hit.docid: hit.score for hit in searcher.search(text, 20)}
+        ours = dict(zip(corpus.ids(hits.passages[0]), hits.scores[0].tolist(), strict=True))
+        parted = {name for name in ours.keys() ^ theirs.keys() if abs({**ours, **theirs}[name] - hits.scores[0, -1]) > 1e-5}
+        assert parted == set()
+        assert {name: theirs[name] for name in ours.keys() & theirs.keys()} == pytest.approx(
+            {name: ours[name] for name in ours.keys() & theirs.keys()}, abs=1e-5)
+        assert len(ours.keys() & theirs.keys()) >= 18

@@ -1,0 +1,223 @@
+"""The command line: exit statuses, one sentence an error, JSON and nothing else on stdout."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mta4dpr import cli
+from mta4dpr.errors import EnvironmentLack
+
+SHARED_RUNS = Path(__file__).parents[2] / "shared" / "data" / "runs"
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
+    """Runs the command line in this process: (exit status, stdout, stderr)."""
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["mta4dpr-bench", *arguments])
+        with pytest.raises(SystemExit) as leaving:
+            cli.main()
+        out, err = capsys.readouterr()
+        return int(leaving.value.code or 0), out, err
+
+    return call
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    """qrels and a run that a reader checks by hand: q1 has its passage second, q2 is missing, q9 is not judged."""
+    (tmp_path / "qrels").write_text("q1 0 d1 1\nq2 0 d2 1\n")
+    (tmp_path / "a.trec").write_text("q1 Q0 d9 1 2.0 x\nq1 Q0 d1 2 1.0 x\nq9 Q0 d1 1 1.0 x\n")
+    (tmp_path / "b.trec.gz").write_bytes(gzip.compress(b"q1 Q0 d1 1 2.0 x\nq2 Q0 d2 1 1.0 x\n"))
+    return tmp_path
+
+
+def test_help_needs_no_heavy_library_and_lists_what_is_there() -> None:
+    """--help answers in under a second, so it must not load torch; commands appear when they exist."""
+    script = "import sys\nfrom mta4dpr import cli\nimport mta4dpr\nsys.argv=['x','--help']\ntry: cli.main()\nexcept SystemExit: pass\n" \
+        "print([m for m in ('torch','faiss','transformers','jnius','pandas','numpy','ir_datasets') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip().endswith("[]")
+    for name in ("run", "plan", "list", "doctor", "search", "evaluate", "report"):
+        assert f" {name} " in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["run", "quickstrat"], ["quickstart", "ir_datasets id"]),
+        (["run", "tiny", "--systems", "bm26,kdd"], ["'bm26' (did you mean 'bm25'?)", "'kdd' (did you mean 'kd'?)"]),
+        (["run", "tiny", "--set", "roundz=2"], ["did you mean 'rounds'?"]),
+        (["run", "tiny", "--set", "lr=-1"], ["distill.lr", "greater than 0"]),
+        (["run", "tiny", "--eval-sets", "tiny/tset"], ["did you mean 'tiny/test'?"]),
+        (["run", "tiny", "--limit", "0"], ["--limit"]),
+        (["run", "tiny", "--redo", "serach"], ["did you mean 'search'?"]),
+        (["run", "beir/nfcorpus"], ["no judgements"]),
+        (["run", "beir/nfcropus/test"], ["did you mean 'beir/nfcorpus"]),
+        (["run", "vaswani", "--systems", "kd"], ["names no teacher"]),
+        (["run", "./nowhere"], ["no folder"]),
+        (["run", "nowhere.yaml"], ["no benchmark file"]),
+        (["list", "benchmark"], ["did you mean 'benchmarks'?"]),
+        (["evaluate", "x"], ["--dataset", "--qrels"]),
+        (["search", "tiny", "--system", "bm25,teacher", "--query", "x"], ["one system"]),
+        (["run", "tiny", "--nonsense"], ["nonsense"]),
+    ],
+)
+def test_bad_input_is_exit_2_and_says_what_to_do(command: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str],
+                                                 words: list[str]) -> None:
+    """Nothing is written, no traceback is shown, stdout stays empty."""
+    monkeypatch.chdir(tmp_path)
+    status, out, err = command(*arguments)
+    assert status == 2, err
+    assert out == ""
+    assert "Traceback" not in err
+    for word in words:
+        assert word in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_all_mistakes_of_a_yaml_at_once(command: Any, tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    head = "name: mine\ncorpus: docstrings\nsystems: [bm25]\n"
+    path.write_text(head + "titel: x\neval_sets: [{id: mine/test, measures: [RR@10]}]\ndistill: {stepz: 3}\n")
+    status, _, err = command("run", str(path))
+    assert status == 2
+    assert "'title'" in err
+    assert "'steps'" in err
+    assert "title is missing" in err
+    path.write_text(head + "title: x\neval_sets: [{id: mine/test, measures: [nDGC@10]}]\n")
+    status, _, err = command("run", str(path), "--output", str(tmp_path / "run"))
+    assert status == 2
+    assert "did you mean" in err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_missing_environment_is_exit_3(command: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from mta4dpr.retrieval import java
+
+    def too_old() -> None:
+        raise EnvironmentLack("Lucene needs Java 21 or later, found: JAVA_HOME is Java 17.0.1")
+
+    monkeypatch.setattr(java, "find_java", too_old)
+    status, _, err = command("plan", "tiny", "--output", str(tmp_path / "run"))
+    assert status == 3
+    assert "Java 17.0.1" in err
+    status, out, _ = command("doctor", "--quick")
+    assert status == 3
+    assert "lacking" in out
+
+
+def test_a_bug_is_exit_1_without_traceback(command: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mta4dpr import catalogue
+
+    def broken() -> None:
+        raise RuntimeError("oops")
+
+    monkeypatch.setitem(catalogue.LISTS, "options", broken)
+    status, _, err = command("list", "options")
+    assert status == 1
+    assert "bug of ours (RuntimeError: oops)" in err
+    assert "Traceback" not in err
+
+
+def test_interrupted_is_exit_130(command: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mta4dpr import catalogue
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(catalogue.LISTS, "options", interrupt)
+    assert command("list", "options")[0] == 130
+
+
+def test_evaluate_by_hand(command: Any, small: Path) -> None:
+    """q1: the relevant passage is second, so RR 1/2; q2 is missing and scores 0; q9 counts for nothing."""
+    arguments = ["evaluate", str(small / "a.trec"), str(small / "b.trec.gz"), "--qrels", str(small / "qrels"), "--measures", "RR@10 R@1"]
+    status, out, _ = command(*arguments, "--json")
+    assert status == 0
+    rows = {(Path(row["run"]).name, row["measure"]): row for row in json.loads(out)["rows"]}
+    assert rows["a.trec", "RR@10"]["value"] == 0.25
+    assert rows["b.trec.gz", "RR@10"]["value"] == 1.0
+    assert rows["a.trec", "R@1"]["value"] == 0.0
+    assert (rows["a.trec", "RR@10"]["queries"], rows["a.trec", "RR@10"]["missing_queries"]) == (2, 1)
+    assert set(rows["a.trec", "RR@10"]) == {"run", "eval_set", "measure", "value", "queries", "missing_queries", "ci95"}
+    status, out, err = command(*arguments, "--per-query")
+    assert "0.2500" in out
+    assert "\tq1\tRR@10\t0.5000" in out
+    assert "1 queries of the run have no judgements" in err
+
+
+def test_evaluate_names_file_and_line(command: Any, small: Path) -> None:
+    (small / "bad.trec").write_text("q1 Q0 d1 1 2.0 x\nq1 Q0 d2 2 nan x\n")
+    status, out, err = command("evaluate", str(small / "bad.trec"), "--qrels", str(small / "qrels"))
+    assert status == 2
+    assert out == ""
+    assert "bad.trec, line 2" in err
+
+
+@pytest.mark.skipif(not SHARED_RUNS.exists(), reason="the public runs of ../shared are not here")
+@pytest.mark.parametrize(("year", "name", "expected"), [
+    ("19", "bm25", 0.5058), ("19", "tasb", 0.7210), ("19", "spladeppED", 0.7308), ("19", "repllama", 0.7384),
+    ("20", "bm25", 0.4796), ("20", "bm25rm3", 0.4896), ("20", "tasb", 0.6854), ("20", "repllama", 0.7195),
+])
+def test_public_runs_have_their_published_scores(command: Any, irds_home: Path, year: str, name: str, expected: float) -> None:
+    """nDCG@10 of public systems on TREC DL 2019 and 2020, NIST's judgements, all judged queries."""
+    status, out, _ = command(
+        "evaluate", str(SHARED_RUNS / f"dl{year}.{name}.trec.gz"), "--dataset", f"msmarco-passage/trec-dl-20{year}/judged",
+        "--measures", "nDCG@10", "--json")
+    assert status == 0
+    assert json.loads(out)["rows"][0]["value"] == pytest.approx(expected, abs=5e-5)
+
+
+@pytest.mark.parametrize("what", ["benchmarks", "systems", "strategies", "measures", "options"])
+def test_lists(command: Any, what: str) -> None:
+    status, out, _ = command("list", what, "--json")
+    assert status == 0
+    assert len(json.loads(out)[what]) >= 3
+    assert command("list", what)[0] == 0
+
+
+def test_plan_writes_nothing(command: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MTA4DPR_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    status, out, _ = command("plan", "tiny", "--json")
+    assert status == 0
+    assert json.loads(out)["stages"][0]["state"] == "to do"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_plan_says_per_stage_what_is_lacking(command: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model that is nowhere, offline: exit 3, and the stage is named."""
+    monkeypatch.setenv("MTA4DPR_MODELS", str(tmp_path))
+    status, out, err = command("plan", "tiny", "--systems", "bm25,some/model", "--offline", "--output", str(tmp_path / "run"))
+    assert status == 3
+    assert "lacking" in out
+    assert "some/model" in err
+
+
+def test_search_and_report_on_a_run(command: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a system finds, with text; and the tables again from the files."""
+    monkeypatch.chdir(tmp_path)
+    status, out, _ = command("search", "tiny", "--query", "convert the string to lower case", "--json")
+    assert status == 0
+    hits = json.loads(out)["hits"]
+    assert [hit["rank"] for hit in hits] == [1, 2, 3, 4, 5]
+    assert all(hit["text"] for hit in hits)
+    assert command("search", "tiny", "--system", "mta4dpr", "--query", "x")[0] == 2, "a student that is not trained yet"
+    status, out, _ = command("run", "tiny", "--systems", "bm25", "--json")
+    assert status == 0
+    assert json.loads(out)["benchmark"] == "tiny"
+    (tmp_path / "runs" / "tiny" / "leaderboard.html").unlink()
+    assert command("report", "runs/tiny")[0] == 0
+    assert (tmp_path / "runs" / "tiny" / "leaderboard.html").exists()
+    status, _, err = command("report", str(tmp_path))
+    assert status == 2
+    assert "leaderboard.json" in err

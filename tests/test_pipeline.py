@@ -1,0 +1,292 @@
+"""`run` on the benchmark tiny: the files of the contract, resume, and what a folder refuses."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mta4dpr import pipeline
+from mta4dpr.errors import EnvironmentLack, UserError
+from mta4dpr.files import read_json
+from mta4dpr.request import Request
+
+STRATEGIES = ("contrastive", "kd", "mta4dpr")
+SYSTEMS = ("bm25", "teacher", "assistant", "student-init", *STRATEGIES)
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return pipeline.run(Request("tiny", output=tmp_path_factory.mktemp("tiny") / "run"))
+
+
+def reproducible(folder: Path) -> dict[str, str]:
+    """Hashes of what the contract calls byte-identical for one seed."""
+    patterns = ("runs/*/*.trec", "per_query/*/*.csv", "models/*/model.safetensors", "leaderboard.json", "leaderboard.csv", "leaderboard.md")
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for pattern in patterns for path in folder.glob(pattern)
+    }
+
+
+def test_the_files_of_the_contract(tiny: Path) -> None:
+    """Other tools read these names."""
+    for name in (
+        "manifest.json", "ledger.json", "leaderboard.json", "leaderboard.csv", "leaderboard.md", "leaderboard.tex", "leaderboard.html",
+        "efficiency.json",
+    ):
+        assert (tiny / name).stat().st_size > 0, name
+    for system in SYSTEMS:
+        lines = (tiny / "runs" / "tiny-test" / f"{system}.trec").read_text().splitlines()
+        assert lines
+        assert all(len(line.split()) == 6 for line in lines)
+        assert (tiny / "per_query" / "tiny-test" / f"{system}.csv").exists()
+    for strategy in STRATEGIES:
+        steps = [json.loads(line) for line in (tiny / "training" / strategy / "steps.jsonl").read_text().splitlines()]
+        assert [step["step"] for step in steps] == list(range(12))
+        rounds = [json.loads(line) for line in (tiny / "training" / strategy / "rounds.jsonl").read_text().splitlines()]
+        assert [one["round"] for one in rounds] == [0, 1]
+    assert {step["assistant"] is not None for step in steps} == {True}, "mta4dpr names the assistant that TASelect chose at every step"
+    assert list((tiny / "plots").glob("*.svg"))
+
+
+def test_the_leaderboard_has_a_row_for_every_system_and_measure(tiny: Path) -> None:
+    board = read_json(tiny / "leaderboard.json")
+    assert {(row["system"], row["measure"]) for row in board["rows"]} == {(s, m) for s in SYSTEMS for m in ("RR@10", "nDCG@10", "R@100")}
+    assert [system["system"] for system in board["systems"]] == list(SYSTEMS)
+    assert set(board["rows"][0]) >= {"system", "eval_set", "measure", "value", "queries", "missing_queries", "ci95", "significant_over"}
+    assert {(c["a"], c["b"]) for c in board["comparisons"]} == {(s, "kd") for s in SYSTEMS if s != "kd"}
+    assert all(row["ci95"][0] <= row["value"] <= row["ci95"][1] for row in board["rows"])
+
+
+def test_the_values_are_those_of_ir_measures_on_the_run_files(tiny: Path) -> None:
+    """The leaderboard says what anyone gets from the run files it comes with."""
+    from ir_measures import RR, R, calc_aggregate, nDCG, read_trec_run
+
+    from mta4dpr.data.docstrings import Docstrings
+
+    qrels = {line.query_id: {line.passage_id: 1} for line in Docstrings("tiny", 200).qrels("tiny/test")}
+    board = read_json(tiny / "leaderboard.json")
+    found = {str(m): v for m, v in calc_aggregate(
+        [RR @ 10, nDCG @ 10, R @ 100], qrels, read_trec_run(str(tiny / "runs" / "tiny-test" / "bm25.trec"))).items()}
+    rows = {row["measure"]: row["value"] for row in board["rows"] if row["system"] == "bm25"}
+    assert rows == pytest.approx(found, abs=1e-12)
+
+
+def test_the_same_command_again_writes_nothing(tiny: Path) -> None:
+    """A finished run only prints its result."""
+    before = {path: path.stat().st_mtime_ns for path in tiny.rglob("*") if path.is_file()}
+    pipeline.run(Request("tiny", output=tiny))
+    assert {path: path.stat().st_mtime_ns for path in tiny.rglob("*") if path.is_file()} == before
+
+
+def test_two_runs_with_one_seed_are_byte_identical(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing but the seed decides: another folder, an empty cache, the same bytes."""
+    monkeypatch.setenv("MTA4DPR_CACHE", str(tmp_path / "cache"))
+    again = pipeline.run(Request("tiny", output=tmp_path / "run"))
+    assert reproducible(again) == reproducible(tiny)
+    assert len(reproducible(again)) == 7 + 7 + 3 + 3
+
+
+def test_another_seed_trains_other_students(tiny: Path, tmp_path: Path) -> None:
+    other = pipeline.run(Request("tiny", output=tmp_path / "run", seed=1, systems=("bm25", "kd")))
+    ours, theirs = reproducible(tiny), reproducible(other)
+    assert ours["models/kd/model.safetensors"] != theirs["models/kd/model.safetensors"]
+    assert ours["runs/tiny-test/bm25.trec"] == theirs["runs/tiny-test/bm25.trec"]
+
+
+def test_a_lost_or_changed_run_file_is_made_again(tiny: Path, tmp_path: Path) -> None:
+    """The ledger trusts bytes, not names."""
+    copy = tmp_path / "run"
+    shutil.copytree(tiny, copy)
+    (copy / "runs" / "tiny-test" / "kd.trec").unlink()
+    with (copy / "runs" / "tiny-test" / "teacher.trec").open("a") as file:
+        file.write("q Q0 d 1 1 x\n")
+    pipeline.run(Request("tiny", output=copy))
+    assert reproducible(copy) == reproducible(tiny)
+
+
+def test_other_systems_add_rows(tmp_path: Path) -> None:
+    folder = pipeline.run(Request("tiny", output=tmp_path / "run", systems=("bm25",)))
+    assert {row["system"] for row in read_json(folder / "leaderboard.json")["rows"]} == {"bm25"}
+    pipeline.run(Request("tiny", output=folder, systems=("teacher",)))
+    assert {row["system"] for row in read_json(folder / "leaderboard.json")["rows"]} == {"bm25", "teacher"}
+
+
+def test_other_settings_in_the_same_folder_are_refused(tiny: Path) -> None:
+    """Rows of one table must be comparable; the message names the keys."""
+    with pytest.raises(UserError, match="distill.lr") as caught:
+        pipeline.run(Request("tiny", output=tiny, settings=("lr=0.5",), seed=3))
+    assert "seed: 0 there, 3 now" in str(caught.value)
+    with pytest.raises(UserError, match="limit"):
+        pipeline.run(Request("tiny", output=tiny, limit=3))
+
+
+def test_limit_takes_the_first_queries_with_unchanged_scores(tiny: Path, tmp_path: Path) -> None:
+    """A score must not depend on how many queries are asked; every table says that the set was cut."""
+    folder = pipeline.run(Request("tiny", output=tmp_path / "run", limit=5, systems=("bm25", "teacher", "kd")))
+    for system in ("bm25", "teacher", "kd"):
+        cut = (folder / "runs" / "tiny-test" / f"{system}.trec").read_text()
+        whole = (tiny / "runs" / "tiny-test" / f"{system}.trec").read_text()
+        assert cut
+        assert whole.startswith(cut), system
+    assert read_json(folder / "leaderboard.json")["rows"][0]["queries"] == 5
+    for name in ("leaderboard.md", "leaderboard.tex", "leaderboard.html", "leaderboard.csv"):
+        assert "5" in (folder / name).read_text()
+    assert "limit" in (folder / "leaderboard.md").read_text()
+
+
+def test_redo_search_gives_the_same(tiny: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(tiny, copy)
+    for stage in ("data", "index", "encode", "search", "evaluate"):
+        pipeline.run(Request("tiny", output=copy, systems=("bm25", "teacher"), redo=stage))
+        assert reproducible(copy) == reproducible(tiny), stage
+
+
+def test_a_trained_student_loads_in_sentence_transformers(tiny: Path) -> None:
+    """models/ is what an engineer takes away: the same vectors there, lengths and prefixes with it."""
+    import numpy as np
+    from sentence_transformers import SentenceTransformer
+
+    from mta4dpr.benchmark import ModelSpec
+    from mta4dpr.models.encoder import load_encoder
+
+    folder = tiny / "models" / "mta4dpr"
+    texts = ["Return a list of names.", "open the file", "x " * 100]
+    theirs = SentenceTransformer(str(folder), device="cpu")
+    ours = load_encoder("mta4dpr", ModelSpec(model=str(folder)), device="cpu")
+    assert (ours.reading.query_length, ours.reading.passage_length) == (16, 32)
+    assert theirs.max_seq_length == 32
+    tokens = ours.query_tokens(texts)
+    np.testing.assert_allclose(ours.encode(tokens, np.arange(3), longest=32, token_budget=4096), theirs.encode(texts), atol=1e-5)
+
+
+def test_nothing_opens_a_socket_offline(tmp_path: Path) -> None:
+    """After fetch, a run needs no network: any connection but the loopback's fails the process."""
+    script = (
+        "import socket\n"
+        "def refuse(*a, **k): raise AssertionError('a socket was opened')\n"
+        "socket.socket.connect = refuse; socket.getaddrinfo = refuse\n"
+        "from pathlib import Path\nfrom mta4dpr import pipeline\nfrom mta4dpr.request import Request\n"
+        f"pipeline.run(Request('tiny', output=Path({str(tmp_path / 'run')!r}), systems=('bm25', 'teacher', 'kd'), offline=True))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+# --- collections that are not as they should be --------------------------------------------------------------------
+
+PASSAGES = [("d1", "Foxes", "the red fox runs"), ("d2", "", "a blue whale sings"), ("d3", "", "the dog sleeps")]
+QUERIES = {"q1": "red fox", "q2": "whale song", "q3": "unjudged"}
+
+
+def test_a_folder_evaluates_test_and_counts_what_is_odd(
+    beir_folder: Callable[..., Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Judgements of absent passages are no reason to stop; a judged query without text scores 0 and is counted."""
+    qrels = {"test": [("q1", "d1", 1), ("q2", "d2", 1), ("q1", "gone", 1), ("q9", "d3", 1)], "train": [("q3", "d3", 1)]}
+    source = beir_folder(tmp_path / "mini", PASSAGES, QUERIES, qrels)
+    with caplog.at_level("INFO"):
+        folder = pipeline.run(Request(str(source), output=tmp_path / "run"))
+    rows = {row["measure"]: row for row in read_json(folder / "leaderboard.json")["rows"]}
+    assert rows["RR@10"]["eval_set"] == "mini/test"
+    assert rows["RR@10"]["value"] == pytest.approx(2 / 3)
+    assert (rows["RR@10"]["queries"], rows["RR@10"]["missing_queries"]) == (3, 1)
+    assert rows["R@100"]["value"] == pytest.approx((1 / 2 + 1 + 0) / 3)
+    assert "1 judged queries have no text" in caplog.text
+    assert "1 judgements name passages that are not in the corpus" in caplog.text
+
+
+def test_splits_of_a_folder(beir_folder: Callable[..., Path], tmp_path: Path) -> None:
+    """test, or the only split, else a choice must be made; train is never evaluated."""
+    one = beir_folder(tmp_path / "one", PASSAGES, QUERIES, {"dev": [("q1", "d1", 1)], "train": [("q2", "d2", 1)]})
+    folder = pipeline.run(Request(str(one), output=tmp_path / "run"))
+    assert read_json(folder / "leaderboard.json")["rows"][0]["eval_set"] == "one/dev"
+    two = beir_folder(tmp_path / "two", PASSAGES, QUERIES, {"dev": [("q1", "d1", 1)], "eval": [("q2", "d2", 1)]})
+    with pytest.raises(UserError, match="--eval-sets from: dev, eval"):
+        pipeline.run(Request(str(two), output=tmp_path / "none"))
+    with pytest.raises(UserError, match="train is never evaluated"):
+        pipeline.run(Request(str(one), output=tmp_path / "none", eval_sets=("train",)))
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize(
+    ("passages", "queries", "qrels", "message"),
+    [
+        ([], QUERIES, {"test": [("q1", "d1", 1)]}, "no passages"),
+        (PASSAGES, QUERIES, {}, "no qrels"),
+        (PASSAGES, QUERIES, {"test": []}, "no judgements"),
+        (PASSAGES, QUERIES, {"test": [("other", "d1", 1)]}, "none of its 3 queries is judged"),
+        ([*PASSAGES, ("d1", "", "again")], QUERIES, {"test": [("q1", "d1", 1)]}, "'d1' occurs twice"),
+        ([("d 1", "", "x")], QUERIES, {"test": [("q1", "d1", 1)]}, "without white space"),
+    ],
+)
+def test_bad_collections_give_one_sentence_and_leave_nothing(
+    beir_folder: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, passages: list[tuple[str, str, str]],
+    queries: dict[str, str], qrels: dict[str, list[tuple[str, str, int]]], message: str,
+) -> None:
+    monkeypatch.setenv("MTA4DPR_CACHE", str(tmp_path / "cache"))
+    source = beir_folder(tmp_path / "bad", passages, queries, qrels)
+    with pytest.raises(UserError, match=message) as caught:
+        pipeline.run(Request(str(source), output=tmp_path / "run"))
+    assert caught.value.exit_status == 2
+    assert not (tmp_path / "run").exists() or not list((tmp_path / "run").glob("leaderboard*"))
+    assert not [path for path in (tmp_path / "cache").rglob("*") if path.is_file() and not path.name.endswith(".lock")]
+
+
+def test_a_full_disk_stops_with_one_sentence_and_the_run_goes_on_later(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Space may be made and the same command given again: nothing is lost, nothing half-written counts."""
+    import errno
+
+    from mta4dpr.evaluation import trecrun
+
+    original = trecrun.RunWriter.write
+
+    def full(self: trecrun.RunWriter, query_id: str, *rest: object) -> None:
+        if self.path.name == "teacher.trec":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        original(self, query_id, *rest)  # type: ignore[arg-type]
+
+    request = Request("tiny", output=tmp_path / "run")
+    with monkeypatch.context() as patch:
+        patch.setattr(trecrun.RunWriter, "write", full)
+        with pytest.raises(EnvironmentLack, match="no space left"):
+            pipeline.run(request)
+    assert (tmp_path / "run" / "runs" / "tiny-test" / "bm25.trec").exists()
+    assert not list((tmp_path / "run" / "runs").rglob("*teacher*"))
+    assert reproducible(pipeline.run(request)) == reproducible(tiny)
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_the_same_command_ends_with_the_same_bytes(tiny: Path, tmp_path: Path) -> None:
+    """SIGKILL loses at most the work since the last checkpoint. Moments are drawn over the whole length of a run."""
+    environment = {**os.environ, "MTA4DPR_CACHE": str(tmp_path / "cache")}
+    command = [sys.executable, "-m", "mta4dpr", "run", "tiny", "--output", str(tmp_path / "run")]
+    draw, kills = random.Random(5), 0
+    while kills < 8:
+        process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        wait_for, started = draw.uniform(1, 25), time.monotonic()
+        while process.poll() is None and time.monotonic() - started < wait_for:
+            time.sleep(0.05)
+        if process.poll() is not None:
+            break
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        kills += 1
+    assert kills >= 2
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert reproducible(tmp_path / "run") == reproducible(tiny)
