@@ -20,7 +20,7 @@ MODEL_LABEL = r"^[A-Za-z0-9._+-]+$"
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 def option(default: Any, mark: str, text: str, **limits: Any) -> Any:
@@ -237,20 +237,23 @@ def benchmark_names() -> list[str]:
     return sorted(path.stem for path in benchmark_folder().glob("*.yaml"))
 
 
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """YAML allows a key twice and keeps the last; here that is an error."""
+class _Loader(yaml.SafeLoader):
+    """YAML allows a key twice and keeps the last, and YAML 1.1 reads 1e-4 as text; here the first is an error, the second a number."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
         twice = {str(key) for key in keys if keys.count(key) > 1}
         if twice:
             raise yaml.YAMLError(f"line {node.start_mark.line + 1}: key {sorted(twice)} occurs twice")
         return super().construct_mapping(node, deep)
 
 
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789"))
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     try:
-        document = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeyLoader)  # noqa: S506 (a SafeLoader)
+        document = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506 (a SafeLoader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(document, dict):
@@ -275,13 +278,10 @@ def parse_settings(pairs: list[str]) -> dict[str, Any]:
             )
             continue
         try:
-            value = yaml.safe_load(text)
+            value = yaml.load(text, _Loader)  # noqa: S506 (a SafeLoader)
         except yaml.YAMLError as error:
             problems.append(f"--set {name}: {text!r} is not a YAML value ({' '.join(str(error).split())})")
             continue
-        # YAML 1.1 reads 1e-4 as a string
-        if isinstance(value, str) and re.fullmatch(r"[-+]?[0-9.]+[eE][-+]?[0-9]+", value):
-            value = float(value)
         place = nested
         *sections, last = candidates[0].split(".")
         for section in sections:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from mta4dpr.errors import UserError
-from mta4dpr.files import key_of, read_json, sha256_of_file, write_json
+from mta4dpr.files import key_of, lack_of_disk, read_json, sha256_of_file, write_json
 
 
 class Ledger:
@@ -89,8 +89,13 @@ def locked(folder: Path, *, wait: bool) -> Iterator[None]:
     """Holds the folder for this process. UserError when another run has it and `wait` is off."""
     from filelock import FileLock, Timeout
 
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder} is a file; --output takes a folder")
     is_new = not folder.exists()
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise lack_of_disk(error, folder) from error
     holder = folder / ".lock.json"
     lock = FileLock(str(folder / ".lock"))
     try:
@@ -107,9 +112,9 @@ def locked(folder: Path, *, wait: bool) -> Iterator[None]:
         yield
     finally:
         holder.unlink(missing_ok=True)
-        lock.release()
         if is_new and [path.name for path in folder.iterdir()] in ([], [".lock"]):
             shutil.rmtree(folder)  # the run failed before it wrote anything
+        lock.release()
 
 
 def refuse_other_settings(folder: Path, settings: dict[str, Any], known: dict[str, Any]) -> None:

@@ -137,6 +137,16 @@ def test_wait_takes_the_folder_when_the_other_run_ends(tmp_path: Path, other_run
         assert time.monotonic() - started > 0.2
 
 
+def test_a_folder_made_for_nothing_is_taken_away_and_no_other(tmp_path: Path) -> None:
+    """A run refused at its first check leaves no empty folder; one that was there, or holds anything, stays."""
+    (tmp_path / "there").mkdir()
+    for name, content in (("new", None), ("there", None), ("used", "ledger.json")):
+        with locked(tmp_path / name, wait=False):
+            if content:
+                (tmp_path / name / content).touch()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["there", "used"]
+
+
 def test_other_settings_are_refused_by_name(tmp_path: Path) -> None:
     """A folder holds one configuration; the message names what differs, dotted, and nothing that is equal."""
     known = {"seed": 42, "distill": {"steps": 300, "lr": 3e-5}, "limit": None}

@@ -95,7 +95,7 @@ def load_query_set(source: Source, query_set: str) -> QuerySet:
         if query_id in texts:
             raise UserError(f"{query_set}: query id {query_id!r} occurs twice; ids must be unique")
         if query_id in qrels:
-            texts[query_id] = text
+            texts[query_id] = text.encode("utf-8", "replace").decode()  # a lone surrogate is no text for a tokenizer
         else:
             unjudged += 1
     without_text = [query_id for query_id in qrels if query_id not in texts]

@@ -66,14 +66,15 @@ def distil(name: str, strategy: Strategy, student: Encoder, bench: Bench, folder
     bounds = np.linspace(0, options.steps, options.rounds + 1).round().astype(int)
     for number in range(len(finished), options.rounds):
         started = time.perf_counter()
-        first, last = int(bounds[number]), int(bounds[number + 1])
+        last = int(bounds[number + 1])
+        start = 0 if options.regime == "static" else int(bounds[number])  # the step of the round's first group
         groups = open_groups(_groups_folder(folder, number, options))
         if groups is None:
-            groups = _generate(number, (last - first) * options.batch_queries, assistants, frozen, bench, folder)
+            groups = _generate(number, (last - start) * options.batch_queries, assistants, frozen, bench, folder)
         for label, note in groups.about["notes"].items():
             log.warning("%s: %s", label, note)
         trainer.train_round(
-            groups, round_number=number, first_step=first, last_step=last,
+            groups, round_number=number, first_step=start, last_step=last,
             label=f"train {name}, round {number + 1}/{options.rounds}")
 
         label = f"student-round-{number}"
@@ -108,7 +109,8 @@ def best_round(folder: Path, options: Distill) -> int:
 def _generate(number: int, size: int, assistants: list[Scorer], frozen: Scorer | None, bench: Bench, folder: Path) -> Any:
     """GenDataset of a round: rankings of the models that mine, the queries the student got wrong, groups and scores."""
     options, queries = bench.options, bench.queries
-    lists = _lists(bench.assistants if options.regime == "static" else assistants, bench)  # static: the same pool for all strategies
+    # static: one pool for all strategies, whatever mta4dpr has replaced
+    lists = _lists(bench.assistants if options.regime == "static" else assistants, bench)
     wrong, tau = np.zeros(queries.train_size, bool), options.tau_teacher
     if number > 0 and options.regime == "rounds":
         assert frozen is not None

@@ -93,7 +93,7 @@ class Bm25Retriever:
         """Hits of at most SEARCH_BLOCK queries at a time; Lucene's own documents at the cut, our order."""
         for block in batched(texts, SEARCH_BLOCK):
             names = [str(row) for row in range(len(block))]
-            found = self._searcher.batch_search(_java_list(block), _java_list(names), k, self.threads)
+            found = _call(self._searcher.batch_search, _java_list(block), _java_list(names), k, self.threads)
             rows, ids, scores = [], [], []
             for row, name in enumerate(names):
                 for hit in found.get(name):

@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from mta4dpr.data.corpus import Corpus
-from mta4dpr.files import folder_written_aside, lack_of_disk
+from mta4dpr.errors import EnvironmentLack
+from mta4dpr.files import folder_written_aside
 from mta4dpr.models.encoder import Encoder
 from mta4dpr.retrieval.hits import Hits, best
 from mta4dpr.retrieval.vectors import Vectors
@@ -65,14 +66,14 @@ def write_faiss_index(folder: Path, vectors: Vectors, corpus: Corpus) -> None:
     """A flat inner-product index that Pyserini's FaissSearcher opens: `index` (FAISS) and `docid` (one id a line)."""
     import faiss
 
+    index = faiss.IndexFlatIP(vectors.dimensions)
+    for _, block in vectors.blocks(PASSAGE_BLOCK):
+        index.add(block)
     with folder_written_aside(folder) as aside:
-        index = faiss.IndexFlatIP(vectors.dimensions)
-        for _, block in vectors.blocks(PASSAGE_BLOCK):
-            index.add(block)
         try:
             faiss.write_index(index, str(aside / "index"))
-            with open(aside / "docid", "w", encoding="utf-8", newline="\n") as file:
-                for number in range(len(corpus)):
-                    file.write(corpus.id(number) + "\n")
-        except (OSError, RuntimeError) as error:
-            raise lack_of_disk(error, folder) if isinstance(error, OSError) else error from error
+        except RuntimeError as error:  # faiss has no OSError of its own
+            raise EnvironmentLack(f"the FAISS index cannot be written to {folder} ({' '.join(str(error).split())}); free some space") from error
+        with open(aside / "docid", "w", encoding="utf-8", newline="\n") as file:
+            for number in range(len(corpus)):
+                file.write(corpus.id(number) + "\n")

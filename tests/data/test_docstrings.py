@@ -134,12 +134,13 @@ def test_shared_summaries_and_copied_bodies_are_dropped(library: Callable[..., P
 def test_fewer_passages_are_a_part_of_more(library: Callable[..., Path]) -> None:
     """Drawn by hash of the name: a smaller collection is a sample of the larger one, spread over the library."""
     words = "zero one two three four five six seven eight nine".split()  # noqa: SIM905
-    library({f"m{n}": text(f"Module number {words[n // 10]} {words[n % 10]}.", f"{words[n // 10]} {words[n % 10]} " * 5) for n in range(60)})
+    names = {f"m{n}": f"{words[n // 10]} {words[n % 10]}" for n in range(60)}
+    library({module: text(f"Module number {name}.", f"{name} " * 5) for module, name in names.items()})
     few, many = ([passage.id for passage in Docstrings("x", size).passages()] for size in (10, 30))
     assert (len(few), len(many)) == (10, 30)
     assert set(few) < set(many)
     assert few == sorted(few)
-    assert many != sorted(f"m{n}" for n in range(60))[:30]
+    assert many != sorted(names)[:30]
     assert Docstrings("x", 10).identity != Docstrings("x", 30).identity
 
 

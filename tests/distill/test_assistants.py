@@ -139,7 +139,8 @@ def test_zscore_of_constant_scores_is_uniform_and_finite(constant: float) -> Non
 def test_fused_is_the_arithmetic_mean_of_probabilities() -> None:
     """Not of scores or logarithms (method, section 3 [B]); originals stay as they are; dropped passages stay at 0."""
     kept = torch.tensor([[True, True, False, True]])
-    log_p = {label: log_distribution(torch.tensor([row]), kept) for label, row in (("a", [1.0, 2.0, 9.0, 0.0]), ("b", [0.0, -3.0, 9.0, 1.0]))}
+    rows = {"a": [1.0, 2.0, 9.0, 0.0], "b": [0.0, -3.0, 9.0, 1.0]}
+    log_p = {label: log_distribution(torch.tensor([row]), kept) for label, row in rows.items()}
     found = with_fused(log_p, [("a", "b")])
     assert list(found) == ["a", "b", "a+b"]
     assert torch.equal(found["a"], log_p["a"])
@@ -247,7 +248,9 @@ def test_ranks_break_ties_by_position() -> None:
 
 @pytest.fixture
 def table(tmp_path: Path, corpus: Corpus) -> Callable[..., TableScorer]:
-    def make(rows: list[tuple[Any, Any, Any]], ids: list[str] | None = None, names: tuple[str, ...] = ("query", "passage", "score")) -> TableScorer:
+    def make(
+        rows: list[tuple[Any, Any, Any]], ids: list[str] | None = None, names: tuple[str, ...] = ("query", "passage", "score")
+    ) -> TableScorer:
         columns = list(zip(*rows, strict=True)) if rows else [[], [], []]
         pq.write_table(pa.table(dict(zip(names, columns, strict=True))), tmp_path / "scores.parquet")
         return TableScorer("stored", tmp_path / "scores.parquet", ids or ["q1", "q2"], corpus, "key")

@@ -36,7 +36,8 @@ def matrix_of(queries: TrainingQueries, seed: int, strength: float = 1.0) -> np.
 
 def make_groups(
     folder: Path, queries: TrainingQueries, corpus: Corpus, *, groups: int = 60, round_number: int = 0, seed: int = 7,
-    wrong: Sequence[int] = (), tau: float | str = 1.0, longest: int | None = None, matrices: dict[str, np.ndarray] | None = None, **changes: Any,
+    wrong: Sequence[int] = (), tau: float | str = 1.0, longest: int | None = None, matrices: dict[str, np.ndarray] | None = None,
+    **changes: Any,
 ) -> Groups:
     options = small_options(**changes)
     matrices = matrices or {label: matrix_of(queries, n) for n, label in enumerate(("teacher", "a", "b"))}
@@ -215,7 +216,7 @@ def test_without_harder_the_depth_stays(tmp_path: Path, queries: TrainingQueries
         assert len({p for n, row in zip(groups.queries, groups.passages, strict=True) if n == 1 for p in row[1:].tolist()}) == 8
 
 
-def test_a_short_pool_is_filled_with_random_passages_that_are_not_relevant(tmp_path: Path, queries: TrainingQueries, corpus: Corpus) -> None:
+def test_a_short_pool_is_filled_with_random_passages_not_relevant(tmp_path: Path, queries: TrainingQueries, corpus: Corpus) -> None:
     """Lists of 2 passages leave up to two of three places; every filled place is counted."""
     groups = make_groups(
         tmp_path, queries, corpus, groups=200, longest=1, matrices={"teacher": matrix_of(queries, 0), "a": matrix_of(queries, 0)})

@@ -125,7 +125,8 @@ def test_masked_passages_change_nothing(seed: int, junk: float) -> None:
     torch.testing.assert_close(
         kl_loss(log_distribution(noisy_target, kept), log_distribution(noisy_student, kept)),
         kl_loss(log_distribution(target, kept), log_distribution(student, kept)))
-    torch.testing.assert_close(contrastive_loss(noisy_student, one_positive(3, 5), kept), contrastive_loss(student, one_positive(3, 5), kept))
+    positives = one_positive(3, 5)
+    torch.testing.assert_close(contrastive_loss(noisy_student, positives, kept), contrastive_loss(student, positives, kept))
 
 
 @settings(max_examples=40, deadline=None)

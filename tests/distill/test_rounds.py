@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -317,6 +319,11 @@ def test_rankings_are_made_once_and_told_apart(setting: Setting) -> None:
     other = MatrixScorer("x", random_matrix(99), setting.corpus)
     assert (rankings(other, setting.queries.train, 10, setting.root / "m", bench) != first).any()
     assert rankings(scorer, setting.queries.train, 4, setting.root / "m", bench).shape == (TRAIN, 4)
+    other_texts = copy.copy(setting.corpus)
+    other_texts.text_hash = "other"
+    scorer.matrix = random_matrix(98)  # the same model over other texts
+    again = rankings(scorer, setting.queries.train, 10, setting.root / "m", replace(bench, corpus=other_texts))
+    assert (again != first).any()
 
 
 def test_entropy_x_is_fitted_in_round_0_and_kept(setting: Setting) -> None:
@@ -338,8 +345,24 @@ def test_the_static_regime_gives_every_strategy_the_same_groups(setting: Setting
         for other in (contrastive, mta):
             assert (kd.queries == other.queries).all()
             assert (kd.passages == other.passages).all()
-    assert (setting.groups(0, "kd").passages == setting.groups(1, "kd").passages).all()
     assert setting.rounds("mta4dpr")[1]["wrong_queries"] == 0
+
+
+def test_the_static_regime_is_one_dataset_that_the_rounds_go_through(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Round 1 goes on where round 0 stopped; it does not show round 0's groups again."""
+    seen: list[list[int]] = []
+    real = Trainer.loss
+
+    def spying(self: Trainer, numbers: Any, passages: Any, *rest: Any) -> Any:
+        seen.extend(passages.tolist())
+        return real(self, numbers, passages, *rest)
+
+    monkeypatch.setattr(Trainer, "loss", spying)
+    setting.run(setting.bench(student=[MIDDLE, MIDDLE], regime="static"))
+    first, both = setting.groups(0).passages.tolist(), setting.groups(1).passages.tolist()
+    assert seen == both
+    assert both[: len(first)] == first
+    assert len(both) == 2 * len(first) == 8
 
 
 def test_the_rounds_regime_gives_every_strategy_the_same_first_round(setting: Setting) -> None:

@@ -50,7 +50,8 @@ class Setting:
 
     def groups(self, name: str = "shared", *, wrong: bool = False, **changes: Any) -> Groups:
         options = self.options(**changes)
-        scorers = [MatrixScorer(label, knowing_matrix(n, self.queries, 1.0), self.corpus) for n, label in enumerate(("teacher", "a", "b", "c"))]
+        labels = ("teacher", "a", "b", "c")
+        scorers = [MatrixScorer(label, knowing_matrix(n, self.queries, 1.0), self.corpus) for n, label in enumerate(labels)]
         lists = {s.label: np.concatenate([hits.passages for hits in s.rank(self.queries.train, options.depth)]) for s in scorers}
         return generate(
             self.root / f"groups-{name}", round_number=0, groups=options.steps * options.batch_queries, queries=self.queries,
@@ -334,7 +335,8 @@ def slow_loss(setting: Setting, trainer: Trainer, groups: Groups, rows: range) -
         student = softmax([score[p] for p in kept])
         place = [i for i, k in enumerate(groups.kept[r]) if k]
         of_model = {
-            model: softmax([float(stored[r][i]) / groups.about["temperatures"][model] for i in place]) for model, stored in groups.scores.items()
+            model: softmax([float(stored[r][i]) / groups.about["temperatures"][model] for i in place])
+            for model, stored in groups.scores.items()
         }
         teacher = of_model.pop(label)
         kl_teacher += kl(teacher, student) / len(rows)
@@ -348,7 +350,8 @@ def slow_loss(setting: Setting, trainer: Trainer, groups: Groups, rows: range) -
     a, b, c = trainer.strategy.weights(options)
     kl_assistant = by_assistant[best][1]
     return {
-        "loss": a * ce + b * kl_teacher + c * kl_assistant, "ce": ce, "kl_teacher": kl_teacher, "kl_assistant": kl_assistant, "assistant": best,
+        "loss": a * ce + b * kl_teacher + c * kl_assistant, "ce": ce, "kl_teacher": kl_teacher, "kl_assistant": kl_assistant,
+        "assistant": best,
     }
 
 
