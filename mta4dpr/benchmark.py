@@ -108,7 +108,7 @@ class Distill(Section):
     depth: int = option(200, "D", "passages of each model's list that enter the pool", ge=1)
     rrf_k: int = option(60, "C", "constant of reciprocal rank fusion", ge=0)
     pool_teacher: bool = option(True, "C", "the teacher's own list joins the pool")
-    positive_rel: int = option(1, "D", "a passage of at least this relevance is a positive")
+    positive_rel: int = option(1, "D", "a passage of at least this relevance is a positive", ge=1)
     harder: bool = option(True, "D", "round r draws from the top depth / 2^r of the pool, and the student's list joins it")
     wrong_weight: float = option(2.0, "D", "queries the student got wrong are drawn this many times as often", ge=1)
     wrong_rule: Literal["first", "prod"] = option(
@@ -161,8 +161,11 @@ class Distill(Section):
                 raise ValueError(f"tau_teacher is a positive number or entropy:X with 0 < X < 1, found {self.tau_teacher!r}")
         elif self.tau_teacher <= 0:
             raise ValueError(f"tau_teacher is a positive number or entropy:X, found {self.tau_teacher!r}")
-        if self.regime == "static" and self.harder and "harder" in self.model_fields_set:
-            raise ValueError("regime static shares round 0's groups, so harder has no effect; leave it out")
+        idle = {"harder", "wrong_weight", "wrong_rule"} & self.model_fields_set
+        if self.regime == "static" and idle:
+            raise ValueError(f"regime static shares round 0's groups, so {', '.join(sorted(idle))} has no effect; leave it out")
+        if self.ce_weight + self.teacher_weight + self.assistant_weight == 0:
+            raise ValueError("ce_weight, teacher_weight and assistant_weight are all 0, so there is no loss")
         return self
 
 
@@ -201,6 +204,8 @@ class Benchmark(Section):
         for what, names in (("assistants", self.assistants), ("systems", self.systems), ("eval_sets", [e.id for e in self.eval_sets])):
             for twice in sorted({n for n in names if names.count(n) > 1}):
                 problems.append(f"{what}: {twice!r} occurs twice")
+        if self.teacher and self.teacher in self.assistants:
+            problems.append(f"the teacher {self.teacher!r} cannot be an assistant too; give it a second label with other settings")
         if self.student and self.models.get(self.student) and self.models[self.student].scores:
             problems.append("the student needs weights, not a table of scores")
         if (self.teacher or self.student) and not (self.teacher and self.student and self.train):

@@ -8,11 +8,12 @@ its folder, and ledger.json says which of it is done. Reads like the method; how
 
 from __future__ import annotations
 
+import gc
 import logging
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from itertools import islice
@@ -26,6 +27,7 @@ from mta4dpr.benchmark import Benchmark, EvalSet, ModelSpec
 from mta4dpr.data.collection import QuerySet, Source, load_query_set
 from mta4dpr.data.corpus import Corpus, open_corpus
 from mta4dpr.errors import UserError
+from mta4dpr.evaluation.efficiency import peak_memory_bytes
 from mta4dpr.files import file_name, folder_written_aside, key_of, read_json, sha256_of_file, write_json, written_aside
 from mta4dpr.ledger import Ledger, locked, refuse_other_settings, stage_shares
 from mta4dpr.request import Request, System, check_names, check_request, output_folder, resolve_benchmark, resolve_systems
@@ -226,12 +228,15 @@ def run(request: Request) -> Path:
         for system in opened.systems:
             if system.strategy:
                 train(opened, system)
+            prepare(opened, system)
             for eval_set in opened.bench.eval_sets:
                 search(opened, system, eval_set)
         evaluate(opened, manifest)
         report(opened)
         manifest["runs"][-1]["finished"] = _now()
         write_json(opened.folder / "manifest.json", manifest)
+    shares = ", ".join(f"{stage['stage']} {stage['share']:.0%}" for stage in stage_shares(opened.ledger))
+    log.info("time by stage: %s; peak memory %s", shares, environment.gigabytes(peak_memory_bytes()))
     return opened.folder
 
 
@@ -281,6 +286,7 @@ def _is_complete(opened: Run, manifest: dict[str, Any]) -> bool:
     ledger = opened.ledger
     return (
         all(ledger.is_done(f"train {s.label}", opened.training_inputs(s.strategy)) for s in opened.systems if s.strategy)
+        and all(ledger.is_done(_prepare_stage(s), _prepare_inputs(opened, s)) for s in opened.systems)
         and all(ledger.is_done(_search_stage(s, e), _search_inputs(opened, s, e)) for s in opened.systems for e in opened.bench.eval_sets)
         and ledger.is_done("evaluate", _evaluate_inputs(opened, manifest))
         and ledger.is_done("report", sha256_of_file(opened.folder / "leaderboard.json"))
@@ -306,6 +312,8 @@ def _redo(opened: Run) -> None:
             if system.strategy:
                 shutil.rmtree(opened.folder / "training" / system.strategy, ignore_errors=True)
                 forgotten.append(f"train {system.label}")
+    if redo in ("index", "encode", "train"):
+        forgotten += [_prepare_stage(system) for system in opened.systems]
     if redo in ("index", "encode", "train", "search"):
         forgotten += [_search_stage(system, eval_set) for system in opened.systems for eval_set in opened.bench.eval_sets]
     opened.ledger.forget(forgotten)
@@ -330,6 +338,7 @@ def train(opened: Run, system: System) -> None:
         with folder_written_aside(model) as aside:
             shutil.copytree(final, aside, dirs_exist_ok=True)
         outputs.append(model / "model.safetensors")
+    gc.collect()  # networks and optimisers refer to themselves; without this, each strategy would add to the memory
 
 
 def _clear_if_other(folder: Path, inputs: Any) -> None:
@@ -369,7 +378,8 @@ def _bench(opened: Run) -> Bench:
 
         tokens = encoder.query_tokens(queries.texts)
         vectors = encode(root, encoder, tokens, longest=encoder.reading.query_length, how=opened.encoding)
-        return BiEncoderScorer(opened.dense(encoder, root), vectors.array, encoder.key)
+        retriever = opened.dense(encoder, root)
+        return BiEncoderScorer(encoder.label, retriever.index, vectors.array, key_of([encoder.key, asdict(opened.encoding), opened.device]))
 
     def scorer(label: str) -> Scorer:
         from mta4dpr.distill.assistants import Bm25Scorer, TableScorer
@@ -395,6 +405,30 @@ def _bench(opened: Run) -> Bench:
         options=bench.distill,
         seed=opened.request.seed,
     )
+
+
+def _prepare_stage(system: System) -> str:
+    return f"{'index' if system.kind == 'lexical' else 'encode'} {system.label}"
+
+
+def _prepare_inputs(opened: Run, system: System) -> Any:
+    return [opened.identity(system), opened.corpus.text_hash, opened.bench.dense.pyserini_index]
+
+
+def prepare(opened: Run, system: System) -> None:
+    """The system's index: Lucene's, or kept vectors and, if wanted, a FAISS index in Pyserini's layout."""
+    stage, inputs = _prepare_stage(system), _prepare_inputs(opened, system)
+    if opened.ledger.is_done(stage, inputs):
+        return
+    with opened.ledger.stage(stage, inputs) as outputs:
+        retriever = opened.retriever(system)
+        if system.kind != "lexical" and opened.bench.dense.pyserini_index:
+            from mta4dpr.retrieval.dense import DenseRetriever, write_faiss_index
+
+            assert isinstance(retriever, DenseRetriever)
+            folder = opened.folder / "indexes" / file_name(system.label)
+            write_faiss_index(folder, retriever.vectors, opened.corpus)
+            outputs += [folder / "index", folder / "docid"]
 
 
 def _search_stage(system: System, eval_set: EvalSet) -> str:
@@ -452,7 +486,7 @@ def _all_hits(retriever: Any, texts: list[str], first: int, k: int) -> Iterator[
         cut = retriever.encoder.query_tokens(texts).truncated(retriever.encoder.reading.query_length)
         if cut:
             log.info("%s: %d of %d queries are cut to %d tokens", retriever.label, cut, len(texts), retriever.encoder.reading.query_length)
-        yield from retriever.search_vectors(retriever.encoder.encode_queries(texts)[:first], k)
+        yield from retriever.index.search(retriever.encoder.encode_queries(texts)[:first], k)
     else:
         yield from retriever.search(texts[:first], k)
 
@@ -482,10 +516,6 @@ def _note_efficiency(opened: Run, system: System, retriever: Any, texts: list[st
     document = read_json(path) if path.exists() else {"systems": {}}
     document["systems"][system.label] = entry
     write_json(path, document)
-    if dense and opened.bench.dense.pyserini_index:
-        from mta4dpr.retrieval.dense import write_faiss_index
-
-        write_faiss_index(opened.folder / "indexes" / file_name(system.label), retriever.vectors, opened.corpus)
 
 
 def manifest_entry(system: System, retriever: Any) -> dict[str, Any]:
@@ -577,7 +607,6 @@ def write_per_query(path: Path, found: Evaluation) -> None:
 
 def report(opened: Run) -> None:
     """Tables, plots and page from what the stages left."""
-    from mta4dpr.evaluation.efficiency import peak_memory_bytes
     from mta4dpr.report import write_report
 
     inputs = sha256_of_file(opened.folder / "leaderboard.json")

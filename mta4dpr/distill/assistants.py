@@ -16,7 +16,7 @@ import numpy as np
 from mta4dpr.data.corpus import Corpus
 from mta4dpr.errors import UserError
 from mta4dpr.retrieval.bm25 import Bm25Retriever
-from mta4dpr.retrieval.dense import DenseRetriever
+from mta4dpr.retrieval.dense import ExactIndex
 from mta4dpr.retrieval.hits import Hits, best
 
 if TYPE_CHECKING:
@@ -46,18 +46,18 @@ class BiEncoderScorer:
 
     kind = "bi-encoder"
 
-    def __init__(self, retriever: DenseRetriever, query_vectors: np.ndarray, key: str) -> None:
-        self.label, self.key = retriever.label, key
-        self._retriever, self._queries = retriever, query_vectors
+    def __init__(self, label: str, index: ExactIndex, query_vectors: np.ndarray, key: str) -> None:
+        self.label, self.key = label, key
+        self._index, self._queries = index, query_vectors
 
     def rank(self, queries: np.ndarray, k: int) -> Iterator[Hits]:
-        return self._retriever.search_vectors(np.asarray(self._queries[queries]), k)
+        return self._index.search(np.asarray(self._queries[queries]), k)
 
     def score(self, queries: np.ndarray, passages: np.ndarray) -> np.ndarray:
         scores = np.empty(passages.shape, np.float32)
         for start in range(0, len(queries), SCORE_BLOCK):
             block = slice(start, start + SCORE_BLOCK)
-            vectors = self._retriever.vectors.rows(passages[block])
+            vectors = self._index.vectors.rows(passages[block])
             scores[block] = np.einsum("qd,qgd->qg", np.asarray(self._queries[queries[block]], np.float32), vectors)
         return scores
 

@@ -55,12 +55,9 @@ def distil(name: str, strategy: Strategy, student: Encoder, bench: Bench, folder
     options, queries = bench.options, bench.queries
     folder.mkdir(parents=True, exist_ok=True)
     finished = _finished_rounds(folder)
-    assistants, frozen = list(bench.assistants), None
-    for record in finished:
-        frozen = bench.freeze(record["by"], _student_folder(folder, record["round"]), _vectors_folder(folder, record["round"]))
-        if record["replaced"]:
-            assistants = _replaced(assistants, record["replaced"], frozen)
-
+    if len(finished) == options.rounds:
+        return _student_folder(folder, best_round(folder, options))
+    assistants, frozen = _restored(finished, bench, folder)
     trainer = Trainer(student, strategy, options, queries, bench.texts(student), folder, bench.seed)
     trainer.restore()
     bounds = np.linspace(0, options.steps, options.rounds + 1).round().astype(int)
@@ -117,7 +114,7 @@ def _generate(number: int, size: int, assistants: list[Scorer], frozen: Scorer |
         mined = rankings(frozen, queries.train, options.depth, folder / f"round-{number - 1}", bench)
         by_teacher = rankings(bench.teacher, queries.train, options.depth, bench.mining, bench) if options.wrong_rule == "prod" else None
         wrong = wrong_queries(mined, by_teacher, queries)
-        if options.harder:
+        if options.harder and frozen.label not in lists:  # a student that has become an assistant mines once
             lists["student"] = mined
     if number > 0 and isinstance(tau, str):  # fitted once, on the groups of round 0
         first = open_groups(_groups_folder(folder, 0, options))
@@ -200,6 +197,19 @@ def _held_out_candidates(bench: Bench) -> list[np.ndarray]:
 
 def _replaced(assistants: list[Scorer], label: str, by: Scorer) -> list[Scorer]:
     return [by if assistant.label == label else assistant for assistant in assistants]
+
+
+def _restored(finished: Sequence[dict[str, Any]], bench: Bench, folder: Path) -> tuple[list[Scorer], Scorer | None]:
+    """The assistants and the last student after those rounds; only students that are still needed are frozen again."""
+    labels = [assistant.label for assistant in bench.assistants]
+    for record in finished:
+        labels = [record["by"] if label == record["replaced"] else label for label in labels]
+    originals = {assistant.label: assistant for assistant in bench.assistants}
+    students = {
+        record["by"]: bench.freeze(record["by"], _student_folder(folder, record["round"]), _vectors_folder(folder, record["round"]))
+        for record in finished if record["by"] in labels or record is finished[-1]
+    }
+    return [{**originals, **students}[label] for label in labels], students[finished[-1]["by"]] if finished else None
 
 
 def _finished_rounds(folder: Path) -> list[dict[str, Any]]:

@@ -122,16 +122,16 @@ class Trainer:
         teacher, assistants = groups.log_distributions(rows, self.student.device)
         loss, record = self.loss(
             numbers, passages, np.array(groups.kept[rows]), np.array(groups.relevant[rows]), teacher, assistants)
-        if not torch.isfinite(loss):
-            raise UserError(
-                f"the loss became {loss.item()} at step {self.step} (queries {[self.queries.ids[n] for n in numbers]}); the last good "
-                f"checkpoint is in {self.folder / 'checkpoint'}. Try a smaller distill.lr, or a larger distill.tau_student"
-            )
         record["lr"] = self.schedule.get_last_lr()[0]
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        if self.options.clip:
-            torch.nn.utils.clip_grad_norm_(self.student.network.parameters(), self.options.clip)
+        norm = torch.nn.utils.clip_grad_norm_(self.student.network.parameters(), self.options.clip or np.inf)
+        if not torch.isfinite(loss) or not torch.isfinite(norm):
+            raise UserError(
+                f"the loss became {loss.item()} and its gradient {norm.item()} at step {self.step} (queries "
+                f"{[self.queries.ids[n] for n in numbers]}); the last good checkpoint is in {self.folder / 'checkpoint'}. Try a smaller "
+                "distill.lr, or a larger distill.tau_student"
+            )
         self.optimizer.step()
         self.schedule.step()
         return {"loss": loss.item(), **record}

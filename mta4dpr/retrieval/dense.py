@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -22,28 +23,24 @@ QUERY_BLOCK = 64
 PASSAGE_BLOCK = 65536
 
 
-class DenseRetriever:
-    """Searches the vectors of one encoder over one corpus."""
+class ExactIndex:
+    """Exact search over kept vectors, on one device; needs no model."""
 
-    def __init__(self, encoder: Encoder, vectors: Vectors, corpus: Corpus) -> None:
-        self.label, self.encoder, self.vectors, self.corpus = encoder.label, encoder, vectors, corpus
+    def __init__(self, vectors: Vectors, corpus: Corpus, device: Any) -> None:
+        self.vectors, self.corpus, self.device = vectors, corpus, device
 
-    def search(self, texts: Sequence[str], k: int) -> Iterator[Hits]:
-        return self.search_vectors(self.encoder.encode_queries(texts), k)
-
-    def search_vectors(self, queries: np.ndarray, k: int) -> Iterator[Hits]:
-        """Exact hits of query vectors (queries, dimensions), QUERY_BLOCK queries at a time."""
+    def search(self, queries: np.ndarray, k: int) -> Iterator[Hits]:
+        """Hits of query vectors (queries, dimensions), QUERY_BLOCK queries at a time."""
         for start in range(0, len(queries), QUERY_BLOCK):
             yield self._search_block(queries[start : start + QUERY_BLOCK], k)
 
     def _search_block(self, queries: np.ndarray, k: int) -> Hits:
         import torch
 
-        device, size = self.encoder.device, len(queries)
+        device, size = self.device, len(queries)
         padded = torch.zeros(QUERY_BLOCK, queries.shape[1])
         padded[:size] = torch.from_numpy(np.ascontiguousarray(queries, np.float32))
         padded = padded.to(device)
-        rows, passages, scores = np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32)
         threshold = torch.full((QUERY_BLOCK, 1), -torch.inf, device=device)
         hits = Hits(np.empty((size, 0), np.int32), np.empty((size, 0), np.float32))
         for first, block in self.vectors.blocks(PASSAGE_BLOCK):
@@ -60,6 +57,20 @@ class DenseRetriever:
             full = torch.from_numpy(hits.scores[:, -1:].copy()).to(device)  # -inf while a list is not full
             threshold[:size] = torch.maximum(threshold[:size], full)
         return hits
+
+
+class DenseRetriever:
+    """An encoder and the index of its vectors."""
+
+    def __init__(self, encoder: Encoder, vectors: Vectors, corpus: Corpus) -> None:
+        self.label, self.encoder, self.index = encoder.label, encoder, ExactIndex(vectors, corpus, encoder.device)
+
+    @property
+    def vectors(self) -> Vectors:
+        return self.index.vectors
+
+    def search(self, texts: Sequence[str], k: int) -> Iterator[Hits]:
+        return self.index.search(self.encoder.encode_queries(texts), k)
 
 
 def write_faiss_index(folder: Path, vectors: Vectors, corpus: Corpus) -> None:

@@ -127,6 +127,7 @@ def start(heap: str = "") -> Java:
     jnius_config.add_options(
         f"-Xmx{heap_size(heap)}",
         "-Xrs",
+        "-XX:+UseSerialGC",  # the heap stays small; parallel collectors keep what they once had
         "--enable-native-access=ALL-UNNAMED",
         f"-Djava.util.logging.config.file={resources / 'logging.properties'}",
         "-Dslf4j.internal.verbosity=WARN",

@@ -33,8 +33,7 @@ from mta4dpr.distill.assistants import (
     zscore,
 )
 from mta4dpr.errors import UserError
-from mta4dpr.models.encoder import Encoder
-from mta4dpr.retrieval.dense import DenseRetriever
+from mta4dpr.retrieval.dense import ExactIndex
 from mta4dpr.retrieval.vectors import Vectors
 
 GROUP = 6
@@ -333,14 +332,14 @@ def test_table_that_is_no_parquet_file(tmp_path: Path, corpus: Corpus) -> None:
 
 
 def test_bi_encoder_scores_are_inner_products_in_blocks(
-    corpus: Corpus, new_student: Callable[[], Encoder], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    corpus: Corpus, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """The block size must not show, and `rank` and `score` must agree on a pair."""
     generator = np.random.default_rng(0)
     passage_vectors, query_vectors = generator.normal(size=(len(corpus), 8)), generator.normal(size=(9, 8)).astype(np.float32)
     monkeypatch.setattr("mta4dpr.distill.assistants.SCORE_BLOCK", 2)
-    retriever = DenseRetriever(new_student(), Vectors(tmp_path, passage_vectors.astype(np.float32)), corpus)
-    scorer = BiEncoderScorer(retriever, query_vectors, "key")
+    index = ExactIndex(Vectors(tmp_path, passage_vectors.astype(np.float32)), corpus, "cpu")
+    scorer = BiEncoderScorer("dense", index, query_vectors, "key")
     asked, groups = np.array([8, 0, 3, 3, 1]), generator.integers(0, len(corpus), (5, 4))
     expected = np.array([[query_vectors[q] @ passage_vectors[p] for p in row] for q, row in zip(asked, groups, strict=True)])
     np.testing.assert_allclose(scorer.score(asked, groups), expected, rtol=1e-4, atol=1e-5)

@@ -23,7 +23,7 @@ from mta4dpr.distill.rounds import Bench, best_round, compare, distil, rankings,
 from mta4dpr.distill.strategies import STRATEGIES
 from mta4dpr.distill.trainer import Texts, Trainer
 from mta4dpr.models.encoder import Encoder, load_encoder
-from mta4dpr.retrieval.dense import DenseRetriever
+from mta4dpr.retrieval.dense import ExactIndex
 from mta4dpr.retrieval.vectors import Encoding, encode
 
 from .tiny_distill import HELD_OUT, PASSAGES, TRAIN, MatrixScorer, knowing_matrix, make_queries, random_matrix, small_options
@@ -64,7 +64,7 @@ class Setting:
             texts = self._texts_for(encoder, self.queries)
             passages = encode(root, encoder, texts.passages, longest=encoder.reading.passage_length, how=how)
             asked = encode(root, encoder, texts.queries, longest=encoder.reading.query_length, how=how)
-            return BiEncoderScorer(DenseRetriever(encoder, passages, self.corpus), asked.array, encoder.key)
+            return BiEncoderScorer(encoder.label, ExactIndex(passages, self.corpus, encoder.device), asked.array, encoder.key)
 
         options: Distill = small_options(**{"steps": 4, "batch_queries": 2, **changes})
         return Bench(

@@ -46,7 +46,7 @@ def test_search_is_the_brute_force_sort(corpus: Corpus, monkeypatch: pytest.Monk
     array = draw.integers(-1, 2, (len(corpus), 6)).astype(np.float32)
     queries = draw.integers(-1, 2, (70, 6)).astype(np.float32)
     monkeypatch.setattr(dense, "PASSAGE_BLOCK", block)
-    hits = all_of(retriever_of(array, corpus.id_rank).search_vectors(queries, k))
+    hits = all_of(retriever_of(array, corpus.id_rank).index.search(queries, k))
     np.testing.assert_array_equal(hits.passages, brute_force(queries, array, corpus.id_rank, k))
     rows, columns = np.nonzero(hits.passages >= 0)
     found = hits.passages[rows, columns]
@@ -57,7 +57,7 @@ def test_search_is_the_brute_force_sort(corpus: Corpus, monkeypatch: pytest.Monk
 def test_all_scores_equal(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
     """A student that collapsed gives every passage one score: then ids alone decide, whatever block they are in."""
     monkeypatch.setattr(dense, "PASSAGE_BLOCK", 11)
-    hits = all_of(retriever_of(np.ones((len(corpus), 4), np.float32), corpus.id_rank).search_vectors(np.ones((1, 4), np.float32), 5))
+    hits = all_of(retriever_of(np.ones((len(corpus), 4), np.float32), corpus.id_rank).index.search(np.ones((1, 4), np.float32), 5))
     assert hits.passages[0].tolist() == corpus.order[::-1][:5].tolist()
 
 
@@ -65,7 +65,7 @@ def test_negative_scores_are_found_too(monkeypatch: pytest.MonkeyPatch) -> None:
     """The block of queries is padded with zero vectors; their score of 0 must not count as a threshold."""
     monkeypatch.setattr(dense, "PASSAGE_BLOCK", 2)
     array = -np.arange(1, 7, dtype=np.float32)[:, None]
-    hits = all_of(retriever_of(array, np.arange(6)).search_vectors(np.ones((1, 1), np.float32), 3))
+    hits = all_of(retriever_of(array, np.arange(6)).index.search(np.ones((1, 1), np.float32), 3))
     assert (hits.passages.tolist(), hits.scores.tolist()) == ([[0, 1, 2]], [[-1, -2, -3]])
 
 
@@ -80,9 +80,9 @@ def test_a_score_does_not_depend_on_the_other_queries(monkeypatch: pytest.Monkey
     draw = np.random.default_rng(5)
     retriever = retriever_of(draw.standard_normal((3001, 384), np.float32), np.arange(3001))
     queries = draw.standard_normal((100, 384), np.float32)
-    together = all_of(retriever.search_vectors(queries, 50))
+    together = all_of(retriever.index.search(queries, 50))
     for row in (0, 1, 37, 63, 64, 99):
-        alone = all_of(retriever.search_vectors(queries[row : row + 1], 50))
+        alone = all_of(retriever.index.search(queries[row : row + 1], 50))
         np.testing.assert_array_equal(alone.passages[0], together.passages[row])
         np.testing.assert_array_equal(alone.scores[0], together.scores[row])
 
@@ -91,7 +91,7 @@ def test_half_precision_vectors_are_searched_as_they_are() -> None:
     """Kept as float16, multiplied in float32."""
     draw = np.random.default_rng(6)
     array, queries = draw.standard_normal((300, 16)).astype(np.float16), draw.standard_normal((3, 16)).astype(np.float32)
-    hits = all_of(retriever_of(array, np.arange(300)).search_vectors(queries, 300))
+    hits = all_of(retriever_of(array, np.arange(300)).index.search(queries, 300))
     expected = np.take_along_axis(queries @ array.astype(np.float32).T, hits.passages.astype(np.int64), 1)
     np.testing.assert_allclose(hits.scores, expected, rtol=1e-4, atol=1e-5)
 
