@@ -26,8 +26,24 @@ os.environ.update(IR_DATASETS_HOME=str(IRDS_HOME), IR_DATASETS_SMALL_FILE_SIZE="
 IRDS_TOOL = Path(__file__).parents[2] / "shared" / "tools" / "irds-home"
 
 WORDS = [
-    "red", "blue", "fox", "whale", "dog", "river", "stone", "cloud", "winter", "song", "apple", "iron", "velvet", "marble", "ocean",
-    "tiger", "lantern", "copper",
+    "red",
+    "blue",
+    "fox",
+    "whale",
+    "dog",
+    "river",
+    "stone",
+    "cloud",
+    "winter",
+    "song",
+    "apple",
+    "iron",
+    "velvet",
+    "marble",
+    "ocean",
+    "tiger",
+    "lantern",
+    "copper",
 ]
 
 
@@ -54,7 +70,9 @@ def beir_folder() -> Callable[..., Path]:
     """Writes a folder in BEIR's format: passages (id, title, text), queries {id: text}, qrels {split: [(query, passage, relevance)]}."""
 
     def build(
-        folder: Path, passages: Sequence[tuple[str, str, str]] = (), queries: dict[str, str] | None = None,
+        folder: Path,
+        passages: Sequence[tuple[str, str, str]] = (),
+        queries: dict[str, str] | None = None,
         qrels: dict[str, list[tuple[str, str, int]]] | None = None,
     ) -> Path:
         (folder / "qrels").mkdir(parents=True, exist_ok=True)

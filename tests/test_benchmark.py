@@ -25,8 +25,11 @@ from mta4dpr.errors import UserError
 
 def document(**over: Any) -> dict[str, Any]:
     found = {
-        "name": "mini", "title": "Mini", "corpus": "beir/nfcorpus",
-        "eval_sets": [{"id": "beir/nfcorpus/test", "measures": ["nDCG@10", "R@100"]}], "systems": ["bm25"],
+        "name": "mini",
+        "title": "Mini",
+        "corpus": "beir/nfcorpus",
+        "eval_sets": [{"id": "beir/nfcorpus/test", "measures": ["nDCG@10", "R@100"]}],
+        "systems": ["bm25"],
     }
     return {**found, **over}
 
@@ -47,8 +50,11 @@ def test_the_smallest_benchmark() -> None:
 def test_every_mistake_is_listed_at_once_with_the_nearest_key() -> None:
     """Whoever mends a YAML one error at a time runs the command eight times."""
     wrong = document(
-        titel="x", bm25={"k": 1, "b": 2}, distill={"stepz": 3, "lr": "fast", "regime": "rouns"},
-        eval_sets=[{"id": "a", "measure": ["x"], "measures": ["x"]}], models={"dense": {"model": "m", "layer": [1]}},
+        titel="x",
+        bm25={"k": 1, "b": 2},
+        distill={"stepz": 3, "lr": "fast", "regime": "rouns"},
+        eval_sets=[{"id": "a", "measure": ["x"], "measures": ["x"]}],
+        models={"dense": {"model": "m", "layer": [1]}},
     )
     del wrong["title"]
     with pytest.raises(UserError) as caught:
@@ -57,9 +63,15 @@ def test_every_mistake_is_listed_at_once_with_the_nearest_key() -> None:
     assert text.startswith("mini.yaml has 9 mistakes:\n")
     assert len(text.splitlines()) == 10
     for line in (
-        "unknown key titel (did you mean 'title'?)", "title is missing", "unknown key bm25.k (did you mean 'k1'?)", "bm25.b: ",
-        "unknown key distill.stepz (did you mean 'steps'?)", "distill.lr: ", "distill.regime: ",
-        "unknown key eval_sets.0.measure (did you mean 'measures'?)", "unknown key models.dense.layer (did you mean 'layers'?)",
+        "unknown key titel (did you mean 'title'?)",
+        "title is missing",
+        "unknown key bm25.k (did you mean 'k1'?)",
+        "bm25.b: ",
+        "unknown key distill.stepz (did you mean 'steps'?)",
+        "distill.lr: ",
+        "distill.regime: ",
+        "unknown key eval_sets.0.measure (did you mean 'measures'?)",
+        "unknown key models.dense.layer (did you mean 'layers'?)",
     ):
         assert f"\n  {line}" in text
     assert "(found 'fast')" in text
@@ -165,12 +177,19 @@ def test_labels_that_would_not_be_file_names(label: str) -> None:
 
 def test_names_that_are_not_defined_are_told_together() -> None:
     text = mistakes(
-        teacher="minilm", assistants=["mpnet", "mpnet"], student="bm25", train="t", systems=["bm25", "bm25"],
+        teacher="minilm",
+        assistants=["mpnet", "mpnet"],
+        student="bm25",
+        train="t",
+        systems=["bm25", "bm25"],
         models={"miniLM": {"model": "m"}},
     )
     for told in (
-        "teacher 'minilm' is not among the models (did you mean 'miniLM'?)", "assistants 'mpnet' is not", "student 'bm25' is not",
-        "assistants: 'mpnet' occurs twice", "systems: 'bm25' occurs twice",
+        "teacher 'minilm' is not among the models (did you mean 'miniLM'?)",
+        "assistants 'mpnet' is not",
+        "student 'bm25' is not",
+        "assistants: 'mpnet' occurs twice",
+        "systems: 'bm25' occurs twice",
     ):
         assert told in text
 

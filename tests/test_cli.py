@@ -42,8 +42,10 @@ def small(tmp_path: Path) -> Path:
 
 def test_help_needs_no_heavy_library_and_lists_what_is_there() -> None:
     """--help answers in under a second, so it must not load torch; commands appear when they exist."""
-    script = "import sys\nfrom mta4dpr import cli\nimport mta4dpr\nsys.argv=['x','--help']\ntry: cli.main()\nexcept SystemExit: pass\n" \
+    script = (
+        "import sys\nfrom mta4dpr import cli\nimport mta4dpr\nsys.argv=['x','--help']\ntry: cli.main()\nexcept SystemExit: pass\n"
         "print([m for m in ('torch','faiss','transformers','jnius','pandas','numpy','ir_datasets') if m in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip().endswith("[]")
     for name in ("run", "plan", "list", "doctor", "search", "evaluate", "report"):
@@ -71,8 +73,9 @@ def test_help_needs_no_heavy_library_and_lists_what_is_there() -> None:
         (["run", "tiny", "--nonsense"], ["nonsense"]),
     ],
 )
-def test_bad_input_is_exit_2_and_says_what_to_do(command: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str],
-                                                 words: list[str]) -> None:
+def test_bad_input_is_exit_2_and_says_what_to_do(
+    command: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], words: list[str]
+) -> None:
     """Nothing is written, no traceback is shown, stdout stays empty."""
     monkeypatch.chdir(tmp_path)
     status, out, err = command(*arguments)
@@ -164,15 +167,30 @@ def test_evaluate_names_file_and_line(command: Any, small: Path) -> None:
 
 
 @pytest.mark.skipif(not SHARED_RUNS.exists(), reason="the public runs of ../shared are not here")
-@pytest.mark.parametrize(("year", "name", "expected"), [
-    ("19", "bm25", 0.5058), ("19", "tasb", 0.7210), ("19", "spladeppED", 0.7308), ("19", "repllama", 0.7384),
-    ("20", "bm25", 0.4796), ("20", "bm25rm3", 0.4896), ("20", "tasb", 0.6854), ("20", "repllama", 0.7195),
-])
+@pytest.mark.parametrize(
+    ("year", "name", "expected"),
+    [
+        ("19", "bm25", 0.5058),
+        ("19", "tasb", 0.7210),
+        ("19", "spladeppED", 0.7308),
+        ("19", "repllama", 0.7384),
+        ("20", "bm25", 0.4796),
+        ("20", "bm25rm3", 0.4896),
+        ("20", "tasb", 0.6854),
+        ("20", "repllama", 0.7195),
+    ],
+)
 def test_public_runs_have_their_published_scores(command: Any, irds_home: Path, year: str, name: str, expected: float) -> None:
     """nDCG@10 of public systems on TREC DL 2019 and 2020, NIST's judgements, all judged queries."""
     status, out, _ = command(
-        "evaluate", str(SHARED_RUNS / f"dl{year}.{name}.trec.gz"), "--dataset", f"msmarco-passage/trec-dl-20{year}/judged",
-        "--measures", "nDCG@10", "--json")
+        "evaluate",
+        str(SHARED_RUNS / f"dl{year}.{name}.trec.gz"),
+        "--dataset",
+        f"msmarco-passage/trec-dl-20{year}/judged",
+        "--measures",
+        "nDCG@10",
+        "--json",
+    )
     assert status == 0
     assert json.loads(out)["rows"][0]["value"] == pytest.approx(expected, abs=5e-5)
 

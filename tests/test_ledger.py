@@ -86,7 +86,8 @@ def test_shares_are_of_kinds_and_add_up(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path)
     ledger.stages = {"train a": {"seconds": 2.0}, "search x": {"seconds": 5.0}, "train b": {"seconds": 1.0}}
     assert list(stage_shares(ledger)) == [
-        {"stage": "train", "seconds": 3.0, "share": 0.375}, {"stage": "search", "seconds": 5.0, "share": 0.625},
+        {"stage": "train", "seconds": 3.0, "share": 0.375},
+        {"stage": "search", "seconds": 5.0, "share": 0.625},
     ]
 
 

@@ -35,14 +35,21 @@ def reproducible(folder: Path) -> dict[str, str]:
     patterns = ("runs/*/*.trec", "per_query/*/*.csv", "models/*/model.safetensors", "leaderboard.json", "leaderboard.csv", "leaderboard.md")
     return {
         path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-        for pattern in patterns for path in folder.glob(pattern)
+        for pattern in patterns
+        for path in folder.glob(pattern)
     }
 
 
 def test_the_files_of_the_contract(tiny: Path) -> None:
     """Other tools read these names."""
     for name in (
-        "manifest.json", "ledger.json", "leaderboard.json", "leaderboard.csv", "leaderboard.md", "leaderboard.tex", "leaderboard.html",
+        "manifest.json",
+        "ledger.json",
+        "leaderboard.json",
+        "leaderboard.csv",
+        "leaderboard.md",
+        "leaderboard.tex",
+        "leaderboard.html",
         "efficiency.json",
     ):
         assert (tiny / name).stat().st_size > 0, name
@@ -77,8 +84,12 @@ def test_the_values_are_those_of_ir_measures_on_the_run_files(tiny: Path) -> Non
 
     qrels = {line.query_id: {line.passage_id: 1} for line in Docstrings("tiny", 200).qrels("tiny/test")}
     board = read_json(tiny / "leaderboard.json")
-    found = {str(m): v for m, v in calc_aggregate(
-        [RR @ 10, nDCG @ 10, R @ 100], qrels, read_trec_run(str(tiny / "runs" / "tiny-test" / "bm25.trec"))).items()}
+    found = {
+        str(m): v
+        for m, v in calc_aggregate(
+            [RR @ 10, nDCG @ 10, R @ 100], qrels, read_trec_run(str(tiny / "runs" / "tiny-test" / "bm25.trec"))
+        ).items()
+    }
     rows = {row["measure"]: row["value"] for row in board["rows"] if row["system"] == "bm25"}
     assert rows == pytest.approx(found, abs=1e-12)
 
@@ -233,8 +244,13 @@ def test_splits_of_a_folder(beir_folder: Callable[..., Path], tmp_path: Path) ->
     ],
 )
 def test_bad_collections_give_one_sentence_and_leave_nothing(
-    beir_folder: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, passages: list[tuple[str, str, str]],
-    queries: dict[str, str], qrels: dict[str, list[tuple[str, str, int]]], message: str,
+    beir_folder: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    passages: list[tuple[str, str, str]],
+    queries: dict[str, str],
+    qrels: dict[str, list[tuple[str, str, int]]],
+    message: str,
 ) -> None:
     monkeypatch.setenv("MTA4DPR_CACHE", str(tmp_path / "cache"))
     source = beir_folder(tmp_path / "bad", passages, queries, qrels)
@@ -245,9 +261,7 @@ def test_bad_collections_give_one_sentence_and_leave_nothing(
     assert not [path for path in (tmp_path / "cache").rglob("*") if path.is_file() and not path.name.endswith(".lock")]
 
 
-def test_a_full_disk_stops_with_one_sentence_and_the_run_goes_on_later(
-    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_stops_with_one_sentence_and_the_run_goes_on_later(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Space may be made and the same command given again: nothing is lost, nothing half-written counts."""
     import errno
 

@@ -138,7 +138,9 @@ def _read_table(label: str, path: Path, ids: Sequence[str], corpus: Corpus) -> t
     np.minimum.at(floor, pairs // len(corpus), scores)
     lacking = [ids[n] for n in np.flatnonzero(np.isinf(floor)).tolist()]
     if lacking:
-        raise UserError(f"model {label!r}: {path} has no score for {len(lacking):,} of {len(ids):,} training queries, such as {lacking[0]!r}")
+        raise UserError(
+            f"model {label!r}: {path} has no score for {len(lacking):,} of {len(ids):,} training queries, such as {lacking[0]!r}"
+        )
     return pairs, scores, floor
 
 
@@ -242,9 +244,7 @@ def distances(criterion: str, teacher: Tensor, assistants: dict[str, Tensor], *,
     """How far each assistant is from the teacher on each query, (assistants, queries); smaller is nearer."""
     import torch
 
-    measure: dict[str, Any] = {
-        "kl": divergence, "footrule": footrule, "rbo": lambda t, a: -rank_biased_overlap(t, a, rbo_p),
-    }
+    measure: dict[str, Any] = {"kl": divergence, "footrule": footrule, "rbo": lambda t, a: -rank_biased_overlap(t, a, rbo_p)}
     return torch.stack([measure[criterion](teacher, log_p) for log_p in assistants.values()])
 
 

@@ -73,8 +73,19 @@ def open_groups(folder: Path) -> Groups | None:
 
 
 def generate(
-    folder: Path, *, round_number: int, groups: int, queries: TrainingQueries, corpus: Corpus, teacher: Scorer,
-    assistants: Sequence[Scorer], lists: dict[str, np.ndarray], wrong: np.ndarray, tau_teacher: float | str, seed: int, options: Distill,
+    folder: Path,
+    *,
+    round_number: int,
+    groups: int,
+    queries: TrainingQueries,
+    corpus: Corpus,
+    teacher: Scorer,
+    assistants: Sequence[Scorer],
+    lists: dict[str, np.ndarray],
+    wrong: np.ndarray,
+    tau_teacher: float | str,
+    seed: int,
+    options: Distill,
 ) -> Groups:
     """Draws and scores the groups of a round; writes them to `folder`.
 
@@ -86,7 +97,8 @@ def generate(
     pool = negative_pool(lists, queries, corpus, depth=depth, rrf_k=options.rrf_k)
     order, epochs, copies = query_order(queries, wrong, groups=groups, weight=options.wrong_weight, seed=seed, round_number=round_number)
     passages, filled = draw(
-        pool, order, epochs, copies, queries=queries, corpus_size=len(corpus), group=options.group, seed=seed, round_number=round_number)
+        pool, order, epochs, copies, queries=queries, corpus_size=len(corpus), group=options.group, seed=seed, round_number=round_number
+    )
     scores = {}
     for scorer in (teacher, *assistants):
         scores[scorer.label] = scorer.score(order, passages)
@@ -104,9 +116,17 @@ def generate(
         relevant |= false_negatives
     temperatures, notes = _temperatures(scores, kept, teacher.label, tau_teacher, options)
     about = {
-        "round": round_number, "teacher": teacher.label, "assistants": [a.label for a in assistants], "calibration": options.calibration,
-        "temperatures": temperatures, "depth": depth, "false_negatives": int(false_negatives.sum()), "filled": filled,
-        "wrong_queries": int(wrong.sum()), "notes": notes, "teacher_entropy": notes.pop("teacher entropy"),
+        "round": round_number,
+        "teacher": teacher.label,
+        "assistants": [a.label for a in assistants],
+        "calibration": options.calibration,
+        "temperatures": temperatures,
+        "depth": depth,
+        "false_negatives": int(false_negatives.sum()),
+        "filled": filled,
+        "wrong_queries": int(wrong.sum()),
+        "notes": notes,
+        "teacher_entropy": notes.pop("teacher entropy"),
     }
     with folder_written_aside(folder) as aside:
         for name, array in (("queries", order), ("passages", passages), ("kept", kept), ("relevant", relevant)):
@@ -127,7 +147,8 @@ def negative_pool(lists: dict[str, np.ndarray], queries: TrainingQueries, corpus
         block = range(start, min(start + RANK_BLOCK, queries.train_size))
         most_relevant = max(len(queries.relevant[n]) for n in block)
         fused = reciprocal_rank_fusion(
-            [ranking[block.start : block.stop] for ranking in lists.values()], k=rrf_k, depth=depth + most_relevant, id_rank=corpus.id_rank)
+            [ranking[block.start : block.stop] for ranking in lists.values()], k=rrf_k, depth=depth + most_relevant, id_rank=corpus.id_rank
+        )
         for row, n in enumerate(block):
             candidates = fused.passages[row]
             candidates = candidates[(candidates >= 0) & ~np.isin(candidates, queries.relevant[n])][:depth]
@@ -170,8 +191,16 @@ def query_order(
 
 
 def draw(
-    pool: np.ndarray, order: np.ndarray, epochs: np.ndarray, copies: np.ndarray, *, queries: TrainingQueries, corpus_size: int,
-    group: int, seed: int, round_number: int,
+    pool: np.ndarray,
+    order: np.ndarray,
+    epochs: np.ndarray,
+    copies: np.ndarray,
+    *,
+    queries: TrainingQueries,
+    corpus_size: int,
+    group: int,
+    seed: int,
+    round_number: int,
 ) -> tuple[np.ndarray, int]:
     """Passages of each group, (groups, group) int32, the positive first; and how many places a short pool left to random passages."""
     passages = np.empty((len(order), group), np.int32)

@@ -71,8 +71,8 @@ def distil(name: str, strategy: Strategy, student: Encoder, bench: Bench, folder
         for label, note in groups.about["notes"].items():
             log.warning("%s: %s", label, note)
         trainer.train_round(
-            groups, round_number=number, first_step=start, last_step=last,
-            label=f"train {name}, round {number + 1}/{options.rounds}")
+            groups, round_number=number, first_step=start, last_step=last, label=f"train {name}, round {number + 1}/{options.rounds}"
+        )
 
         label = f"student-round-{number}"
         if not _student_folder(folder, number).exists():
@@ -84,13 +84,27 @@ def distil(name: str, strategy: Strategy, student: Encoder, bench: Bench, folder
         if strategy.replaces and options.replace and worst is not None and values[label] > values[worst.label]:
             replaced = worst.label
             assistants = _replaced(assistants, worst.label, frozen)
-            log.info("%s, round %d: %s (%.4f) is replaced by the student (%.4f)", name, number, worst.label, values[worst.label], values[label])
-        _append(folder / "rounds.jsonl", {
-            "round": number, "measure": options.compare_measure, "queries": len(queries.held_out), "student": values.pop(label),
-            "assistants": values, "worst": worst.label if worst else None, "replaced": replaced, "by": label,
-            **{key: groups.about[key] for key in ("depth", "false_negatives", "filled", "wrong_queries", "temperatures", "teacher_entropy")},
-            "seconds": round(time.perf_counter() - started, 2),
-        })
+            log.info(
+                "%s, round %d: %s (%.4f) is replaced by the student (%.4f)", name, number, worst.label, values[worst.label], values[label]
+            )
+        _append(
+            folder / "rounds.jsonl",
+            {
+                "round": number,
+                "measure": options.compare_measure,
+                "queries": len(queries.held_out),
+                "student": values.pop(label),
+                "assistants": values,
+                "worst": worst.label if worst else None,
+                "replaced": replaced,
+                "by": label,
+                **{
+                    key: groups.about[key]
+                    for key in ("depth", "false_negatives", "filled", "wrong_queries", "temperatures", "teacher_entropy")
+                },
+                "seconds": round(time.perf_counter() - started, 2),
+            },
+        )
         _forget_vectors(folder, keep=[frozen.label, *(a.label for a in assistants)])
     return _student_folder(folder, best_round(folder, options))
 
@@ -121,9 +135,19 @@ def _generate(number: int, size: int, assistants: list[Scorer], frozen: Scorer |
         assert first is not None
         tau = float(first.about["temperatures"][bench.teacher.label])
     return generate(
-        _groups_folder(folder, number, options), round_number=0 if options.regime == "static" else number, groups=size, queries=queries,
-        corpus=bench.corpus, teacher=bench.teacher, assistants=assistants, lists=lists, wrong=wrong, tau_teacher=tau, seed=bench.seed,
-        options=options)
+        _groups_folder(folder, number, options),
+        round_number=0 if options.regime == "static" else number,
+        groups=size,
+        queries=queries,
+        corpus=bench.corpus,
+        teacher=bench.teacher,
+        assistants=assistants,
+        lists=lists,
+        wrong=wrong,
+        tau_teacher=tau,
+        seed=bench.seed,
+        options=options,
+    )
 
 
 def _lists(assistants: Sequence[Scorer], bench: Bench) -> dict[str, np.ndarray]:
@@ -136,7 +160,9 @@ def _lists(assistants: Sequence[Scorer], bench: Bench) -> dict[str, np.ndarray]:
 
 def rankings(scorer: Scorer, numbers: np.ndarray, depth: int, folder: Path, bench: Bench) -> np.ndarray:
     """The scorer's top passages for those queries, (queries, depth) int32; kept in a file, memory-mapped."""
-    place = folder / f"{file_name(scorer.label)}-{key_of([scorer.key, bench.corpus.text_hash, bench.queries.key, numbers.tolist(), depth])}.npy"
+    place = (
+        folder / f"{file_name(scorer.label)}-{key_of([scorer.key, bench.corpus.text_hash, bench.queries.key, numbers.tolist(), depth])}.npy"
+    )
     if not place.exists():
         blocks = [np.empty((0, depth), np.int32)]
         with bar(len(numbers), f"mine with {scorer.label}", "queries") as shown:
@@ -189,8 +215,13 @@ def _held_out_candidates(bench: Bench) -> list[np.ndarray]:
     held_out, queries, depth = bench.queries.held_out, bench.queries, bench.options.depth
     lists = {s.label: rankings(s, held_out, depth, bench.mining, bench) for s in [*bench.assistants, bench.teacher]}
     view = TrainingQueries(
-        [queries.ids[n] for n in held_out], [queries.texts[n] for n in held_out], [queries.positives[n] for n in held_out],
-        [queries.relevant[n] for n in held_out], len(held_out), [])
+        [queries.ids[n] for n in held_out],
+        [queries.texts[n] for n in held_out],
+        [queries.positives[n] for n in held_out],
+        [queries.relevant[n] for n in held_out],
+        len(held_out),
+        [],
+    )
     pool = negative_pool(lists, view, bench.corpus, depth=depth, rrf_k=bench.options.rrf_k)
     return [np.concatenate([positives, row[row >= 0]]) for positives, row in zip(view.positives, pool, strict=True)]
 
@@ -207,7 +238,8 @@ def _restored(finished: Sequence[dict[str, Any]], bench: Bench, folder: Path) ->
     originals = {assistant.label: assistant for assistant in bench.assistants}
     students = {
         record["by"]: bench.freeze(record["by"], _student_folder(folder, record["round"]), _vectors_folder(folder, record["round"]))
-        for record in finished if record["by"] in labels or record is finished[-1]
+        for record in finished
+        if record["by"] in labels or record is finished[-1]
     }
     return [{**originals, **students}[label] for label in labels], students[finished[-1]["by"]] if finished else None
 

@@ -37,6 +37,10 @@ STRATEGIES: dict[str, Strategy] = {
     "contrastive": Strategy("DPR (Karpukhin 2020)", "cross-entropy alone, no teacher", distils=False),
     "kd": Strategy("Hinton 2015; SimLM (Wang 2023)", "cross-entropy and KL to the teacher", distils=True),
     "mta4dpr": Strategy(
-        "MTA4DPR (Lu 2024)", "KL to the teacher and to the assistant nearest to it, the worst assistant replaced by the student",
-        distils=True, assisted=True, replaces=True),
+        "MTA4DPR (Lu 2024)",
+        "KL to the teacher and to the assistant nearest to it, the worst assistant replaced by the student",
+        distils=True,
+        assisted=True,
+        replaces=True,
+    ),
 }

@@ -120,8 +120,7 @@ class Trainer:
         numbers = np.asarray(groups.queries[rows])
         passages = np.array(groups.passages[rows])
         teacher, assistants = groups.log_distributions(rows, self.student.device)
-        loss, record = self.loss(
-            numbers, passages, np.array(groups.kept[rows]), np.array(groups.relevant[rows]), teacher, assistants)
+        loss, record = self.loss(numbers, passages, np.array(groups.kept[rows]), np.array(groups.relevant[rows]), teacher, assistants)
         record["lr"] = self.schedule.get_last_lr()[0]
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()

@@ -35,23 +35,44 @@ def leaderboard(
         bounds = intervals(np.stack([systems[system].values[measure] for system, measure in columns]), seed=seed)
         for (system, measure), (low, high) in zip(columns, bounds.tolist(), strict=True):
             found = systems[system]
-            rows.append({
-                "system": system, "eval_set": eval_set, "measure": measure, "value": found.mean(measure),
-                "queries": len(found.query_ids), "missing_queries": found.missing_queries, "ci95": [low, high],
-                "significant_over": significant_over(system, compared[measure]), "titled": titled,
-            })
-        described.append({
-            "id": eval_set, "primary": about["primary"], "measures": about["measures"],
-            "queries": max(len(found.query_ids) for found in systems.values()), "titled": titled,
-        })
+            rows.append(
+                {
+                    "system": system,
+                    "eval_set": eval_set,
+                    "measure": measure,
+                    "value": found.mean(measure),
+                    "queries": len(found.query_ids),
+                    "missing_queries": found.missing_queries,
+                    "ci95": [low, high],
+                    "significant_over": significant_over(system, compared[measure]),
+                    "titled": titled,
+                }
+            )
+        described.append(
+            {
+                "id": eval_set,
+                "primary": about["primary"],
+                "measures": about["measures"],
+                "queries": max(len(found.query_ids) for found in systems.values()),
+                "titled": titled,
+            }
+        )
         expected += [
             {**_verdict(systems[e["system"]].mean(e["measure"]), e), "eval_set": eval_set}
-            for e in about["expected"] if e["system"] in systems and manifest["settings"]["limit"] is None
+            for e in about["expected"]
+            if e["system"] in systems and manifest["settings"]["limit"] is None
         ]
     return {
-        "benchmark": manifest["benchmark"], "title": manifest["title"], "notes": manifest["notes"], "seed": seed,
-        "limit": manifest["settings"]["limit"], "eval_sets": described, "rows": rows,
-        "systems": _systems(manifest, rows, described, teacher), "comparisons": comparisons, "expected": expected,
+        "benchmark": manifest["benchmark"],
+        "title": manifest["title"],
+        "notes": manifest["notes"],
+        "seed": seed,
+        "limit": manifest["settings"]["limit"],
+        "eval_sets": described,
+        "rows": rows,
+        "systems": _systems(manifest, rows, described, teacher),
+        "comparisons": comparisons,
+        "expected": expected,
     }
 
 
@@ -73,8 +94,13 @@ def significant_over(system: str, compared: Sequence[Comparison]) -> list[str]:
 def _verdict(value: float, expected: Mapping[str, Any]) -> dict[str, Any]:
     inside = abs(value - expected["value"]) <= expected["tolerance"] + 1e-9
     return {
-        "system": expected["system"], "measure": expected["measure"], "value": value, "published": expected["value"],
-        "tolerance": expected["tolerance"], "source": expected["source"], "verdict": "reproduced" if inside else "off",
+        "system": expected["system"],
+        "measure": expected["measure"],
+        "value": value,
+        "published": expected["value"],
+        "tolerance": expected["tolerance"],
+        "source": expected["source"],
+        "verdict": "reproduced" if inside else "off",
     }
 
 
@@ -92,9 +118,16 @@ def _systems(
             continue
         trained = about["strategy"] is not None
         share = primary[name] / primary[teacher] if name in primary and primary.get(teacher) else None
-        found.append({
-            "system": name, "kind": about["kind"], "parameters": about["parameters"], "dimensions": about["dimensions"],
-            "share_of_teacher": share, "note": "before training" if about["kind"] == "student" and not trained else None,
-            "regime": distill["regime"] if trained else None, "steps": distill["steps"] if trained else None,
-        })
+        found.append(
+            {
+                "system": name,
+                "kind": about["kind"],
+                "parameters": about["parameters"],
+                "dimensions": about["dimensions"],
+                "share_of_teacher": share,
+                "note": "before training" if about["kind"] == "student" and not trained else None,
+                "regime": distill["regime"] if trained else None,
+                "steps": distill["steps"] if trained else None,
+            }
+        )
     return found

@@ -19,18 +19,7 @@ from mta4dpr.report.leaderboard import Leaderboard, load
 from mta4dpr.report.page import to_html
 from mta4dpr.report.plots import Plot, draw
 
-__all__ = [
-    "Leaderboard",
-    "Plot",
-    "draw",
-    "load",
-    "to_csv",
-    "to_html",
-    "to_latex",
-    "to_markdown",
-    "to_rich",
-    "write_report",
-]
+__all__ = ["Leaderboard", "Plot", "draw", "load", "to_csv", "to_html", "to_latex", "to_markdown", "to_rich", "write_report"]
 
 log = logging.getLogger(__name__)
 

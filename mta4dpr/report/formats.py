@@ -69,9 +69,7 @@ def to_markdown(board: Leaderboard) -> str:
 def markdown_table(part: Table) -> str:
     from rich.cells import cell_len  # counts wide characters as two
 
-    lines = [
-        [_markdown_cell(cell, column) for cell, column in zip(row, part.columns, strict=True)] for row in part.rows
-    ]
+    lines = [[_markdown_cell(cell, column) for cell, column in zip(row, part.columns, strict=True)] for row in part.rows]
     heads = [markdown_text(column.head) for column in part.columns]
     widths = [max(3, *(cell_len(line[i]) for line in [heads, *lines])) for i in range(len(heads))]
 
@@ -82,9 +80,7 @@ def markdown_table(part: Table) -> str:
             cells.append(space + text if column.right else text + space)
         return "| " + " | ".join(cells) + " |"
 
-    rule = [
-        "-" * (width - 1) + (":" if column.right else "-") for width, column in zip(widths, part.columns, strict=True)
-    ]
+    rule = ["-" * (width - 1) + (":" if column.right else "-") for width, column in zip(widths, part.columns, strict=True)]
     return "\n".join([padded(heads), padded(rule), *map(padded, lines)])
 
 

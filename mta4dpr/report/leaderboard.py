@@ -107,15 +107,12 @@ def load(folder: Path) -> Leaderboard:
             "give the folder that `mta4dpr-bench run` wrote (default runs/BENCH), or finish that run first"
         ) from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(
-            f"expected JSON in {path}, found: {error}; run `mta4dpr-bench run` again to rewrite it"
-        ) from error
+        raise UserError(f"expected JSON in {path}, found: {error}; run `mta4dpr-bench run` again to rewrite it") from error
     try:
         board = _leaderboard(document)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(
-            f"expected a leaderboard in {path}, but it lacks or garbles {error}; "
-            "run `mta4dpr-bench run` again to rewrite it"
+            f"expected a leaderboard in {path}, but it lacks or garbles {error}; run `mta4dpr-bench run` again to rewrite it"
         ) from error
     _check_references(board, path)
     return board

@@ -17,11 +17,7 @@ from mta4dpr.report.training import Training
 
 
 def to_html(
-    board: Leaderboard,
-    *,
-    plots: Sequence[Plot] = (),
-    trainings: Sequence[Training] = (),
-    efficiency: dict[str, Any] | None = None,
+    board: Leaderboard, *, plots: Sequence[Plot] = (), trainings: Sequence[Training] = (), efficiency: dict[str, Any] | None = None
 ) -> str:
     """The page. Plots are read from their files; without efficiency or trainings their sections are left out."""
     import jinja2
@@ -48,9 +44,7 @@ def to_html(
     strategies = [
         {
             "name": training.strategy,
-            "plots": [
-                p for kind in ("training", "assistants", "rounds") if (p := drawn.get((kind, training.strategy)))
-            ],
+            "plots": [p for kind in ("training", "assistants", "rounds") if (p := drawn.get((kind, training.strategy)))],
             "rounds": rounds_table(training),
         }
         for training in trainings
@@ -107,9 +101,7 @@ def rounds_table(training: Training) -> Table | None:
     for line in rounds:
         if line.get("replaced"):
             by = Name(one_line(str(line.get("by") or "a copy of the student")))
-            notes.append(
-                (f"× after round {line['round']}: ", Name(one_line(line["replaced"])), " replaced by ", by, ".")
-            )
+            notes.append((f"× after round {line['round']}: ", Name(one_line(line["replaced"])), " replaced by ", by, "."))
     return Table(title=f"Rounds of {training.strategy}", columns=columns, rows=tuple(rows), notes=tuple(notes))
 
 
@@ -133,18 +125,11 @@ def efficiency_table(board: Leaderboard, efficiency: dict[str, Any]) -> Table | 
         found = measured[name] or {}
         rate, query = found.get("encode_passages_per_second"), found.get("query_ms") or {}
         cells = [Cell(name), Cell() if dimensions.get(name) is None else Cell(str(dimensions[name]))]
-        cells += [
-            Cell(size(found.get("index_bytes"))),
-            Cell() if rate is None else Cell(f"{rate:,.{1 if rate < 100 else 0}f}"),
-        ]
+        cells += [Cell(size(found.get("index_bytes"))), Cell() if rate is None else Cell(f"{rate:,.{1 if rate < 100 else 0}f}")]
         cells += [Cell() if query.get(p) is None else Cell(f"{query[p]:,.1f} ms") for p in ("p50", "p95", "p99")]
         rows.append((*cells, Cell(duration(found.get("training_seconds")))))
     used = [i for i in range(len(columns)) if i < 1 or any(row[i].text != NOTHING for row in rows)]
-    return Table(
-        title="Cost",
-        columns=tuple(columns[i] for i in used),
-        rows=tuple(tuple(row[i] for i in used) for row in rows),
-    )
+    return Table(title="Cost", columns=tuple(columns[i] for i in used), rows=tuple(tuple(row[i] for i in used) for row in rows))
 
 
 def size(count: float | None) -> str:
@@ -168,10 +153,7 @@ def duration(seconds: float | None) -> str:
 
 def _stages(efficiency: dict[str, Any]) -> list[dict[str, Any]]:
     stages = [stage for stage in efficiency.get("stages") or () if stage.get("stage")]
-    return [
-        {"name": s["stage"], "time": duration(s.get("seconds")), "percent": f"{100 * (s.get('share') or 0):.1f}"}
-        for s in stages
-    ]
+    return [{"name": s["stage"], "time": duration(s.get("seconds")), "percent": f"{100 * (s.get('share') or 0):.1f}"} for s in stages]
 
 
 def _machine(efficiency: dict[str, Any]) -> str:

@@ -80,9 +80,7 @@ def _leaderboard(board: Leaderboard, eval_set: EvalSet) -> Figure | None:
             low, high = row.ci95
             for colour, width in ((GROUND, 3.1), (INK, 1.1)):  # a rim, so that it shows on every bar
                 middle, half = (low + high) / 2, (high - low) / 2
-                axes.errorbar(
-                    middle, y, xerr=half, color=colour, elinewidth=width, capthick=width, capsize=2.5 + width / 2
-                )
+                axes.errorbar(middle, y, xerr=half, color=colour, elinewidth=width, capthick=width, capsize=2.5 + width / 2)
         end = max(row.value, row.ci95[1] if row.ci95 else 0.0)
         axes.text(end + 0.018 * top, y, f"{row.value:.4f}", va="center", fontsize=9)
     axes.set_yticks(range(len(found)), [shortened(system.system) for system, _ in found])
@@ -110,9 +108,7 @@ def _training(training: Training) -> Figure | None:
 
     columns = min(2, len(terms))
     count = math.ceil(len(terms) / columns)
-    figure, grid = plt.subplots(
-        count, columns, figsize=(WIDTH, 0.6 + 1.85 * count), sharex=True, squeeze=False, layout="constrained"
-    )
+    figure, grid = plt.subplots(count, columns, figsize=(WIDTH, 0.6 + 1.85 * count), sharex=True, squeeze=False, layout="constrained")
     panels = list(grid.flat)
     window = max(1, len(lines) // 50)
     every = len(lines) // 1500 + 1  # a long run's pale line stays a small file
@@ -202,9 +198,7 @@ def _rounds(training: Training) -> Figure | None:
     xs, ys = [line["round"] for line in rounds], [line["student"] for line in rounds]
     entries.insert(0, ("student", axes.plot(xs, ys, color=COLOURS[0], marker="o", linewidth=2.4, markersize=7)[0]))
     replaced = [
-        (line["round"], line["assistants"][line["replaced"]])
-        for line in rounds
-        if line.get("replaced") in (line.get("assistants") or {})
+        (line["round"], line["assistants"][line["replaced"]]) for line in rounds if line.get("replaced") in (line.get("assistants") or {})
     ]
     if replaced:
         xs, ys = [x for x, _ in replaced], [y for _, y in replaced]
@@ -222,9 +216,7 @@ def _rounds(training: Training) -> Figure | None:
     count = f", {queries:,} queries" if isinstance(queries, int) else ""
     name = shortened(training.strategy, 30)
     _legend(figure, entries)
-    _title(
-        figure, f"Student and assistants by round: {name}", f"{measure} on held-out training queries (D_eval){count}"
-    )
+    _title(figure, f"Student and assistants by round: {name}", f"{measure} on held-out training queries (D_eval){count}")
     return figure
 
 

@@ -114,9 +114,7 @@ def contrasts(board: Leaderboard, eval_set: EvalSet, measure: str, *, explorator
     Planned ones, or with `exploratory` those whose family is "exploratory" (all pairs).
     """
     found = [
-        c
-        for c in board.comparisons
-        if (c.eval_set, c.measure) == (eval_set.id, measure) and (c.family == "exploratory") == exploratory
+        c for c in board.comparisons if (c.eval_set, c.measure) == (eval_set.id, measure) and (c.family == "exploratory") == exploratory
     ]
     if not found:
         return None
@@ -143,10 +141,7 @@ def contrasts(board: Leaderboard, eval_set: EvalSet, measure: str, *, explorator
         notes.append(("p (random.): randomisation test by sign flips, not corrected, as a check of the t-test.",))
     if any(not significant(c) for c in found):
         notes.append(
-            (
-                "“Cannot tell” is not “equal”: with these queries a true difference below the stated one "
-                "would usually go unnoticed.",
-            )
+            ("“Cannot tell” is not “equal”: with these queries a true difference below the stated one would usually go unnoticed.",)
         )
     if exploratory:
         notes.append(("Exploratory: these pairs were not planned beforehand; confirm a finding on other queries.",))
@@ -242,9 +237,7 @@ def _lacking(board: Leaderboard, system: str, eval_set: EvalSet) -> Row | None:
     return next((row for row in rows if row.missing_queries or row.queries != queries), None)
 
 
-def _notes(
-    board: Leaderboard, eval_set: EvalSet, systems: list[System], students: bool, shares: bool, steps: set[int]
-) -> Iterable[Note]:
+def _notes(board: Leaderboard, eval_set: EvalSet, systems: list[System], students: bool, shares: bool, steps: set[int]) -> Iterable[Note]:
     rows = [row for row in board.rows if row.eval_set == eval_set.id]
     if any(row.significant_over for row in rows):
         yield (

@@ -84,7 +84,9 @@ def write_faiss_index(folder: Path, vectors: Vectors, corpus: Corpus) -> None:
         try:
             faiss.write_index(index, str(aside / "index"))
         except RuntimeError as error:  # faiss has no OSError of its own
-            raise EnvironmentLack(f"the FAISS index cannot be written to {folder} ({' '.join(str(error).split())}); free some space") from error
+            raise EnvironmentLack(
+                f"the FAISS index cannot be written to {folder} ({' '.join(str(error).split())}); free some space"
+            ) from error
         with open(aside / "docid", "w", encoding="utf-8", newline="\n") as file:
             for number in range(len(corpus)):
                 file.write(corpus.id(number) + "\n")

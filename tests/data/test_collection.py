@@ -109,10 +109,14 @@ def test_a_damaged_file_is_told_by_name(folder: Path, damage: str) -> None:
     else:
         path = compress(path)
         whole = path.read_bytes()
-        path.write_bytes({
-            "cut": whole[: len(whole) // 2], "overwritten": whole[:10] + b"\xff" * 40 + whole[50:],
-            "checksum": whole[:-8] + b"1234" + whole[-4:], "not gzip": b"plain text",
-        }[damage])
+        path.write_bytes(
+            {
+                "cut": whole[: len(whole) // 2],
+                "overwritten": whole[:10] + b"\xff" * 40 + whole[50:],
+                "checksum": whole[:-8] + b"1234" + whole[-4:],
+                "not gzip": b"plain text",
+            }[damage]
+        )
     with pytest.raises(UserError, match="corpus.jsonl.* cannot be read|line 1"):
         list(BeirFolder(folder).passages())
 
@@ -228,8 +232,7 @@ def test_a_folder_goes_before_an_id_and_a_path_that_is_none_is_told(folder: Path
 
 
 @pytest.mark.parametrize(
-    ("dataset_id", "expected"),
-    [("beir/arguana", True), ("beir/quora/test", True), ("beir/nfcorpus/test", False), ("cranfield", False)],
+    ("dataset_id", "expected"), [("beir/arguana", True), ("beir/quora/test", True), ("beir/nfcorpus/test", False), ("cranfield", False)]
 )
 def test_collections_whose_queries_are_passages(dataset_id: str, expected: bool) -> None:
     """BEIR's own evaluation drops the query itself from the results of these two, and of no other."""

@@ -16,8 +16,14 @@ from mta4dpr.data.corpus import Corpus, open_corpus, stored_corpus
 from mta4dpr.errors import UserError
 
 ODD = [
-    ("d2", "A title", "text"), ("d10", "", "no title"), ("d1", "title alone", ""), ("empty", "", ""), ("é", "Ünï", "日本語 🦊"),
-    ("D1", "", "line\nbreak\ttab"), ("d", "", "x" * 5000), ("z-~!", "", " spaces "),
+    ("d2", "A title", "text"),
+    ("d10", "", "no title"),
+    ("d1", "title alone", ""),
+    ("empty", "", ""),
+    ("é", "Ünï", "日本語 🦊"),
+    ("D1", "", "line\nbreak\ttab"),
+    ("d", "", "x" * 5000),
+    ("z-~!", "", " spaces "),
 ]
 
 
@@ -151,8 +157,11 @@ def test_verify_reads_again_what_file_times_hide(tmp_path: Path, make: Callable[
 def test_the_text_hash_sees_order_and_the_border_of_title_and_text(tmp_path: Path, make: Callable[..., BeirFolder]) -> None:
     """It names the corpus in every cache key and in the manifest: equal exactly for equal passages."""
     variants = [
-        [("a", "x", "y"), ("b", "", "z")], [("b", "", "z"), ("a", "x", "y")], [("a", "", "xy"), ("b", "", "z")],
-        [("a", "xy", ""), ("b", "", "z")], [("ax", "", "y"), ("b", "", "z")],
+        [("a", "x", "y"), ("b", "", "z")],
+        [("b", "", "z"), ("a", "x", "y")],
+        [("a", "", "xy"), ("b", "", "z")],
+        [("a", "xy", ""), ("b", "", "z")],
+        [("ax", "", "y"), ("b", "", "z")],
     ]
     hashes = [open_corpus(tmp_path / "cache", make(v, f"v{n}")).text_hash for n, v in enumerate(variants)]
     assert len(set(hashes)) == len(variants)

@@ -95,22 +95,29 @@ def test_no_summary_or_body_occurs_twice(source: Docstrings) -> None:
 def test_a_query_is_not_inside_its_passage(library: Callable[..., Path]) -> None:
     """The summary is the query and the rest the passage; the task would be trivial with both in one."""
     library({"mod": text("Reads one big file.", "Body line one is\n\n    indented and has more words.")})
-    assert list(standard_library_docstrings()) == [
-        ("mod", "Reads one big file.", "Body line one is\n\n    indented and has more words.")
-    ]
+    assert list(standard_library_docstrings()) == [("mod", "Reads one big file.", "Body line one is\n\n    indented and has more words.")]
 
 
 def test_what_is_left_out(library: Callable[..., Path]) -> None:
     """Tests, idlelib and installed packages; docstrings that say too little; files that do not parse; later homonyms."""
     good = text("A good long summary.")
     classes = [text(f"{which} of two classes.").replace("\n", "\n        ") for which in ("First", "Second")]
-    library({
-        "json/decoder": good, "test/test_x": good, "idlelib/main": good, "site-packages/other": good, "json/tests/t": good,
-        "short": text("Two words."), "thin": text("A good long summary.", "only five words in here"), "bad": "def (:\n" + good,
-        "twice": "if 1:\n    class C:\n        {}\nelse:\n    class C:\n        {}\n".format(*classes),
-    })
+    library(
+        {
+            "json/decoder": good,
+            "test/test_x": good,
+            "idlelib/main": good,
+            "site-packages/other": good,
+            "json/tests/t": good,
+            "short": text("Two words."),
+            "thin": text("A good long summary.", "only five words in here"),
+            "bad": "def (:\n" + good,
+            "twice": "if 1:\n    class C:\n        {}\nelse:\n    class C:\n        {}\n".format(*classes),
+        }
+    )
     assert [(d.name, d.summary) for d in standard_library_docstrings()] == [
-        ("json.decoder", "A good long summary."), ("twice.C", "First of two classes."),
+        ("json.decoder", "A good long summary."),
+        ("twice.C", "First of two classes."),
     ]
 
 
@@ -124,10 +131,14 @@ def test_names_are_qualified(library: Callable[..., Path]) -> None:
 def test_shared_summaries_and_copied_bodies_are_dropped(library: Callable[..., Path]) -> None:
     """A shared summary has no single right answer: all of it goes. Of copied bodies the first stays."""
     other = "eight seven six five four three two one"
-    library({
-        "a": text("The very same summary.", other), "b": text("the  very same SUMMARY."),
-        "c": text("One more summary here."), "d": text("Copied body down here."),
-    })
+    library(
+        {
+            "a": text("The very same summary.", other),
+            "b": text("the  very same SUMMARY."),
+            "c": text("One more summary here."),
+            "d": text("Copied body down here."),
+        }
+    )
     assert [passage.id for passage in Docstrings("x", None).passages()] == ["c"]
 
 

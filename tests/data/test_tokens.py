@@ -17,9 +17,7 @@ from mta4dpr.data.corpus import Corpus
 from mta4dpr.data.tokens import MOST_TOKENS, Tokenizer, tokens_of_corpus, tokens_of_texts
 from mta4dpr.models.encoder import Encoder
 
-TEXTS = [
-    "red fox", "", "The RED fox, jumps!", "ünïcode 日本 🦊 ﬁ", "[SEP] a [CLS]", "x" * 300, "  spaces\n\tand breaks  ", "whale " * 90,
-]
+TEXTS = ["red fox", "", "The RED fox, jumps!", "ünïcode 日本 🦊 ﬁ", "[SEP] a [CLS]", "x" * 300, "  spaces\n\tand breaks  ", "whale " * 90]
 
 
 @pytest.fixture(scope="module", params=["untrained", "all-MiniLM-L6-v2"])
@@ -63,7 +61,7 @@ def test_the_tokenizer_of_the_model_is_left_alone(encoder: Encoder) -> None:
 
 
 def test_lengths_and_truncated_count_special_tokens(encoder: Encoder) -> None:
-    """"10 passages were truncated" must be exact at the border: red fox is 4 tokens with [CLS] and [SEP]."""
+    """ "10 passages were truncated" must be exact at the border: red fox is 4 tokens with [CLS] and [SEP]."""
     store = tokens_of_texts(encoder.tokenizer, ["red", "red fox", "red fox dog", ""], prefix="")
     assert store.lengths(128).tolist() == [3, 4, 5, 2]
     assert store.lengths(4).tolist() == [3, 4, 4, 2]
@@ -79,9 +77,7 @@ def test_a_batch_is_in_the_order_asked_for_and_as_wide_as_its_longest(encoder: E
     assert [words(row) for row in ids.tolist()] == [["[CLS]", "red", "fox", "[SEP]"], ["[CLS]", "red", "[SEP]", "[PAD]"]]
 
 
-def test_the_corpus_store_holds_title_space_text(
-    tmp_path: Path, corpus: Corpus, encoder: Encoder, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_corpus_store_holds_title_space_text(tmp_path: Path, corpus: Corpus, encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
     """Made in blocks, kept on disk, equal to tokenising the joined texts at once."""
     monkeypatch.setattr(tokens_module, "BLOCK", 7)
     store = tokens_of_corpus(tmp_path, corpus, encoder.tokenizer, prefix="passage: ")

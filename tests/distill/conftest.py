@@ -61,4 +61,5 @@ def new_student(passages: list[Passage]) -> Callable[[], Encoder]:
 @pytest.fixture(scope="session")
 def texts_for(cache: Path, corpus: Corpus) -> Callable[[Encoder, TrainingQueries], Texts]:
     return lambda encoder, queries: Texts(
-        encoder.query_tokens(queries.texts), tokens_of_corpus(cache, corpus, encoder.tokenizer, prefix=encoder.reading.passage_prefix))
+        encoder.query_tokens(queries.texts), tokens_of_corpus(cache, corpus, encoder.tokenizer, prefix=encoder.reading.passage_prefix)
+    )

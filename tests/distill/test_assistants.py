@@ -331,9 +331,7 @@ def test_table_that_is_no_parquet_file(tmp_path: Path, corpus: Corpus) -> None:
             TableScorer("stored", tmp_path / name, ["q1"], corpus, "key")
 
 
-def test_bi_encoder_scores_are_inner_products_in_blocks(
-    corpus: Corpus, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_bi_encoder_scores_are_inner_products_in_blocks(corpus: Corpus, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The block size must not show, and `rank` and `score` must agree on a pair."""
     generator = np.random.default_rng(0)
     passage_vectors, query_vectors = generator.normal(size=(len(corpus), 8)), generator.normal(size=(9, 8)).astype(np.float32)

@@ -35,8 +35,17 @@ def matrix_of(queries: TrainingQueries, seed: int, strength: float = 1.0) -> np.
 
 
 def make_groups(
-    folder: Path, queries: TrainingQueries, corpus: Corpus, *, groups: int = 60, round_number: int = 0, seed: int = 7,
-    wrong: Sequence[int] = (), tau: float | str = 1.0, longest: int | None = None, matrices: dict[str, np.ndarray] | None = None,
+    folder: Path,
+    queries: TrainingQueries,
+    corpus: Corpus,
+    *,
+    groups: int = 60,
+    round_number: int = 0,
+    seed: int = 7,
+    wrong: Sequence[int] = (),
+    tau: float | str = 1.0,
+    longest: int | None = None,
+    matrices: dict[str, np.ndarray] | None = None,
     **changes: Any,
 ) -> Groups:
     options = small_options(**changes)
@@ -46,8 +55,19 @@ def make_groups(
     marked = np.zeros(queries.train_size, bool)
     marked[list(wrong)] = True
     return generate(
-        folder / "groups", round_number=round_number, groups=groups, queries=queries, corpus=corpus, teacher=scorers[0],
-        assistants=scorers[1:], lists=lists, wrong=marked, tau_teacher=tau, seed=seed, options=options)
+        folder / "groups",
+        round_number=round_number,
+        groups=groups,
+        queries=queries,
+        corpus=corpus,
+        teacher=scorers[0],
+        assistants=scorers[1:],
+        lists=lists,
+        wrong=marked,
+        tau_teacher=tau,
+        seed=seed,
+        options=options,
+    )
 
 
 def by_query(groups: Groups, queries: TrainingQueries, first: int | None = None) -> dict[str, list[list[int]]]:
@@ -128,7 +148,8 @@ def test_draws_are_uniform(queries: TrainingQueries) -> None:
     epochs = np.arange(2000)
     pool = np.arange(20, 30, dtype=np.int32)[None].repeat(TRAIN, 0)
     passages, _ = draw(
-        pool, np.full(2000, 3), epochs, np.zeros(2000, int), queries=queries, corpus_size=PASSAGES, group=4, seed=1, round_number=0)
+        pool, np.full(2000, 3), epochs, np.zeros(2000, int), queries=queries, corpus_size=PASSAGES, group=4, seed=1, round_number=0
+    )
     counts = np.bincount(passages[:, 1:].ravel(), minlength=PASSAGES)[20:]
     assert counts.sum() == 6000
     assert ((counts - 600) ** 2 / 600).sum() < 33.7
@@ -219,7 +240,8 @@ def test_without_harder_the_depth_stays(tmp_path: Path, queries: TrainingQueries
 def test_a_short_pool_is_filled_with_random_passages_not_relevant(tmp_path: Path, queries: TrainingQueries, corpus: Corpus) -> None:
     """Lists of 2 passages leave up to two of three places; every filled place is counted."""
     groups = make_groups(
-        tmp_path, queries, corpus, groups=200, longest=1, matrices={"teacher": matrix_of(queries, 0), "a": matrix_of(queries, 0)})
+        tmp_path, queries, corpus, groups=200, longest=1, matrices={"teacher": matrix_of(queries, 0), "a": matrix_of(queries, 0)}
+    )
     scorer = MatrixScorer("teacher", matrix_of(queries, 0), corpus, 1)
     pool = negative_pool({"t": ranking(scorer, queries, 10)}, queries, corpus, depth=10, rrf_k=60)
     sizes = (pool >= 0).sum(axis=1)
@@ -286,11 +308,19 @@ def test_a_score_that_is_no_number_names_query_and_passage(
     lists = {"a": MatrixScorer("a", matrices["a"], corpus)}
     with pytest.raises(UserError, match=f"{label} gives a score that is NaN or infinite for query 'q5' and passage '{corpus.id(5)}'"):
         generate(
-            tmp_path / "groups", round_number=0, groups=TRAIN, queries=queries, corpus=corpus,
+            tmp_path / "groups",
+            round_number=0,
+            groups=TRAIN,
+            queries=queries,
+            corpus=corpus,
             teacher=MatrixScorer("teacher", matrices["teacher"], corpus),
             assistants=[MatrixScorer(name, matrices[name], corpus) for name in "ab"],
-            lists={name: ranking(scorer, queries, 10) for name, scorer in lists.items()}, wrong=np.zeros(TRAIN, bool), tau_teacher=1.0,
-            seed=0, options=small_options())
+            lists={name: ranking(scorer, queries, 10) for name, scorer in lists.items()},
+            wrong=np.zeros(TRAIN, bool),
+            tau_teacher=1.0,
+            seed=0,
+            options=small_options(),
+        )
     assert open_groups(tmp_path / "groups") is None
 
 

@@ -124,7 +124,8 @@ def test_masked_passages_change_nothing(seed: int, junk: float) -> None:
     noisy_target, noisy_student = (torch.where(kept, one, torch.full_like(one, junk)) for one in (target, student))
     torch.testing.assert_close(
         kl_loss(log_distribution(noisy_target, kept), log_distribution(noisy_student, kept)),
-        kl_loss(log_distribution(target, kept), log_distribution(student, kept)))
+        kl_loss(log_distribution(target, kept), log_distribution(student, kept)),
+    )
     positives = one_positive(3, 5)
     torch.testing.assert_close(contrastive_loss(noisy_student, positives, kept), contrastive_loss(student, positives, kept))
 

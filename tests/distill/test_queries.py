@@ -40,9 +40,7 @@ def test_nothing_is_dropped_without_a_leak(corpus: Corpus) -> None:
 
 def test_queries_without_a_positive_are_dropped_and_absent_passages_counted(corpus: Corpus) -> None:
     """positive_rel decides positives, relevance 1 decides what can never be a negative; absent passages make neither."""
-    qrels = {
-        "a": {"p00": 2, "p01": 1, "p02": 0}, "b": {"p03": 1}, "c": {"gone": 2}, "d": {"gone": 2, "p04": 3, "also-gone": 1},
-    }
+    qrels = {"a": {"p00": 2, "p01": 1, "p02": 0}, "b": {"p03": 1}, "c": {"gone": 2}, "d": {"gone": 2, "p04": 3, "also-gone": 1}}
     found = split(corpus, {n: f"text {n}" for n in qrels}, qrels=qrels, positive_rel=2)
     of = {query_id: n for n, query_id in enumerate(found.ids)}
     assert sorted(of) == ["a", "d"]

@@ -36,7 +36,11 @@ class Setting:
     """Makes benches over the tiny corpus and runs strategies on them."""
 
     def __init__(
-        self, root: Path, corpus: Corpus, queries: TrainingQueries, new_student: Callable[[], Encoder],
+        self,
+        root: Path,
+        corpus: Corpus,
+        queries: TrainingQueries,
+        new_student: Callable[[], Encoder],
         texts_for: Callable[[Encoder, TrainingQueries], Texts],
     ) -> None:
         self.root, self.corpus, self.queries, self.new_student, self._texts_for = root, corpus, queries, new_student, texts_for
@@ -46,7 +50,12 @@ class Setting:
         return MatrixScorer(label, knowing_matrix(len(label) if seed is None else seed, self.queries, strength), self.corpus)
 
     def bench(
-        self, *, student: list[float] | None = None, assistants: dict[str, float] | None = None, name: str = "mining", teacher: float = 4.0,
+        self,
+        *,
+        student: list[float] | None = None,
+        assistants: dict[str, float] | None = None,
+        name: str = "mining",
+        teacher: float = 4.0,
         **changes: Any,
     ) -> Bench:
         """`student`: strength of the frozen student after each round; without it the real student is frozen."""
@@ -68,10 +77,16 @@ class Setting:
 
         options: Distill = small_options(**{"steps": 4, "batch_queries": 2, **changes})
         return Bench(
-            corpus=self.corpus, queries=self.queries, teacher=self.scorer("teacher", teacher),
-            assistants=[self.scorer(label, strength) for label, strength in assistants.items()], mining=self.root / name,
-            freeze=freeze_fake if student else freeze_real, texts=lambda encoder: self._texts_for(encoder, self.queries), options=options,
-            seed=5)
+            corpus=self.corpus,
+            queries=self.queries,
+            teacher=self.scorer("teacher", teacher),
+            assistants=[self.scorer(label, strength) for label, strength in assistants.items()],
+            mining=self.root / name,
+            freeze=freeze_fake if student else freeze_real,
+            texts=lambda encoder: self._texts_for(encoder, self.queries),
+            options=options,
+            seed=5,
+        )
 
     def run(self, bench: Bench, *, strategy: str = "mta4dpr", name: str = "run") -> Path:
         return distil(strategy, STRATEGIES[strategy], self.new_student(), bench, self.root / name)
@@ -87,7 +102,10 @@ class Setting:
 
 @pytest.fixture
 def setting(
-    tmp_path: Path, corpus: Corpus, queries: TrainingQueries, new_student: Callable[[], Encoder],
+    tmp_path: Path,
+    corpus: Corpus,
+    queries: TrainingQueries,
+    new_student: Callable[[], Encoder],
     texts_for: Callable[[Encoder, TrainingQueries], Texts],
 ) -> Setting:
     return Setting(tmp_path, corpus, queries, new_student, texts_for)
@@ -150,7 +168,10 @@ def test_a_replaced_student_may_be_replaced_by_its_better_self(setting: Setting)
     """Round 1's student against round 0's: the worst is the old student, and the new one takes its place."""
     setting.run(setting.bench(student=[MIDDLE, GOOD, BAD], assistants={"bad": BAD, "good": GOOD}, rounds=3, steps=3))
     assert [(one["replaced"], one["by"]) for one in setting.rounds()] == [
-        ("bad", "student-round-0"), ("student-round-0", "student-round-1"), (None, "student-round-2")]
+        ("bad", "student-round-0"),
+        ("student-round-0", "student-round-1"),
+        (None, "student-round-2"),
+    ]
     assert setting.groups(2).about["assistants"] == ["student-round-1", "good"]
 
 
@@ -220,6 +241,7 @@ def test_rerank_replaces_the_worst_too(setting: Setting) -> None:
 
 def test_a_scorer_that_finds_nothing_is_worth_nothing(setting: Setting) -> None:
     """BM25 may share no term with any query of D_eval, or with some: 0 for those, not an error."""
+
     class Mute(MatrixScorer):
         def rank(self, queries: np.ndarray, k: int) -> Any:
             for hits in super().rank(queries, k):
@@ -404,8 +426,10 @@ def test_best_eval_exports_that_rounds_student(setting: Setting) -> None:
     last = setting.run(setting.bench(student=[GOOD, BAD]), name="last")
     assert place == setting.root / "run" / "round-0" / "student"
     assert last == setting.root / "last" / "round-1" / "student"
-    weights = [load_encoder("x", ModelSpec(model=str(folder)), device="cpu").hash_weights() for folder in (
-        place, last, setting.root / "last" / "round-0" / "student")]
+    weights = [
+        load_encoder("x", ModelSpec(model=str(folder)), device="cpu").hash_weights()
+        for folder in (place, last, setting.root / "last" / "round-0" / "student")
+    ]
     assert weights[0] == weights[2] != weights[1]
 
 
@@ -415,8 +439,14 @@ def test_the_student_is_not_reset_between_rounds(setting: Setting) -> None:
     checkpoint = sorted((setting.root / "run" / "checkpoint").iterdir())[-1]
     student = setting.new_student()
     trainer = Trainer(
-        student, STRATEGIES["mta4dpr"], small_options(steps=4), setting.queries, setting._texts_for(student, setting.queries),
-        setting.root / "run", 5)
+        student,
+        STRATEGIES["mta4dpr"],
+        small_options(steps=4),
+        setting.queries,
+        setting._texts_for(student, setting.queries),
+        setting.root / "run",
+        5,
+    )
     trainer.restore()
     assert (checkpoint.name, trainer.step) == (f"{4:08}", 4)
     assert load_encoder("x", ModelSpec(model=str(place)), device="cpu").hash_weights() == student.hash_weights()
@@ -464,8 +494,20 @@ def killed_run(setting: Setting, monkeypatch: pytest.MonkeyPatch, where: str, at
 
 @pytest.mark.parametrize(
     ("where", "at"),
-    [("step", 1), ("step", 3), ("step", 5), ("step", 6), ("step", 8), ("generate", 2), ("freeze", 1), ("compare", 1), ("compare", 2),
-     ("append", 1), ("append", 2)])
+    [
+        ("step", 1),
+        ("step", 3),
+        ("step", 5),
+        ("step", 6),
+        ("step", 8),
+        ("generate", 2),
+        ("freeze", 1),
+        ("compare", 1),
+        ("compare", 2),
+        ("append", 1),
+        ("append", 2),
+    ],
+)
 def test_killed_anywhere_ends_bit_for_bit_alike(setting: Setting, monkeypatch: pytest.MonkeyPatch, where: str, at: int) -> None:
     """Two rounds of 4 steps, a checkpoint every 3, a real student that mines and may become an assistant, with dropout: whatever the
     moment of death, final weights, groups and logs are those of an uninterrupted run."""

@@ -32,7 +32,11 @@ class Setting:
     """Makes trainers and groups over the tiny corpus."""
 
     def __init__(
-        self, root: Path, corpus: Corpus, queries: TrainingQueries, new_student: Callable[[], Encoder],
+        self,
+        root: Path,
+        corpus: Corpus,
+        queries: TrainingQueries,
+        new_student: Callable[[], Encoder],
         texts_for: Callable[[Encoder, TrainingQueries], Texts],
     ) -> None:
         self.root, self.corpus, self.queries, self._new_student, self._texts_for = root, corpus, queries, new_student, texts_for
@@ -46,7 +50,8 @@ class Setting:
         folder = self.root / name
         folder.mkdir(exist_ok=True)
         return Trainer(
-            student, STRATEGIES[strategy], self.options(**changes), self.queries, self._texts_for(student, self.queries), folder, seed)
+            student, STRATEGIES[strategy], self.options(**changes), self.queries, self._texts_for(student, self.queries), folder, seed
+        )
 
     def groups(self, name: str = "shared", *, wrong: bool = False, **changes: Any) -> Groups:
         options = self.options(**changes)
@@ -54,14 +59,27 @@ class Setting:
         scorers = [MatrixScorer(label, knowing_matrix(n, self.queries, 1.0), self.corpus) for n, label in enumerate(labels)]
         lists = {s.label: np.concatenate([hits.passages for hits in s.rank(self.queries.train, options.depth)]) for s in scorers}
         return generate(
-            self.root / f"groups-{name}", round_number=0, groups=options.steps * options.batch_queries, queries=self.queries,
-            corpus=self.corpus, teacher=scorers[0], assistants=scorers[1:], lists=lists, wrong=np.full(TRAIN, wrong), tau_teacher=1.0,
-            seed=0, options=options)
+            self.root / f"groups-{name}",
+            round_number=0,
+            groups=options.steps * options.batch_queries,
+            queries=self.queries,
+            corpus=self.corpus,
+            teacher=scorers[0],
+            assistants=scorers[1:],
+            lists=lists,
+            wrong=np.full(TRAIN, wrong),
+            tau_teacher=1.0,
+            seed=0,
+            options=options,
+        )
 
 
 @pytest.fixture
 def setting(
-    tmp_path: Path, corpus: Corpus, queries: TrainingQueries, new_student: Callable[[], Encoder],
+    tmp_path: Path,
+    corpus: Corpus,
+    queries: TrainingQueries,
+    new_student: Callable[[], Encoder],
     texts_for: Callable[[Encoder, TrainingQueries], Texts],
 ) -> Setting:
     return Setting(tmp_path, corpus, queries, new_student, texts_for)
@@ -90,8 +108,13 @@ def without_speed(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def batch(groups: Groups, rows: slice) -> tuple[Any, ...]:
     teacher, assistants = groups.log_distributions(rows, torch.device("cpu"))
     return (
-        np.asarray(groups.queries[rows]), np.array(groups.passages[rows]), np.array(groups.kept[rows]), np.array(groups.relevant[rows]),
-        teacher, assistants)
+        np.asarray(groups.queries[rows]),
+        np.array(groups.passages[rows]),
+        np.array(groups.kept[rows]),
+        np.array(groups.relevant[rows]),
+        teacher,
+        assistants,
+    )
 
 
 # --- resume ---
@@ -99,9 +122,7 @@ def batch(groups: Groups, rows: slice) -> tuple[Any, ...]:
 
 @pytest.mark.parametrize("dropout", [0.0, 0.1])
 @pytest.mark.parametrize("killed_at", [2, 4, 6, 9])
-def test_killed_and_restored_is_bitwise_the_same(
-    setting: Setting, monkeypatch: pytest.MonkeyPatch, dropout: float, killed_at: int
-) -> None:
+def test_killed_and_restored_is_bitwise_the_same(setting: Setting, monkeypatch: pytest.MonkeyPatch, dropout: float, killed_at: int) -> None:
     """10 steps = some steps, an end at any moment, a new process, the rest: weights, and each step once in steps.jsonl."""
     groups = setting.groups()
     whole = setting.trainer("whole", dropout=dropout)
@@ -350,7 +371,10 @@ def slow_loss(setting: Setting, trainer: Trainer, groups: Groups, rows: range) -
     a, b, c = trainer.strategy.weights(options)
     kl_assistant = by_assistant[best][1]
     return {
-        "loss": a * ce + b * kl_teacher + c * kl_assistant, "ce": ce, "kl_teacher": kl_teacher, "kl_assistant": kl_assistant,
+        "loss": a * ce + b * kl_teacher + c * kl_assistant,
+        "ce": ce,
+        "kl_teacher": kl_teacher,
+        "kl_assistant": kl_assistant,
         "assistant": best,
     }
 
@@ -409,7 +433,8 @@ def test_group_order_does_not_change_the_loss(setting: Setting) -> None:
     plain, record = trainer.loss(numbers, passages, kept, relevant, teacher, assistants)
     order = [0, 3, 1, 2]
     turned, again = trainer.loss(
-        numbers, passages[:, order], kept[:, order], relevant[:, order], teacher[:, order], {a: p[:, order] for a, p in assistants.items()})
+        numbers, passages[:, order], kept[:, order], relevant[:, order], teacher[:, order], {a: p[:, order] for a, p in assistants.items()}
+    )
     assert turned.item() == pytest.approx(plain.item(), rel=1e-5)
     assert again["assistant"] == record["assistant"]
 

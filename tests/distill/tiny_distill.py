@@ -72,17 +72,25 @@ def text_of(number: int, length: int) -> str:
 
 
 def make_queries(
-    order: list[int] | None = None, *, positives: Callable[[int], list[int]] | None = None,
-    relevant: Callable[[int], list[int]] | None = None, train: int = TRAIN, held_out: int = HELD_OUT,
+    order: list[int] | None = None,
+    *,
+    positives: Callable[[int], list[int]] | None = None,
+    relevant: Callable[[int], list[int]] | None = None,
+    train: int = TRAIN,
+    held_out: int = HELD_OUT,
 ) -> TrainingQueries:
     """Query n is relevant to passage n (and n + 1 where n is a multiple of 3); `order` permutes the training queries."""
     names = [*(order if order is not None else range(train)), *range(1000, 1000 + held_out)]
     of = positives or (lambda n: [n % PASSAGES, (n + 1) % PASSAGES] if n % 3 == 0 else [n % PASSAGES])
     also = relevant or of
     return TrainingQueries(
-        [f"q{n}" for n in names], [text_of(500 + n, 3 + n % 4) for n in names],
-        [np.array(sorted(of(n)), np.int32) for n in names], [np.array(sorted(also(n)), np.int32) for n in names],
-        len(names) - held_out, [])
+        [f"q{n}" for n in names],
+        [text_of(500 + n, 3 + n % 4) for n in names],
+        [np.array(sorted(of(n)), np.int32) for n in names],
+        [np.array(sorted(also(n)), np.int32) for n in names],
+        len(names) - held_out,
+        [],
+    )
 
 
 def random_matrix(seed: int, queries: int = TRAIN + HELD_OUT, passages: int = PASSAGES) -> np.ndarray:

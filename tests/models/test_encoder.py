@@ -144,9 +144,15 @@ def test_the_key_changes_with_whatever_changes_vectors(saved: Path, tmp_path: Pa
     """Vectors are kept under it: two encoders with one key would share them."""
     plain = bare(saved, tmp_path / "bare")
     encoders = [
-        load(saved), load(saved, query_length=16), load(saved, passage_length=16), load(saved, query_prefix="q"),
-        load(saved, layers=[0, 1]), load(saved, layers=[0, 2]), load(plain, pooling="mean", normalize=True),
-        load(plain, pooling="cls", normalize=True), load(plain, pooling="mean", normalize=False),
+        load(saved),
+        load(saved, query_length=16),
+        load(saved, passage_length=16),
+        load(saved, query_prefix="q"),
+        load(saved, layers=[0, 1]),
+        load(saved, layers=[0, 2]),
+        load(plain, pooling="mean", normalize=True),
+        load(plain, pooling="cls", normalize=True),
+        load(plain, pooling="mean", normalize=False),
     ]
     assert len({encoder.key for encoder in encoders}) == len(encoders)
 

@@ -34,9 +34,7 @@ def document() -> dict[str, Any]:
         "notes": ["Tests are paired; 5 % level.", "# not a heading"],
         "seed": 42,
         "limit": None,
-        "eval_sets": [
-            {"id": "mini/test", "primary": "RR@10", "measures": ["RR@10", "R@100"], "queries": 300, "titled": False}
-        ],
+        "eval_sets": [{"id": "mini/test", "primary": "RR@10", "measures": ["RR@10", "R@100"], "queries": 300, "titled": False}],
         "systems": [
             {"system": "bm25", "kind": "lexical", "parameters": None, "dimensions": None, "share_of_teacher": 0.75},
             {"system": ODD, "kind": "teacher", "parameters": 22_713_216, "dimensions": 384, "share_of_teacher": 1.0},
@@ -86,14 +84,7 @@ def trained(run: Path) -> Path:
     folder.mkdir(parents=True)
     chosen = ["x+y", "x+y", "x+y", "$y$", "$y$", "x+y", "student-r0", "student-r0"]
     steps = [
-        {
-            "round": n // 4,
-            "step": n + 1,
-            "loss": 2.0 - n / 10,
-            "ce": 3.0 - n / 10,
-            "kl_teacher": 0.5,
-            "assistant": label,
-        }
+        {"round": n // 4, "step": n + 1, "loss": 2.0 - n / 10, "ce": 3.0 - n / 10, "kl_teacher": 0.5, "assistant": label}
         for n, label in enumerate(chosen)
     ]
     rounds = [

@@ -167,11 +167,7 @@ def test_markdown_escapes_only_what_needs_it(text: str, shown: str) -> None:
 
 
 def test_markdown_columns_line_up_with_pipes_and_wide_characters() -> None:
-    part = Table(
-        "t",
-        (Column("n", names=True), Column("v", right=True)),
-        ((Cell("a|b`c"), Cell("1")), (Cell("検索"), Cell("22"))),
-    )
+    part = Table("t", (Column("n", names=True), Column("v", right=True)), ((Cell("a|b`c"), Cell("1")), (Cell("検索"), Cell("22"))))
     assert markdown_table(part).splitlines() == [
         "| n          |   v |",
         "| ---------- | --: |",

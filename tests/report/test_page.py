@@ -84,9 +84,7 @@ def test_page_without_training_and_efficiency(run: Path) -> None:
 
 
 def test_efficiency_may_lack_everything(run: Path) -> None:
-    (run / "efficiency.json").write_text(
-        '{"systems": {}, "stages": [{"stage": "data", "seconds": null, "share": null}]}'
-    )
+    (run / "efficiency.json").write_text('{"systems": {}, "stages": [{"stage": "data", "seconds": null, "share": null}]}')
     assert "data" in page_of(run).text
 
 
@@ -173,11 +171,5 @@ def test_a_diverged_loss_leaves_a_gap(trained: Path) -> None:
 def test_short_forms() -> None:
     assert shortened("x" * 36) == "x" * 36
     assert shortened("a" * 30 + "b" * 30, 11) == "aaaaa…bbbbb"
-    assert [duration(s) for s in (None, 2.14, 59.96, 119.6, 4000)] == [
-        "–",
-        "2.1 s",
-        "60.0 s",
-        "2 min 00 s",
-        "1 h 07 min",
-    ]
+    assert [duration(s) for s in (None, 2.14, 59.96, 119.6, 4000)] == ["–", "2.1 s", "60.0 s", "2 min 00 s", "1 h 07 min"]
     assert [size(n) for n in (None, 12, 2_150_400, 2e15)] == ["–", "12 B", "2.2 MB", "2000.0 TB"]

@@ -17,8 +17,13 @@ from mta4dpr.retrieval.bm25 import Bm25Retriever, build_index
 
 HEAP = "512m"
 PASSAGES = [
-    ("d1", "", "red fox"), ("d2", "", "red fox"), ("d10", "", "red fox"), ("d3", "Fox", "a red dog"), ("d4", "", ""),
-    ("é", "", "the of"), ("d5", "", "blue whale blue whale"),
+    ("d1", "", "red fox"),
+    ("d2", "", "red fox"),
+    ("d10", "", "red fox"),
+    ("d3", "Fox", "a red dog"),
+    ("d4", "", ""),
+    ("é", "", "the of"),
+    ("d5", "", "blue whale blue whale"),
 ]
 
 
@@ -63,7 +68,7 @@ def test_ties_are_ranked_as_anserini_ranks_them(small: Bm25Retriever) -> None:
     assert [name for name, _ in ranking(small, "red fox", 2)] == ["d1", "d10"]
 
 
-@pytest.mark.parametrize("text", ["", "   ", "the", "the of", "? : \" * ~ \\", "zebra", "日本"])
+@pytest.mark.parametrize("text", ["", "   ", "the", "the of", '? : " * ~ \\', "zebra", "日本"])
 def test_a_query_that_matches_nothing_has_an_empty_list(small: Bm25Retriever, text: str) -> None:
     """Stop words, Lucene's own syntax, unknown words: an empty list, no error; the query then scores 0."""
     assert ranking(small, text, 10) == []

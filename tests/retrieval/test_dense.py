@@ -148,5 +148,6 @@ def test_pyserini_searches_the_index_with_the_saved_student(tmp_path: Path, retr
         parted = {name for name in ours.keys() ^ theirs.keys() if abs({**ours, **theirs}[name] - hits.scores[0, -1]) > 1e-5}
         assert parted == set()
         assert {name: theirs[name] for name in ours.keys() & theirs.keys()} == pytest.approx(
-            {name: ours[name] for name in ours.keys() & theirs.keys()}, abs=1e-5)
+            {name: ours[name] for name in ours.keys() & theirs.keys()}, abs=1e-5
+        )
         assert len(ours.keys() & theirs.keys()) >= 18

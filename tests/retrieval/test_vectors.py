@@ -55,7 +55,8 @@ def dies_at(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, call: int) -
 @pytest.mark.parametrize(
     ("owner", "name", "call", "kept"),
     [
-        (Encoder, "encode", 1, 0), (Encoder, "encode", 4, 3),  # while a shard is encoded
+        (Encoder, "encode", 1, 0),
+        (Encoder, "encode", 4, 3),  # while a shard is encoded
         (vectors_module, "write_json", 3, 2),  # its bytes are written, its checksum is not
         (np.lib.format, "write_array_header_1_0", 1, 0),  # before there is a whole header
     ],
