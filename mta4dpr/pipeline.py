@@ -13,200 +13,30 @@ import logging
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from functools import cached_property
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mta4dpr import environment
-from mta4dpr.benchmark import Benchmark, EvalSet, ModelSpec
-from mta4dpr.data.collection import QuerySet, Source, load_query_set
-from mta4dpr.data.corpus import Corpus, open_corpus
+from mta4dpr.benchmark import EvalSet
+from mta4dpr.data.collection import QuerySet, load_query_set
+from mta4dpr.data.corpus import Corpus
 from mta4dpr.errors import UserError
 from mta4dpr.evaluation.efficiency import peak_memory_bytes
 from mta4dpr.files import file_name, folder_written_aside, key_of, read_json, sha256_of_file, write_json, written_aside
-from mta4dpr.ledger import Ledger, locked, refuse_other_settings, stage_shares
-from mta4dpr.request import Request, System, check_names, check_request, output_folder, resolve_benchmark, resolve_systems
+from mta4dpr.ledger import locked, refuse_other_settings, stage_shares
+from mta4dpr.opened import Run, open_run
+from mta4dpr.request import Request, System
 
 if TYPE_CHECKING:
-    from mta4dpr.distill.assistants import Scorer
-    from mta4dpr.distill.rounds import Bench
     from mta4dpr.evaluation.measures import Evaluation
-    from mta4dpr.models.encoder import Encoder
-    from mta4dpr.retrieval.bm25 import Bm25Retriever
-    from mta4dpr.retrieval.dense import DenseRetriever
     from mta4dpr.retrieval.hits import Hits
 
 log = logging.getLogger(__name__)
 
 LATENCY_QUERIES, LATENCY_WARMUP = 30, 3
-
-
-# --- one run -------------------------------------------------------------------------------------------------------
-
-
-@dataclass
-class Run:
-    """An open run: what every stage needs, made when it is first needed."""
-
-    request: Request
-    bench: Benchmark
-    source: Source
-    systems: list[System]
-    folder: Path
-    cache: Path = field(default_factory=environment.cache_folder)
-    _open: dict[str, Bm25Retriever | DenseRetriever] = field(default_factory=dict)
-    _encoded_again: set[Path] = field(default_factory=set)
-
-    @cached_property
-    def ledger(self) -> Ledger:
-        return Ledger(self.folder)
-
-    @cached_property
-    def corpus(self) -> Corpus:
-        return open_corpus(self.cache, self.source, verify=self.request.redo == "data")
-
-    @cached_property
-    def device(self) -> str:
-        device, reason = environment.choose_device(self.request.device)
-        environment.set_threads(self.threads)
-        log.info("device %s (%s), %d threads", device, reason, self.threads)
-        return device
-
-    @cached_property
-    def threads(self) -> int:
-        return environment.choose_threads()[0]
-
-    @cached_property
-    def exclude_self(self) -> bool:
-        return self.bench.exclude_self or self.source.exclude_self
-
-    @cached_property
-    def eval_sets(self) -> dict[str, QuerySet]:
-        return {e.id: load_query_set(self.source, e.id) for e in self.bench.eval_sets}
-
-    @cached_property
-    def training(self) -> Bench:
-        return _bench(self)
-
-    def limited(self, query_set: QuerySet) -> QuerySet:
-        """The first N queries of an eval set under --limit."""
-        if self.request.limit is None:
-            return query_set
-        texts = dict(list(query_set.texts.items())[: self.request.limit])
-        return QuerySet(query_set.id, texts, {query_id: query_set.qrels[query_id] for query_id in texts}, query_set.counts)
-
-    # systems
-
-    def load_encoder(self, label: str, spec: ModelSpec) -> Encoder:
-        from mta4dpr.models.encoder import load_encoder
-
-        texts = [passage.text for passage in islice(self.corpus, 2000)] if spec.untrained else []
-        return load_encoder(label, spec, device=self.device, offline=self.request.offline, texts=texts)
-
-    def bm25(self) -> Bm25Retriever:
-        from mta4dpr.retrieval.bm25 import Bm25Retriever, build_index
-
-        folder = build_index(self.cache, self.corpus, heap=self.bench.bm25.heap, threads=self.threads)
-        return Bm25Retriever(folder, self.corpus, self.bench.bm25, self.threads)
-
-    def dense(self, encoder: Encoder, root: Path) -> DenseRetriever:
-        """A retriever over the encoder's kept vectors under `root`; encodes the corpus if need be."""
-        from mta4dpr.data.tokens import tokens_of_corpus
-        from mta4dpr.retrieval.dense import DenseRetriever
-        from mta4dpr.retrieval.vectors import encode, vectors_folder
-
-        reading = encoder.reading
-        tokens = tokens_of_corpus(self.cache, self.corpus, encoder.tokenizer, prefix=reading.passage_prefix)
-        cut = tokens.truncated(reading.passage_length)
-        if cut:
-            log.info("%s: %d of %d passages are cut to %d tokens", encoder.label, cut, len(tokens), reading.passage_length)
-        folder = vectors_folder(root, encoder, tokens, reading.passage_length, self.encoding)
-        if self.request.redo == "encode" and folder not in self._encoded_again:
-            self._encoded_again.add(folder)
-            shutil.rmtree(folder, ignore_errors=True)
-        vectors = encode(root, encoder, tokens, longest=reading.passage_length, how=self.encoding)
-        return DenseRetriever(encoder, vectors, self.corpus)
-
-    @cached_property
-    def encoding(self) -> Any:
-        from mta4dpr.retrieval.vectors import Encoding
-
-        return Encoding(self.bench.dense.dtype, self.bench.dense.token_budget, self.threads)
-
-    def retriever(self, system: System) -> Bm25Retriever | DenseRetriever:
-        """The system, ready to search, kept until another one is asked for. Students must have been trained."""
-        if system.label not in self._open:
-            self._open.clear()
-            self._open[system.label] = self._retriever(system)
-        return self._open[system.label]
-
-    def _retriever(self, system: System) -> Bm25Retriever | DenseRetriever:
-        if system.kind == "lexical":
-            return self.bm25()
-        if system.strategy:
-            model = self.folder / "models" / file_name(system.label)
-            if not model.is_dir():
-                raise UserError(
-                    f"{system.label} is not trained in {self.folder} yet; `mta4dpr-bench run {self.request.benchmark}` trains it"
-                )
-            encoder = self.load_encoder(system.label, ModelSpec(model=str(model)))
-            return self.dense(encoder, self._vectors_of_student(system.strategy))
-        assert system.spec is not None
-        return self.dense(self.load_encoder(system.label, system.spec), self.cache)
-
-    def _vectors_of_student(self, strategy: str) -> Path:
-        from mta4dpr.distill.rounds import best_round
-
-        folder = self.folder / "training" / strategy
-        return folder / f"round-{best_round(folder, self.bench.distill)}"
-
-    # identities: what the inputs of a stage are, without loading a model
-
-    def identity(self, system: System) -> Any:
-        if system.kind == "lexical":
-            return ["bm25", self.bench.bm25.k1, self.bench.bm25.b]
-        dense = self.bench.dense.model_dump(exclude={"pyserini_index"})
-        if system.strategy:
-            return [self.training_inputs(system.strategy), dense]
-        assert system.spec is not None
-        return [self.model_identity(system.spec), dense]
-
-    def model_identity(self, spec: ModelSpec) -> Any:
-        from mta4dpr.models.encoder import hash_of_files
-        from mta4dpr.models.zoo import find_model
-
-        described = spec.model_dump(exclude={"model", "scores"})
-        if spec.scores:
-            return [described, sha256_of_file(_existing(Path(spec.scores)))]
-        if spec.untrained:
-            return described
-        return [described, hash_of_files(find_model(spec.model, offline=self.request.offline)[0])]
-
-    def training_inputs(self, strategy: str) -> Any:
-        bench = self.bench
-        roles = [bench.teacher, *bench.assistants, bench.student]
-        return {
-            "strategy": strategy,
-            "corpus": self.corpus.text_hash,
-            "train": bench.train,
-            "seed": self.request.seed,
-            "models": {role: self.model_identity(bench.models[role]) for role in roles if role in bench.models},
-            "roles": roles,
-            "bm25": bench.bm25.model_dump(exclude={"heap"}),
-            "dense": bench.dense.model_dump(exclude={"pyserini_index"}),
-            "distill": bench.distill.model_dump(),
-        }
-
-
-def _existing(path: Path) -> Path:
-    if not path.is_file():
-        raise UserError(f"there is no file {path}")
-    return path
 
 
 def run(request: Request) -> Path:
@@ -238,20 +68,6 @@ def run(request: Request) -> Path:
     shares = ", ".join(f"{stage['stage']} {stage['share']:.0%}" for stage in stage_shares(opened.ledger))
     log.info("time by stage: %s; peak memory %s", shares, environment.gigabytes(peak_memory_bytes()))
     return opened.folder
-
-
-def open_run(request: Request) -> Run:
-    """Resolves every name of a request; nothing is written or downloaded."""
-    check_request(request)
-    if request.offline:
-        environment.refuse_network()
-    bench, source = resolve_benchmark(request)
-    systems = resolve_systems(bench, request.systems)
-    check_names(bench, systems)
-    return Run(request, bench, source, systems, output_folder(request, bench))
-
-
-# --- stages --------------------------------------------------------------------------------------------------------
 
 
 def _manifest(opened: Run) -> dict[str, Any]:
@@ -347,64 +163,6 @@ def _clear_if_other(folder: Path, inputs: Any) -> None:
     if note.exists() and read_json(note) != {"key": key_of(inputs)}:
         shutil.rmtree(folder)
     write_json(note, {"key": key_of(inputs)})
-
-
-def _bench(opened: Run) -> Bench:
-    """What all strategies of a run share: teacher, assistants, training queries."""
-    from mta4dpr.data.tokens import tokens_of_corpus
-    from mta4dpr.distill.queries import training_queries
-    from mta4dpr.distill.rounds import Bench
-    from mta4dpr.distill.trainer import Texts
-
-    bench, corpus = opened.bench, opened.corpus
-    queries = training_queries(
-        load_query_set(opened.source, bench.train),
-        list(opened.eval_sets.values()),
-        corpus,
-        positive_rel=bench.distill.positive_rel,
-        eval_fraction=bench.distill.eval_fraction,
-        eval_max=bench.distill.eval_max,
-    )
-    for line in queries.counts:
-        log.info(line)
-
-    def texts(student: Encoder) -> Texts:
-        passages = tokens_of_corpus(opened.cache, corpus, student.tokenizer, prefix=student.reading.passage_prefix)
-        return Texts(student.query_tokens(queries.texts), passages)
-
-    def bi_encoder(encoder: Encoder, root: Path) -> Scorer:
-        from mta4dpr.distill.assistants import BiEncoderScorer
-        from mta4dpr.retrieval.vectors import encode
-
-        tokens = encoder.query_tokens(queries.texts)
-        vectors = encode(root, encoder, tokens, longest=encoder.reading.query_length, how=opened.encoding)
-        retriever = opened.dense(encoder, root)
-        return BiEncoderScorer(encoder.label, retriever.index, vectors.array, key_of([encoder.key, asdict(opened.encoding), opened.device]))
-
-    def scorer(label: str) -> Scorer:
-        from mta4dpr.distill.assistants import Bm25Scorer, TableScorer
-
-        if label == "bm25":
-            return Bm25Scorer(opened.bm25(), queries.texts, key_of(["bm25", corpus.text_hash, bench.bm25.k1, bench.bm25.b]))
-        spec = bench.models[label]
-        if spec.scores:
-            return TableScorer(label, Path(spec.scores), queries.ids, corpus, key_of(opened.model_identity(spec)))
-        return bi_encoder(opened.load_encoder(label, spec), opened.cache)
-
-    def freeze(label: str, model: Path, root: Path) -> Scorer:
-        return bi_encoder(opened.load_encoder(label, ModelSpec(model=str(model))), root)
-
-    return Bench(
-        corpus=corpus,
-        queries=queries,
-        teacher=scorer(bench.teacher),
-        assistants=[scorer(label) for label in bench.assistants],
-        mining=opened.cache / "mining",
-        freeze=freeze,
-        texts=texts,
-        options=bench.distill,
-        seed=opened.request.seed,
-    )
 
 
 def _prepare_stage(system: System) -> str:

@@ -20,7 +20,7 @@ from mta4dpr.files import read_json
 from mta4dpr.ledger import Ledger
 from mta4dpr.models.encoder import weights_key
 from mta4dpr.models.zoo import find_model
-from mta4dpr.pipeline import Run, open_run
+from mta4dpr.opened import Run, open_run
 from mta4dpr.progress import duration
 from mta4dpr.request import Request, System
 

