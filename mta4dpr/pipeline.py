@@ -82,7 +82,7 @@ def _manifest(opened: Run) -> dict[str, Any]:
         {
             "benchmark": opened.bench.name,
             "title": opened.bench.title,
-            "notes": opened.bench.notes,
+            "notes": [*opened.bench.notes, *opened.source.notes],
             "contrasts": [list(pair) for pair in opened.bench.contrasts],
             "settings": settings,
             "versions": environment.versions(),

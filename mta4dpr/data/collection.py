@@ -44,6 +44,7 @@ class Source(Protocol):
 
     identity: dict[str, Any]
     exclude_self: bool
+    notes: list[str]  # what stands beside every table made from it
 
     def files(self) -> list[list[Any]]:
         """[path, bytes, modification time in ns] of the files that hold the passages, as far as they are known and there."""
@@ -125,6 +126,8 @@ def normalised(text: str) -> str:
 
 class IrDataset:
     """A collection of ir_datasets, by the id of its corpus or of any of its query sets."""
+
+    notes: list[str] = []  # noqa: RUF012
 
     def __init__(self, dataset_id: str) -> None:
         self.id = dataset_id
@@ -260,6 +263,7 @@ class BeirFolder:
     """corpus.jsonl[.gz], queries.jsonl[.gz], qrels/SPLIT.tsv[.gz]."""
 
     exclude_self = False
+    notes: list[str] = []  # noqa: RUF012
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

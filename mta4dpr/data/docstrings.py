@@ -39,6 +39,7 @@ class Docstrings:
     def __init__(self, benchmark: str, max_passages: int | None) -> None:
         self.benchmark = benchmark
         self.max_passages = max_passages
+        self.notes = [f"Made from the standard library of Python {platform.python_version()}."]
         self.identity = {"docstrings": platform.python_version(), "max_passages": max_passages}
 
     def files(self) -> list[list[object]]:
