@@ -201,6 +201,8 @@ def open_run(request: Request) -> Run:
     bench, source = resolve_benchmark(request)
     systems = resolve_systems(bench, request.systems)
     check_names(bench, systems)
+    if request.device:
+        environment.choose_device(request.device)
     return Run(request, bench, source, systems, output_folder(request, bench))
 
 

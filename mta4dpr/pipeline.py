@@ -76,6 +76,8 @@ def _manifest(opened: Run) -> dict[str, Any]:
     document = opened.bench.model_dump(mode="json", exclude={"systems", "eval_sets", "contrasts", "title", "notes"})
     settings = {**document, "limit": opened.request.limit, "seed": opened.request.seed}
     manifest: dict[str, Any] = read_json(path) if path.exists() else {"systems": {}, "eval_sets": {}, "runs": []}
+    if not path.exists() and opened.ledger.stages:  # without it nothing is known of earlier rows; they are searched again
+        opened.ledger.forget([stage for stage in opened.ledger.stages if stage.startswith("search ")])
     if "settings" in manifest:
         refuse_other_settings(opened.folder, settings, manifest["settings"])
     manifest.update(

@@ -128,9 +128,10 @@ def resolve_systems(bench: Benchmark, wanted: Sequence[str]) -> list[System]:
             found.append(_system(bench, name, list(STRATEGIES)))
         except UserError as error:
             problems.append(str(error))
-    labels = [system.label for system in found]
+    names = [file_name(system.label) for system in found]
     problems += [
-        f"the label {label!r} is used twice; name one as LABEL=PATH" for label in sorted({n for n in labels if labels.count(n) > 1})
+        f"two systems would write the files of {name!r}; name one as LABEL=PATH"
+        for name in sorted({n for n in names if names.count(n) > 1})
     ]
     if problems:
         raise UserError("\n".join(problems))
@@ -160,24 +161,29 @@ def _system(bench: Benchmark, name: str, strategies: list[str]) -> System:
         label, path = (Path(name).resolve().name, name) if Path(name).is_dir() else (name, name)
     elif not label or not path:
         raise UserError(f"expected LABEL=PATH, found {name!r}")
+    taken = ["bm25", STUDENT_INIT, *strategies, *bench.models]
+    if label in taken or len(label.split()) != 1:
+        raise UserError(
+            f"a model cannot be called {label!r} here; name it as LABEL=PATH, without white space and none of {', '.join(taken)}"
+        )
     if path not in CHECKPOINTS and "/" not in path:
         try:
             find_model(path, offline=True)
         except UserError as error:
-            valid = ["bm25", STUDENT_INIT, *strategies, *bench.models, *CHECKPOINTS]
-            if path not in ("bm25",):
-                raise UserError(
-                    f"there is no system {name!r}{nearest(name, valid)}; expected bm25, one of the benchmark's "
-                    f"({', '.join(bench.systems)}), a name from `mta4dpr-bench list systems`, a model's folder, or a hub id with a slash"
-                ) from error
+            valid = [*taken, *CHECKPOINTS]
+            raise UserError(
+                f"there is no system {name!r}{nearest(name, valid)}; expected bm25, one of the benchmark's "
+                f"({', '.join(bench.systems)}), a name from `mta4dpr-bench list systems`, a model's folder, or a hub id with a slash"
+            ) from error
     return System(label, "encoder", ModelSpec(model=path))
 
 
 def check_names(bench: Benchmark, systems: Sequence[System]) -> None:
     """Measures, contrasts and fused assistants against what there is; one error for all mistakes."""
+    from mta4dpr.distill.strategies import STRATEGIES
     from mta4dpr.evaluation.measures import parse_measures
 
-    problems = []
+    problems = [f"models: {label!r} is the name of a system already" for label in bench.models if label in (STUDENT_INIT, *STRATEGIES)]
     for eval_set in bench.eval_sets:
         for measure in eval_set.measures:
             try:
@@ -206,6 +212,8 @@ def output_folder(request: Request, bench: Benchmark) -> Path:
 
 
 def check_request(request: Request) -> None:
+    if request.seed < 0:
+        raise UserError(f"--seed takes a whole number of at least 0, found {request.seed}")
     if request.limit is not None and request.limit < 1:
         raise UserError(f"--limit takes a number of queries of at least 1, found {request.limit}")
     if request.redo is not None and request.redo not in REDO:
