@@ -164,6 +164,10 @@ class Distill(Section):
         idle = {"harder", "wrong_weight", "wrong_rule"} & self.model_fields_set
         if self.regime == "static" and idle:
             raise ValueError(f"regime static shares round 0's groups, so {', '.join(sorted(idle))} has no effect; leave it out")
+        if self.warmup >= self.steps:
+            raise ValueError(f"warmup ({self.warmup}) must be less than steps ({self.steps})")
+        if "rbo_p" in self.model_fields_set and self.select != "rbo":
+            raise ValueError("rbo_p has no effect unless select is rbo; leave it out")
         if self.ce_weight + self.teacher_weight + self.assistant_weight == 0:
             raise ValueError("ce_weight, teacher_weight and assistant_weight are all 0, so there is no loss")
         return self
@@ -204,6 +208,8 @@ class Benchmark(Section):
         for what, names in (("assistants", self.assistants), ("systems", self.systems), ("eval_sets", [e.id for e in self.eval_sets])):
             for twice in sorted({n for n in names if names.count(n) > 1}):
                 problems.append(f"{what}: {twice!r} occurs twice")
+        if self.teacher and not self.assistants and not self.distill.pool_teacher:
+            problems.append("without assistants and with distill.pool_teacher: false, nothing mines passages")
         if self.teacher and self.teacher in self.assistants:
             problems.append(f"the teacher {self.teacher!r} cannot be an assistant too; give it a second label with other settings")
         if self.student and self.models.get(self.student) and self.models[self.student].scores:

@@ -42,6 +42,7 @@ class Run:
     source: Source
     systems: list[System]
     folder: Path
+    every_eval_set: list[str]  # of the benchmark, chosen by --eval-sets or not
     cache: Path = field(default_factory=environment.cache_folder)
     _open: dict[str, Bm25Retriever | DenseRetriever] = field(default_factory=dict)
     _encoded_again: set[Path] = field(default_factory=set)
@@ -72,6 +73,20 @@ class Run:
     @cached_property
     def eval_sets(self) -> dict[str, QuerySet]:
         return {e.id: load_query_set(self.source, e.id) for e in self.bench.eval_sets}
+
+    @cached_property
+    def train_set(self) -> QuerySet:
+        return load_query_set(self.source, self.bench.train)
+
+    @cached_property
+    def protected(self) -> list[QuerySet]:
+        """The eval sets whose queries must not be trained on: all of the benchmark."""
+        return [self.eval_sets.get(name) or load_query_set(self.source, name) for name in self.every_eval_set]
+
+    @cached_property
+    def training_data(self) -> str:
+        """A hash of what the training queries are made of."""
+        return key_of([self.train_set.texts, self.train_set.qrels, [s.texts for s in self.protected], self.exclude_self])
 
     @cached_property
     def training(self) -> Bench:
@@ -177,7 +192,7 @@ class Run:
         return {
             "strategy": strategy,
             "corpus": self.corpus.text_hash,
-            "train": bench.train,
+            "train": [bench.train, self.training_data],
             "seed": self.request.seed,
             "models": {role: self.model_identity(bench.models[role]) for role in roles if role in bench.models},
             "roles": roles,
@@ -198,12 +213,12 @@ def open_run(request: Request) -> Run:
     check_request(request)
     if request.offline:
         environment.refuse_network()
-    bench, source = resolve_benchmark(request)
+    bench, source, every_eval_set = resolve_benchmark(request)
     systems = resolve_systems(bench, request.systems)
     check_names(bench, systems)
     if request.device:
         environment.choose_device(request.device)
-    return Run(request, bench, source, systems, output_folder(request, bench))
+    return Run(request, bench, source, systems, output_folder(request, bench), every_eval_set)
 
 
 def _bench(opened: Run) -> Bench:
@@ -215,12 +230,13 @@ def _bench(opened: Run) -> Bench:
 
     bench, corpus = opened.bench, opened.corpus
     queries = training_queries(
-        load_query_set(opened.source, bench.train),
-        list(opened.eval_sets.values()),
+        opened.train_set,
+        opened.protected,
         corpus,
         positive_rel=bench.distill.positive_rel,
         eval_fraction=bench.distill.eval_fraction,
         eval_max=bench.distill.eval_max,
+        exclude_self=opened.exclude_self,
     )
     for line in queries.counts:
         log.info(line)
@@ -261,4 +277,5 @@ def _bench(opened: Run) -> Bench:
         texts=texts,
         options=bench.distill,
         seed=opened.request.seed,
+        exclude_self=opened.exclude_self,
     )

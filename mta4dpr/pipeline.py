@@ -61,6 +61,7 @@ def run(request: Request) -> Path:
             prepare(opened, system)
             for eval_set in opened.bench.eval_sets:
                 search(opened, system, eval_set)
+            measure_latency(opened, system)
         evaluate(opened, manifest)
         report(opened)
         manifest["runs"][-1]["finished"] = _now()
@@ -74,10 +75,10 @@ def _manifest(opened: Run) -> dict[str, Any]:
     """Who runs what, where, with which versions; with what earlier commands left in the folder. Refuses other settings."""
     path = opened.folder / "manifest.json"
     document = opened.bench.model_dump(mode="json", exclude={"systems", "eval_sets", "contrasts", "title", "notes"})
-    settings = {**document, "limit": opened.request.limit, "seed": opened.request.seed}
+    settings = {**document, "limit": opened.request.limit, "seed": opened.request.seed, "text_hash": opened.corpus.text_hash}
     manifest: dict[str, Any] = read_json(path) if path.exists() else {"systems": {}, "eval_sets": {}, "runs": []}
-    if not path.exists() and opened.ledger.stages:  # without it nothing is known of earlier rows; they are searched again
-        opened.ledger.forget([stage for stage in opened.ledger.stages if stage.startswith("search ")])
+    if not path.exists() and opened.ledger.stages:  # without it nothing is known of earlier rows; all but training is done again
+        opened.ledger.forget([stage for stage in opened.ledger.stages if not stage.startswith("train ")])
     if "settings" in manifest:
         refuse_other_settings(opened.folder, settings, manifest["settings"])
     manifest.update(
@@ -95,7 +96,15 @@ def _manifest(opened: Run) -> dict[str, Any]:
         }
     )
     for eval_set in opened.bench.eval_sets:
-        manifest["eval_sets"][eval_set.id] = eval_set.model_dump(mode="json")
+        query_set = opened.eval_sets[eval_set.id]
+        fingerprint = key_of([query_set.texts, query_set.qrels])
+        manifest["eval_sets"][eval_set.id] = {**eval_set.model_dump(mode="json"), "hash": fingerprint}
+    for system in opened.systems:
+        for other in manifest["systems"]:
+            if other != system.label and file_name(other).casefold() == file_name(system.label).casefold():
+                raise UserError(
+                    f"{opened.folder} has a system {other!r}, whose files {system.label!r} would overwrite; name one as LABEL=PATH"
+                )
     return manifest
 
 
@@ -106,6 +115,7 @@ def _is_complete(opened: Run, manifest: dict[str, Any]) -> bool:
         all(ledger.is_done(f"train {s.label}", opened.training_inputs(s.strategy)) for s in opened.systems if s.strategy)
         and all(ledger.is_done(_prepare_stage(s), _prepare_inputs(opened, s)) for s in opened.systems)
         and all(ledger.is_done(_search_stage(s, e), _search_inputs(opened, s, e)) for s in opened.systems for e in opened.bench.eval_sets)
+        and all(ledger.is_done(f"latency {s.label}", _prepare_inputs(opened, s)) for s in opened.systems)
         and ledger.is_done("evaluate", _evaluate_inputs(opened, manifest))
         and ledger.is_done("report", sha256_of_file(opened.folder / "leaderboard.json"))
     )
@@ -131,7 +141,7 @@ def _redo(opened: Run) -> None:
                 shutil.rmtree(opened.folder / "training" / system.strategy, ignore_errors=True)
                 forgotten.append(f"train {system.label}")
     if redo in ("index", "encode", "train"):
-        forgotten += [_prepare_stage(system) for system in opened.systems]
+        forgotten += [_prepare_stage(system) for system in opened.systems] + [f"latency {system.label}" for system in opened.systems]
     if redo in ("index", "encode", "train", "search"):
         forgotten += [_search_stage(system, eval_set) for system in opened.systems for eval_set in opened.bench.eval_sets]
     opened.ledger.forget(forgotten)
@@ -151,6 +161,13 @@ def train(opened: Run, system: System) -> None:
     _clear_if_other(folder, inputs)
     with opened.ledger.stage(f"train {system.label}", inputs) as outputs:
         student = opened.load_encoder(system.label, system.spec)
+        reading = student.reading
+        if reading.query_length != reading.passage_length:
+            log.warning(
+                "%s reads queries of %d and passages of %d tokens; elsewhere there is one length, so queries beyond %d "
+                "tokens get other vectors in sentence-transformers and Pyserini",
+                *(system.label, reading.query_length, reading.passage_length, reading.query_length),
+            )
         final = distil(system.strategy, STRATEGIES[system.strategy], student, opened.training, folder)
         model = opened.folder / "models" / file_name(system.label)
         with folder_written_aside(model) as aside:
@@ -182,6 +199,9 @@ def prepare(opened: Run, system: System) -> None:
         return
     with opened.ledger.stage(stage, inputs) as outputs:
         retriever = opened.retriever(system)
+        manifest = read_json(opened.folder / "manifest.json")
+        manifest["systems"][system.label] = manifest_entry(system, retriever)
+        write_json(opened.folder / "manifest.json", manifest)
         if system.kind != "lexical" and opened.bench.dense.pyserini_index:
             from mta4dpr.retrieval.dense import DenseRetriever, write_faiss_index
 
@@ -235,7 +255,6 @@ def search(opened: Run, system: System, eval_set: EvalSet) -> None:
         outputs.append(path)
     if excluded:
         log.info("%s, %s: %d passages with their query's own id are left out", system.label, eval_set.id, excluded)
-    _note_efficiency(opened, system, retriever, list(wanted.texts.values()))
 
 
 def _all_hits(retriever: Any, texts: list[str], first: int, k: int) -> Iterator[Hits]:
@@ -251,31 +270,32 @@ def _all_hits(retriever: Any, texts: list[str], first: int, k: int) -> Iterator[
         yield from retriever.search(texts[:first], k)
 
 
-def _note_efficiency(opened: Run, system: System, retriever: Any, texts: list[str]) -> None:
-    """What the machine decides, for efficiency.json and for the system's entry in the manifest."""
+def measure_latency(opened: Run, system: System) -> None:
+    """What the machine decides of a system, for efficiency.json: bytes, rates, and the time of single queries."""
+    stage, inputs = f"latency {system.label}", _prepare_inputs(opened, system)
+    if opened.ledger.is_done(stage, inputs):
+        return
     from mta4dpr.evaluation.efficiency import time_calls
     from mta4dpr.retrieval.dense import DenseRetriever
     from mta4dpr.retrieval.vectors import passages_per_second
 
-    about = manifest_entry(system, retriever)
-    manifest = read_json(opened.folder / "manifest.json")
-    manifest["systems"][system.label] = about
-    write_json(opened.folder / "manifest.json", manifest)
-
-    sample = texts[:: max(1, len(texts) // LATENCY_QUERIES)][:LATENCY_QUERIES]
-    call: Callable[[str], Any] = lambda text: list(retriever.search([text], opened.bench.depth))  # noqa: E731
-    timing = time_calls(call, sample, warmup=min(LATENCY_WARMUP, len(sample)))
-    dense = isinstance(retriever, DenseRetriever)
-    entry = {
-        "index_bytes": retriever.vectors.bytes if dense else sum(p.stat().st_size for p in retriever.folder.iterdir()),
-        "encode_passages_per_second": passages_per_second(retriever.vectors.folder) if dense else None,
-        "query_ms": {"p50": timing.p50_ms, "p95": timing.p95_ms, "p99": timing.p99_ms},
-        "training_seconds": _training_seconds(opened, system),
-    }
-    path = opened.folder / "efficiency.json"
-    document = read_json(path) if path.exists() else {"systems": {}}
-    document["systems"][system.label] = entry
-    write_json(path, document)
+    with opened.ledger.stage(stage, inputs):
+        retriever: Any = opened.retriever(system)
+        texts = list(opened.limited(opened.eval_sets[opened.bench.eval_sets[0].id]).texts.values())
+        sample = texts[:: max(1, len(texts) // LATENCY_QUERIES)][:LATENCY_QUERIES]
+        call: Callable[[str], Any] = lambda text: list(retriever.search([text], opened.bench.depth))  # noqa: E731
+        timing = time_calls(call, sample, warmup=min(LATENCY_WARMUP, len(sample)))
+        dense = isinstance(retriever, DenseRetriever)
+        entry = {
+            "index_bytes": retriever.vectors.bytes if dense else sum(p.stat().st_size for p in retriever.folder.iterdir()),
+            "encode_passages_per_second": passages_per_second(retriever.vectors.folder) if dense else None,
+            "query_ms": {"p50": timing.p50_ms, "p95": timing.p95_ms, "p99": timing.p99_ms},
+            "training_seconds": _training_seconds(opened, system),
+        }
+        path = opened.folder / "efficiency.json"
+        document = read_json(path) if path.exists() else {"systems": {}}
+        document["systems"][system.label] = entry
+        write_json(path, document)
 
 
 def manifest_entry(system: System, retriever: Any) -> dict[str, Any]:
@@ -401,6 +421,8 @@ def search_once(request: Request, query: str, hits: int) -> dict[str, Any]:
         raise UserError(f"search takes one system, found {', '.join(s.label for s in opened.systems)}")
     if hits < 1:
         raise UserError(f"--hits takes a number of at least 1, found {hits}")
+    if not query.strip():
+        raise UserError("--query is empty; give some words to search for")
     system = opened.systems[0]
     found = next(iter(opened.retriever(system).search([query], hits)))
     shown = []

@@ -19,7 +19,7 @@ from mta4dpr.errors import UserError
 from mta4dpr.files import read_json
 from mta4dpr.ledger import Ledger
 from mta4dpr.models.encoder import weights_key
-from mta4dpr.models.zoo import find_model
+from mta4dpr.models.zoo import checkpoint_of, find_model
 from mta4dpr.opened import Run, open_run
 from mta4dpr.progress import duration
 from mta4dpr.request import Request, System
@@ -70,7 +70,7 @@ def _stages(opened: Run) -> Iterator[dict[str, Any]]:
     rate = matrix_rate()
     ledger = Ledger(opened.folder)
     yield _data(opened, corpus is not None, size)
-    if any(s.kind == "lexical" for s in opened.systems) or "bm25" in opened.bench.assistants:
+    if any(s.kind == "lexical" for s in opened.systems) or "bm25" in (opened.bench.teacher, *opened.bench.assistants):
         yield _bm25(opened, corpus, size)
     for system in opened.systems:
         if system.spec and not system.strategy:
@@ -143,7 +143,9 @@ def _encoding(opened: Run, label: str, spec: ModelSpec, size: int, rate: float) 
         try:
             folder, where = find_model(spec.model, offline=True)
         except UserError as error:
-            return _stage(name, "lacking", note=str(error))
+            if opened.request.offline or not ("/" in spec.model or checkpoint_of(spec.model)):
+                return _stage(name, "lacking", note=str(error))
+            return _stage(name, "download", note=f"from the Hugging Face hub, if the network gives it: {spec.model}")
         parameters, dimensions = _size_of(folder, spec)
     done = not spec.untrained and _kept_vectors(opened, spec, size)
     tokens = min(PASSAGE_TOKENS, spec.passage_length or PASSAGE_TOKENS)
@@ -178,7 +180,9 @@ def _training(opened: Run, system: System, size: int, rate: float, ledger: Ledge
         try:
             parameters, _ = _size_of(find_model(spec.model, offline=True)[0], spec)
         except UserError as error:
-            return _stage(f"train {system.label}", "lacking", note=str(error))
+            if opened.request.offline:
+                return _stage(f"train {system.label}", "lacking", note=str(error))
+            return _stage(f"train {system.label}", "to do", note=f"{spec.model} comes from the Hugging Face hub, if the network gives it")
     tokens = min(PASSAGE_TOKENS, spec.passage_length or PASSAGE_TOKENS)
     passages = distill.steps * distill.batch_queries * distill.group
     encoded = size * distill.rounds

@@ -48,12 +48,17 @@ class System:
     strategy: str | None = None  # trained students
 
 
-def resolve_benchmark(request: Request) -> tuple[Benchmark, Source]:
-    """The benchmark of that name, YAML, ir_datasets id or BEIR folder, with the user's settings; and its source."""
+def resolve_benchmark(request: Request) -> tuple[Benchmark, Source, list[str]]:
+    """The benchmark of that name, YAML, ir_datasets id or BEIR folder, with the user's settings; its source; all its eval sets.
+
+    --eval-sets chooses what is evaluated; training queries must not occur in any eval set, chosen or not.
+    """
     name, settings = request.benchmark, benchmark.parse_settings(list(request.settings))
     bench = benchmark.load_benchmark(name, settings)
     if bench is None:
-        return _adhoc(request, settings)
+        bench, source = _adhoc(request, settings)
+        return bench, source, [eval_set.id for eval_set in bench.eval_sets]
+    every = [eval_set.id for eval_set in bench.eval_sets]
     source = open_source(bench.corpus, name=bench.name, max_passages=bench.max_passages)
     if request.eval_sets:
         known = {e.id: e for e in bench.eval_sets}
@@ -63,7 +68,7 @@ def resolve_benchmark(request: Request) -> tuple[Benchmark, Source]:
                 f"benchmark {bench.name} has no eval set {unknown[0]!r}{nearest(unknown[0], list(known))}; it has: {', '.join(known)}"
             )
         bench = bench.model_copy(update={"eval_sets": [known[e] for e in request.eval_sets]})
-    return bench, source
+    return bench, source, every
 
 
 def _adhoc(request: Request, settings: dict[str, Any]) -> tuple[Benchmark, Source]:
@@ -82,6 +87,8 @@ def _adhoc(request: Request, settings: dict[str, Any]) -> tuple[Benchmark, Sourc
     else:
         eval_sets = list(request.eval_sets) or [name]
         title = f"{name} (ir_datasets)"
+    if "distill" in settings:
+        raise UserError(f"distill options have no effect on {name!r}, where nothing is trained; give a benchmark's name or a YAML")
     document = benchmark.merge(
         {
             "name": file_name(source.name if isinstance(source, BeirFolder) else name),
@@ -128,7 +135,7 @@ def resolve_systems(bench: Benchmark, wanted: Sequence[str]) -> list[System]:
             found.append(_system(bench, name, list(STRATEGIES)))
         except UserError as error:
             problems.append(str(error))
-    names = [file_name(system.label) for system in found]
+    names = [file_name(system.label).casefold() for system in found]
     problems += [
         f"two systems would write the files of {name!r}; name one as LABEL=PATH"
         for name in sorted({n for n in names if names.count(n) > 1})
@@ -162,9 +169,9 @@ def _system(bench: Benchmark, name: str, strategies: list[str]) -> System:
     elif not label or not path:
         raise UserError(f"expected LABEL=PATH, found {name!r}")
     taken = ["bm25", STUDENT_INIT, *strategies, *bench.models]
-    if label in taken or len(label.split()) != 1:
+    if label in taken or len(label.split()) != 1 or file_name(label).startswith("."):
         raise UserError(
-            f"a model cannot be called {label!r} here; name it as LABEL=PATH, without white space and none of {', '.join(taken)}"
+            f"a model cannot be called {label!r} here; name it as LABEL=PATH, no white space, no leading dot, none of {', '.join(taken)}"
         )
     if path not in CHECKPOINTS and "/" not in path:
         try:
@@ -192,8 +199,18 @@ def check_names(bench: Benchmark, systems: Sequence[System]) -> None:
                     problems.append(f"{eval_set.id}: write the measure {measure!r} as {' '.join(map(str, parsed))!r}")
             except UserError as error:
                 problems.append(f"{eval_set.id}: {error}")
+    known = ["bm25", STUDENT_INIT, *STRATEGIES, *bench.models, *bench.systems]
+    named = [("contrasts", name) for pair in bench.contrasts for name in pair]
+    named += [(f"{eval_set.id}: expected", e.system) for eval_set in bench.eval_sets for e in eval_set.expected]
+    problems += [f"{where}: there is no system {name!r}{nearest(name, known)}" for where, name in named if name not in known]
+    for eval_set in bench.eval_sets:
+        lacking = [e.measure for e in eval_set.expected if e.measure not in eval_set.measures]
+        problems += [f"{eval_set.id}: expected names {measure!r}, which is not among its measures" for measure in lacking]
+    files = [file_name(eval_set.id).casefold() for eval_set in bench.eval_sets]
+    problems += [f"two eval sets would write the folder {name!r}" for name in sorted({n for n in files if files.count(n) > 1})]
     try:
-        parse_measures(bench.distill.compare_measure)
+        if len(parse_measures(bench.distill.compare_measure)) != 1:
+            problems.append(f"distill.compare_measure takes one measure, found {bench.distill.compare_measure!r}")
     except UserError as error:
         problems.append(f"distill.compare_measure: {error}")
     if isinstance(bench.distill.fused, list):
@@ -212,8 +229,8 @@ def output_folder(request: Request, bench: Benchmark) -> Path:
 
 
 def check_request(request: Request) -> None:
-    if request.seed < 0:
-        raise UserError(f"--seed takes a whole number of at least 0, found {request.seed}")
+    if not 0 <= request.seed < 2**31:
+        raise UserError(f"--seed takes a whole number from 0 to 2147483647, found {request.seed}")
     if request.limit is not None and request.limit < 1:
         raise UserError(f"--limit takes a number of queries of at least 1, found {request.limit}")
     if request.redo is not None and request.redo not in REDO:

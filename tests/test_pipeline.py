@@ -304,3 +304,82 @@ def test_killed_at_any_moment_the_same_command_ends_with_the_same_bytes(tiny: Pa
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     assert reproducible(tmp_path / "run") == reproducible(tiny)
+
+
+def small_yaml(folder: Path, corpus: str, **more: object) -> Path:
+    """A benchmark over a folder beside the YAML, with untrained encoders and very short training."""
+    model = {"untrained": {"layers": 1, "hidden": 16, "heads": 2, "vocabulary": 50}, "query_length": 16, "passage_length": 16}
+    document = {
+        "name": "mine",
+        "title": "Mine",
+        "corpus": f"./{corpus}",
+        "train": f"{corpus}/train",
+        "systems": ["bm25", "contrastive"],
+        "eval_sets": [{"id": f"{corpus}/{split}", "measures": ["RR@10"]} for split in ("test", "dev")],
+        "models": {"teacher": model, "student": {**model, "untrained": {**model["untrained"], "seed": 2}}},  # type: ignore[dict-item]
+        "teacher": "teacher",
+        "student": "student",
+        "distill": {"rounds": 1, "steps": 2, "batch_queries": 2, "group": 2, "depth": 2},
+        **more,
+    }
+    path = folder / "mine.yaml"
+    path.write_text(json.dumps(document))
+    return path
+
+
+@pytest.fixture
+def mine(beir_folder: Callable[..., Path], tmp_path: Path) -> Path:
+    """Six queries, of which two are in dev as well as in train."""
+    queries = {f"q{n}": f"red fox number {n}" for n in range(6)}
+    judged = [(f"q{n}", f"d{1 + n % 3}", 1) for n in range(6)]
+    beir_folder(tmp_path / "mini", PASSAGES, queries, {"test": judged[:1], "dev": judged[1:3], "train": judged[1:]})
+    return small_yaml(tmp_path, "mini")
+
+
+def test_training_avoids_every_eval_set_also_those_not_chosen(mine: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Rows of eval sets that are added later must not come from students that were trained on their queries."""
+    with caplog.at_level("INFO"):
+        pipeline.run(Request(str(mine), eval_sets=("mini/test",), output=tmp_path / "run"))
+    assert "2 dropped because they occur in an eval set" in caplog.text
+
+
+def test_changed_judgements_are_scored_and_trained_on_again(mine: Path, tmp_path: Path) -> None:
+    request = Request(str(mine), output=tmp_path / "run")
+    pipeline.run(request)
+    before = reproducible(tmp_path / "run")
+    qrels = tmp_path / "mini" / "qrels"
+    (qrels / "test.tsv").write_text("query-id\tcorpus-id\tscore\nq0\td3\t1\n")
+    (qrels / "train.tsv").write_text("query-id\tcorpus-id\tscore\n" + "".join(f"q{n}\td{1 + (n + 1) % 3}\t1\n" for n in range(1, 6)))
+    pipeline.run(request)
+    after = reproducible(tmp_path / "run")
+    assert before["runs/mini-test/bm25.trec"] == after["runs/mini-test/bm25.trec"]
+    assert before["per_query/mini-test/bm25.csv"] != after["per_query/mini-test/bm25.csv"]
+    assert before["models/contrastive/model.safetensors"] != after["models/contrastive/model.safetensors"]
+
+
+def test_a_changed_corpus_is_refused_in_the_same_folder(mine: Path, tmp_path: Path) -> None:
+    """Old and new rows of one table must come from one corpus."""
+    request = Request(str(mine), systems=("bm25",), output=tmp_path / "run")
+    pipeline.run(request)
+    corpus = tmp_path / "mini" / "corpus.jsonl"
+    corpus.write_text(corpus.read_text().replace("whale", "walrus"))
+    with pytest.raises(UserError, match="text_hash"):
+        pipeline.run(request)
+
+
+@pytest.mark.parametrize("label", ["..", "my model", "kd", ".hidden"])
+def test_labels_that_would_hurt_are_refused(tiny: Path, tmp_path: Path, label: str) -> None:
+    """A label becomes a file name: it must not leave the folder, nor take another system's place."""
+    model = str(tiny / "models" / "kd")
+    with pytest.raises(UserError, match="cannot be called"):
+        pipeline.run(Request("tiny", systems=(f"{label}={model}",), output=tmp_path / "run"))
+    with pytest.raises(UserError, match="two systems"):
+        pipeline.run(Request("tiny", systems=(f"a+b={model}", f"a-b={model}"), output=tmp_path / "run"))
+
+
+def test_training_data_from_another_folder_is_refused(mine: Path, tmp_path: Path) -> None:
+    """A corpus comes with its queries; reading another split of the same name in silence would train on the wrong ones."""
+    document = json.loads(mine.read_text())
+    mine.write_text(json.dumps({**document, "train": "other/train"}))
+    with pytest.raises(UserError, match="not in the corpus's folder"):
+        pipeline.run(Request(str(mine), output=tmp_path / "run"))

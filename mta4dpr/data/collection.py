@@ -93,6 +93,10 @@ def load_query_set(source: Source, query_set: str) -> QuerySet:
     texts: dict[str, str] = {}
     unjudged = 0
     for query_id, text in source.queries(query_set):
+        if query_id.split() != [query_id]:
+            raise UserError(
+                f"{query_set}: a query has the id {query_id!r}; ids must be non-empty and without white space, as TREC run files need"
+            )
         if query_id in texts:
             raise UserError(f"{query_set}: query id {query_id!r} occurs twice; ids must be unique")
         if query_id in qrels:
@@ -113,6 +117,7 @@ def load_query_set(source: Source, query_set: str) -> QuerySet:
 
 
 def _stat(path: Path) -> list[list[Any]]:
+    path = path.resolve()
     return [[str(path), path.stat().st_size, path.stat().st_mtime_ns]] if path.exists() else []
 
 
@@ -174,8 +179,10 @@ class IrDataset:
                 document = next(documents, None)
                 if document is None:
                     return
-                text = document.text if hasattr(document, "text") else document.default_text()
-                yield Passage(document.doc_id, getattr(document, "title", None) or "", text or "")
+                if hasattr(document, "text"):
+                    yield Passage(document.doc_id, getattr(document, "title", None) or "", document.text or "")
+                else:  # default_text holds the title already
+                    yield Passage(document.doc_id, "", document.default_text() or "")
 
     def queries(self, query_set: str) -> Iterator[tuple[str, str]]:
         dataset = self._load(query_set)
@@ -322,7 +329,9 @@ class BeirFolder:
             yield str(record["_id"]), record["text"]
 
     def qrels(self, query_set: str) -> Iterator[Qrel]:
-        split = query_set.rsplit("/", 1)[-1]
+        folder, _, split = query_set.rpartition("/")
+        if folder not in ("", self.name) and Path(folder).resolve() != self.folder.resolve():
+            raise UserError(f"{query_set} is not in the corpus's folder {self.folder}; write {self.name}/{split}")
         if split not in self.splits():
             raise UserError(f"{self.folder} has no qrels/{split}.tsv; its splits: {', '.join(self.splits()) or 'none'}")
         path = self._file(f"qrels/{split}.tsv")

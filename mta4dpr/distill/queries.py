@@ -54,9 +54,19 @@ class TrainingQueries:
 
 
 def training_queries(
-    train: QuerySet, eval_sets: Sequence[QuerySet], corpus: Corpus, *, positive_rel: int, eval_fraction: float, eval_max: int
+    train: QuerySet,
+    eval_sets: Sequence[QuerySet],
+    corpus: Corpus,
+    *,
+    positive_rel: int,
+    eval_fraction: float,
+    eval_max: int,
+    exclude_self: bool = False,
 ) -> TrainingQueries:
-    """Drops leaks and queries without a positive, counts them, and sets D_eval aside."""
+    """Drops leaks and queries without a positive, counts them, and sets D_eval aside.
+
+    With `exclude_self`, the passage that has the query's own id is never a negative.
+    """
     eval_ids = {query_id for eval_set in eval_sets for query_id in eval_set.texts}
     eval_texts = {normalised(text) for eval_set in eval_sets for text in eval_set.texts.values()}
     kept: list[tuple[int, str, str, np.ndarray, np.ndarray]] = []
@@ -75,6 +85,9 @@ def training_queries(
             without_positive += 1
             continue
         relevant = np.sort(numbers[(numbers >= 0) & (relevance >= min(1, positive_rel))])
+        if exclude_self:
+            itself = corpus.numbers([query_id])
+            relevant = np.union1d(relevant, itself[itself >= 0]).astype(np.int32)
         kept.append((_hash(form), query_id, text, positives, relevant))
     if len({one[0] for one in kept}) < 2:
         raise UserError(

@@ -48,6 +48,7 @@ class Bench:
     texts: Callable[[Encoder], Texts]
     options: Distill
     seed: int
+    exclude_self: bool = False  # Compare drops the passage that has the query's own id
 
 
 def distil(name: str, strategy: Strategy, student: Encoder, bench: Bench, folder: Path) -> Path:
@@ -205,6 +206,8 @@ def compare(scorers: Sequence[Scorer], bench: Bench) -> dict[str, float]:
             for n, passages in zip(queries.held_out, candidates, strict=True):
                 scores = scorer.score(np.array([n]), passages[None, :])[0]
                 found[queries.ids[n]] = dict(zip(corpus.ids(passages), scores.tolist(), strict=True))
+        if bench.exclude_self:
+            found = {query_id: {p: s for p, s in ranking.items() if p != query_id} for query_id, ranking in found.items()}
         empty = not any(found.values())  # a scorer that finds nothing at all is worth 0, not an error
         values[scorer.label] = 0.0 if empty else evaluate(run_of(found), qrels, measures).mean(str(measures[0]))
     return values

@@ -225,7 +225,7 @@ def hash_of_files(folder: Path) -> str:
     """A key of a model folder's weights and configurations."""
     patterns = ("*.safetensors", "pytorch_model*.bin", "*/*.safetensors", "*/pytorch_model*.bin")
     weights = sorted(path for pattern in patterns for path in folder.glob(pattern))
-    configs = sorted([*folder.glob("*.json"), *folder.glob("*/config.json"), *folder.glob("vocab.txt")])
+    configs = sorted([*folder.glob("*.json"), *folder.glob("*/config.json"), *folder.glob("*.txt"), *folder.glob("*.model")])
     return key_of([[path.relative_to(folder).as_posix(), sha256_of_file(path)] for path in weights + configs])
 
 

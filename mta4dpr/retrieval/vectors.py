@@ -74,7 +74,7 @@ def vectors_folder(cache: Path, encoder: Encoder, tokens: TokenStore, longest: i
 
 
 def stored_vectors(folder: Path) -> Vectors | None:
-    if not (folder / "vectors.json").exists():
+    if not (folder / "vectors.json").exists() or not (folder / "vectors.npy").exists():
         return None
     return Vectors(folder, np.load(folder / "vectors.npy", mmap_mode="r"))
 
