@@ -45,6 +45,7 @@ class Run:
     every_eval_set: list[str]  # of the benchmark, chosen by --eval-sets or not
     cache: Path = field(default_factory=environment.cache_folder)
     _open: dict[str, Bm25Retriever | DenseRetriever] = field(default_factory=dict)
+    _identities: dict[str, Any] = field(default_factory=dict)
     _encoded_again: set[Path] = field(default_factory=set)
 
     @cached_property
@@ -176,6 +177,13 @@ class Run:
         return [self.model_identity(system.spec), dense]
 
     def model_identity(self, spec: ModelSpec) -> Any:
+        """What names a model's weights and reading; files are hashed once a run."""
+        key = spec.model_dump_json()
+        if key not in self._identities:
+            self._identities[key] = self._model_identity(spec)
+        return self._identities[key]
+
+    def _model_identity(self, spec: ModelSpec) -> Any:
         from mta4dpr.models.encoder import hash_of_files
         from mta4dpr.models.zoo import find_model
 
