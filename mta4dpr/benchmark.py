@@ -63,7 +63,7 @@ class Bm25(Section):
 
 class Dense(Section):
     dtype: Literal["float32", "float16"] = Field("float32", description="type of the kept passage vectors")
-    token_budget: int = Field(8192, ge=64, description="tokens of one encoding batch, padding included")
+    token_budget: int = Field(8192, ge=64, description="tokens of one batch of passages when the corpus is encoded, padding included")
     pyserini_index: bool = Field(True, description="leave a FAISS index in Pyserini's layout (index + docid) beside each run")
 
 
@@ -360,7 +360,15 @@ def load_benchmark(name: str, overrides: dict[str, Any]) -> Benchmark | None:
         if not path.is_file():
             raise UserError(f"there is no benchmark file {name}; `mta4dpr-bench list benchmarks` names the ones that exist")
     document = merge(read_yaml(path), overrides)
-    for key in ("corpus", "train"):  # folders are meant relative to the YAML that names them
-        if str(document.get(key, "")).startswith("."):
-            document[key] = str((path.parent / str(document[key])).resolve())
+    models = document.get("models")
+    places = [(document, "corpus"), (document, "train")]
+    places += [
+        (spec, key)
+        for spec in (models.values() if isinstance(models, dict) else ())
+        if isinstance(spec, dict)
+        for key in ("model", "scores")
+    ]
+    for section, key in places:  # paths that start with a dot are meant relative to the YAML that names them
+        if str(section.get(key, "")).startswith("."):
+            section[key] = str((path.parent / str(section[key])).resolve())
     return parse_benchmark(document, str(path) if path.parent != benchmark_folder() else f"benchmark {name}")

@@ -246,3 +246,27 @@ def test_a_name_that_is_no_benchmark(tmp_path: Path) -> None:
     assert load_benchmark("beir/nfcorpus/test", {}) is None
     with pytest.raises(UserError, match="no benchmark file"):
         load_benchmark(str(tmp_path / "gone.yaml"), {})
+
+
+def test_paths_in_a_yaml_are_relative_to_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A benchmark file may be run from anywhere; a hub id or an ir_datasets id is left as it is."""
+    document = {
+        "name": "mine",
+        "title": "Mine",
+        "corpus": "./data",
+        "train": "./data/train",
+        "systems": ["bm25"],
+        "eval_sets": [{"id": "data/test", "measures": ["RR@10"]}],
+        "teacher": "t",
+        "student": "s",
+        "models": {"t": {"scores": "./t.parquet"}, "s": {"model": "../s"}, "hub": {"model": "org/name"}},
+    }
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(document))
+    monkeypatch.chdir("/")
+    bench = load_benchmark(str(tmp_path / "mine.yaml"), {})
+    assert bench is not None
+    assert bench.corpus == str(tmp_path / "data")
+    assert bench.train == str(tmp_path / "data" / "train")
+    assert bench.models["t"].scores == str(tmp_path / "t.parquet")
+    assert bench.models["s"].model == str(tmp_path.parent / "s")
+    assert bench.models["hub"].model == "org/name"
