@@ -112,7 +112,10 @@ class Run:
         from mta4dpr.retrieval.bm25 import Bm25Retriever, build_index
 
         folder = build_index(self.cache, self.corpus, heap=self.bench.bm25.heap, threads=self.threads)
-        return Bm25Retriever(folder, self.corpus, self.bench.bm25, self.threads)
+        retriever = Bm25Retriever(folder, self.corpus, self.bench.bm25, self.threads)
+        if retriever.not_indexed:
+            log.info("bm25: %d of %d passages are empty; Lucene leaves them out", retriever.not_indexed, len(self.corpus))
+        return retriever
 
     def dense(self, encoder: Encoder, root: Path) -> DenseRetriever:
         """A retriever over the encoder's kept vectors under `root`; encodes the corpus if need be."""

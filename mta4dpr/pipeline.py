@@ -1,6 +1,6 @@
 """`run` from data to leaderboard: resolves names, then goes through the stages in order.
 
-    read the corpus -> for each system: train it (students), search every eval set -> evaluate -> report
+    read the corpus -> for each system: train it (students), index or encode, search every eval set, time it -> evaluate -> report
 
 What is shared between runs (corpus stores, indexes, tokens, vectors) is kept in the cache; what belongs to this run is in
 its folder, and ledger.json says which of it is done. Reads like the method; how a stage works is in the module it calls.
@@ -228,7 +228,7 @@ def _search_inputs(opened: Run, system: System, eval_set: EvalSet) -> Any:
 
 
 def search(opened: Run, system: System, eval_set: EvalSet) -> None:
-    """The run file of one system on one eval set, and what its search costs."""
+    """The run file of one system on one eval set."""
     full = opened.eval_sets[eval_set.id]
     wanted = opened.limited(full)
     path = opened.folder / "runs" / file_name(eval_set.id) / f"{file_name(system.label)}.trec"

@@ -16,6 +16,7 @@ from mta4dpr.request import ADHOC_MEASURES
 
 def evaluate_files(runfiles: Sequence[Path], *, dataset: str, qrels: Path | None, measures: str, per_query: bool) -> dict[str, Any]:
     """{"eval_set", "rows", "notes"} and, if wanted, "per_query"; values are unrounded fractions."""
+    from mta4dpr.evaluation.leaderboard import measured
     from mta4dpr.evaluation.measures import evaluate, parse_measures, read_qrels
     from mta4dpr.evaluation.significance import intervals
     from mta4dpr.evaluation.trecrun import read_run
@@ -40,17 +41,7 @@ def evaluate_files(runfiles: Sequence[Path], *, dataset: str, qrels: Path | None
         found = evaluate(read_run(path), judgements, wanted, exclude_self=exclude_self)
         bounds = intervals(np.stack(list(found.values.values())))
         for (measure, values), (low, high) in zip(found.values.items(), bounds.tolist(), strict=True):
-            rows.append(
-                {
-                    "run": str(path),
-                    "eval_set": eval_set,
-                    "measure": measure,
-                    "value": found.mean(measure),
-                    "queries": len(found.query_ids),
-                    "missing_queries": found.missing_queries,
-                    "ci95": [low, high],
-                }
-            )
+            rows.append({"run": str(path), "eval_set": eval_set, **measured(found, measure, [low, high])})
             details += [
                 {"run": str(path), "query_id": query_id, "measure": measure, "value": float(value)}
                 for query_id, value in zip(found.query_ids, values, strict=True)

@@ -34,16 +34,11 @@ def leaderboard(
         columns = [(system, measure) for system in systems for measure in about["measures"]]
         bounds = intervals(np.stack([systems[system].values[measure] for system, measure in columns]), seed=seed)
         for (system, measure), (low, high) in zip(columns, bounds.tolist(), strict=True):
-            found = systems[system]
             rows.append(
                 {
                     "system": system,
                     "eval_set": eval_set,
-                    "measure": measure,
-                    "value": found.mean(measure),
-                    "queries": len(found.query_ids),
-                    "missing_queries": found.missing_queries,
-                    "ci95": [low, high],
+                    **measured(systems[system], measure, [low, high]),
                     "significant_over": significant_over(system, compared[measure]),
                     "titled": titled,
                 }
@@ -73,6 +68,17 @@ def leaderboard(
         "systems": _systems(manifest, rows, described, teacher),
         "comparisons": comparisons,
         "expected": expected,
+    }
+
+
+def measured(found: Evaluation, measure: str, ci95: list[float]) -> dict[str, Any]:
+    """What every row says of a measure: its mean, of how many queries, and its interval."""
+    return {
+        "measure": measure,
+        "value": found.mean(measure),
+        "queries": len(found.query_ids),
+        "missing_queries": found.missing_queries,
+        "ci95": ci95,
     }
 
 
