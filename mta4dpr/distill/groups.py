@@ -24,7 +24,7 @@ import numpy as np
 
 from mta4dpr.benchmark import Distill
 from mta4dpr.data.corpus import Corpus
-from mta4dpr.distill.assistants import Scorer, entropy, fit_temperature, log_distribution, zscore
+from mta4dpr.distill.assistants import Scorer, TableScorer, entropy, fit_temperature, log_distribution, zscore
 from mta4dpr.distill.queries import TrainingQueries
 from mta4dpr.errors import UserError
 from mta4dpr.files import folder_written_aside, read_json, write_json
@@ -101,6 +101,8 @@ def generate(
     )
     scores = {}
     for scorer in (teacher, *assistants):
+        if isinstance(scorer, TableScorer):
+            scorer.missing = 0
         scores[scorer.label] = scorer.score(order, passages)
         if not np.isfinite(scores[scorer.label]).all():
             where = np.argwhere(~np.isfinite(scores[scorer.label]))[0]
@@ -115,6 +117,10 @@ def generate(
     if options.false_negatives == "relabel":
         relevant |= false_negatives
     temperatures, notes = _temperatures(scores, kept, teacher.label, tau_teacher, options)
+    for scorer in (teacher, *assistants):
+        if isinstance(scorer, TableScorer) and scorer.missing:
+            note = f"{scorer.missing:,} of {passages.size:,} pairs are not in its table; each gets its query's lowest score there"
+            notes[scorer.label] = "; ".join(filter(None, [notes.get(scorer.label), note]))
     about = {
         "round": round_number,
         "teacher": teacher.label,

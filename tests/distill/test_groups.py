@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
 from mta4dpr.data.corpus import Corpus
-from mta4dpr.distill.assistants import entropy
+from mta4dpr.distill.assistants import TableScorer, entropy
 from mta4dpr.distill.groups import Groups, draw, generate, mix, negative_pool, open_groups, query_order
 from mta4dpr.distill.queries import TrainingQueries
 from mta4dpr.errors import UserError
@@ -393,3 +395,28 @@ def test_better_scorers_are_better() -> None:
     weak, strong = (knowing_matrix(1, queries, strength) for strength in (0.0, 10.0))
     assert (strong.argmax(1) == [max(p, key=lambda x, n=n: strong[n, x]) for n, p in enumerate(queries.positives)]).all()
     assert (weak == random_matrix(1)).all()
+
+
+def test_pairs_that_a_table_lacks_are_counted(tmp_path: Path, queries: TrainingQueries, corpus: Corpus) -> None:
+    """A table that knows one passage a query says little about a group; its reader is told how often that happened."""
+    rows = [(query_id, corpus.id(0), 1.0) for query_id in queries.ids]
+    columns = dict(zip(("query", "passage", "score"), zip(*rows, strict=True), strict=True))
+    pq.write_table(pa.table({name: list(values) for name, values in columns.items()}), tmp_path / "scores.parquet")
+    teacher = MatrixScorer("teacher", matrix_of(queries, 0), corpus)
+    made = generate(
+        tmp_path / "groups",
+        round_number=0,
+        groups=TRAIN,
+        queries=queries,
+        corpus=corpus,
+        teacher=teacher,
+        assistants=[TableScorer("stored", tmp_path / "scores.parquet", queries.ids, corpus, "key")],
+        lists={"teacher": ranking(teacher, queries, 10)},
+        wrong=np.zeros(TRAIN, bool),
+        tau_teacher=1.0,
+        seed=0,
+        options=small_options(),
+    )
+    missing = int((made.passages != 0).sum())
+    assert missing > 0
+    assert f"{missing:,} of {made.passages.size:,} pairs are not in its table" in made.about["notes"]["stored"]
