@@ -7,7 +7,8 @@ Options that stem from the method carry its mark: [A] Algorithm 1 or abstract, [
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +18,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from mta4dpr.errors import UserError, nearest
 
 MODEL_LABEL = r"^[A-Za-z0-9._+-]+$"
+NOTHING_MINES = (
+    "all models that would mine passages are cross-encoders, which rank no corpus; add an assistant that does (a bi-encoder or bm25)"
+)
 
 
 class Section(BaseModel):
@@ -68,13 +72,19 @@ class Dense(Section):
 
 
 class ModelSpec(Section):
-    """A bi-encoder: where its weights are and how it reads texts. Empty lengths and prefixes come from the model's own files."""
+    """A model: where its weights are and how it reads texts. Empty lengths and prefixes come from the model's own files."""
 
+    kind: Literal["bi-encoder", "cross-encoder"] = Field(
+        "bi-encoder", description="a cross-encoder scores pairs of query and passage: a teacher or an assistant, no system that searches"
+    )
     model: str = Field("", description="local path, a folder under MTA4DPR_MODELS, a package's model, or a Hugging Face id")
     scores: str = Field("", description="instead of a model: a Parquet file with the columns query, passage, score")
     layers: list[int] | None = Field(None, description="keep only these layers, such as [0, 5]")
     query_length: int | None = Field(None, ge=4, description="tokens of a query, special ones included")
     passage_length: int | None = Field(None, ge=4, description="tokens of a passage, special ones included")
+    pair_length: int | None = Field(
+        None, ge=8, description="cross-encoders: tokens of query and passage together, special ones included"
+    )
     query_prefix: str | None = None
     passage_prefix: str | None = None
     pooling: Literal["mean", "cls"] | None = Field(None, description="only for models without sentence-transformers' files")
@@ -90,6 +100,23 @@ class ModelSpec(Section):
         unknown = sorted(set(self.untrained or {}) - {"layers", "hidden", "heads", "vocabulary", "seed"})
         if unknown:
             raise ValueError(f"untrained has unknown keys {unknown}; valid: layers, hidden, heads, vocabulary, seed")
+        return self
+
+    @model_validator(mode="after")
+    def settings_of_its_kind(self) -> ModelSpec:
+        if self.kind == "bi-encoder":
+            if self.pair_length is not None:
+                raise ValueError("pair_length has no effect unless kind is cross-encoder; leave it out")
+            return self
+        if self.scores:
+            raise ValueError("kind has no effect on a table of scores; leave it out")
+        idle = [name for name in ("passage_length", "pooling", "normalize") if getattr(self, name) is not None]
+        if idle:
+            raise ValueError(
+                f"kind cross-encoder reads query and passage together (pair_length), so {', '.join(idle)} has no effect; leave it out"
+            )
+        if self.pair_length is not None and self.query_length is not None and self.query_length >= self.pair_length:
+            raise ValueError(f"query_length ({self.query_length}) must be less than pair_length ({self.pair_length})")
         return self
 
 
@@ -117,6 +144,9 @@ class Distill(Section):
     false_negatives: Literal["keep", "drop", "relabel"] = option(
         "keep", "D", "a negative that the teacher scores above the positive: keep, drop from the group, or count as positive in CE"
     )
+    scored: int = option(
+        48, "D", "with a pair-scoring teacher or assistant: candidates of a query that are drawn once a round; epochs draw from these", ge=1
+    )
     # D_eval
     eval_fraction: float = option(0.1, "D", "share of the training queries set aside as D_eval", gt=0, lt=1)
     eval_max: int = option(1000, "D", "most queries of D_eval", ge=1)
@@ -127,7 +157,9 @@ class Distill(Section):
     fused: Literal["all", "none"] | list[list[str]] = option(
         "all", "D", "fused assistants: all subsets of two or more, none, or a list of lists"
     )
-    select: Literal["kl", "footrule", "rbo"] = option("kl", "B", "TASelect's criterion: how near an assistant is to the teacher")
+    select: Literal["kl", "footrule", "rbo", "random", "best"] = option(
+        "kl", "B", "TASelect's criterion: nearness to the teacher by kl, footrule or rbo; random: any, best: the best on D_eval"
+    )
     rbo_p: float = option(0.9, "D", "persistence of rank-biased overlap", gt=0, lt=1)
     granularity: Literal["batch", "query"] = option("batch", "C", "one assistant for a batch, or one for each query")
     replace: bool = option(True, "A", "replace the worst assistant by the student when Compare says so")
@@ -140,6 +172,12 @@ class Distill(Section):
     )
     assistant_weight: float = option(0.5, "D", "c of mta4dpr: weight of KL(assistant || student)", ge=0)
     tau_student: float = option(0.02, "D", "temperature of the student's scores (cosine 0.02, raw dot product 1)", gt=0)
+    ta: str = option("best", "D", "kd_ta: the assistant in the teacher's place: best (on D_eval) or its label")
+    soft_weight: float = option(0.5, "D", "takd, dgkd: l of (1 - l) * CE + l * tau^2 * KL", ge=0, le=1)
+    soft_tau: float = option(4.0, "D", "takd, dgkd, prod: tau, by which both sides are softened further (4 in PROD)", gt=0)
+    joint_kl: Literal["forward", "reverse"] = option(
+        "forward", "D", "rocketqav2: KL(teacher || student), as in its code, or reverse, as in the paper's equation"
+    )
     tau_teacher: float | str = option(0.05, "D", "temperature of the teacher's scores, or entropy:X: mean entropy X * ln(group) on round 0")
     # optimiser
     lr: float = option(3e-5, "D", "peak learning rate of AdamW", gt=0)
@@ -147,9 +185,17 @@ class Distill(Section):
     weight_decay: float = option(0.01, "D", "AdamW's weight decay", ge=0)
     clip: float = option(1.0, "D", "gradient norm is clipped to this; 0: never", ge=0)
     dropout: float = option(0.0, "D", "dropout of the student", ge=0, lt=1)
-    freeze_embeddings: bool = option(False, "D", "keep the student's word embeddings as they are")
+    freeze_embeddings: bool = option(False, "D", "keep the word embeddings of what is trained as they are")
+    teacher_lr: float = option(1e-5, "D", "rocketqav2, lead: peak learning rate of the teacher, which is trained too", gt=0)
+    policy_lr: float = option(1e-2, "D", "rl_ta: learning rate of the policy", gt=0)
+    precision: Literal["float32", "bfloat16", "float16"] = option("float32", "D", "what training computes in; weights stay float32")
+    micro_batch_tokens: int = option(2048, "D", "tokens of a micro-batch of texts of similar length, padding included", ge=16)
+    gradient_cache: bool = option(
+        False, "D", "encode each micro-batch twice instead of keeping all of them: groups of any size in the memory of one micro-batch"
+    )
     checkpoint: Literal["last", "best_eval"] = option("last", "D", "export the last step, or the round that is best on D_eval")
     checkpoint_every: int = option(50, "D", "steps between checkpoints", ge=1)
+    keep_checkpoints: int = option(1, "D", "how many of the last checkpoints stay", ge=1)
 
     @model_validator(mode="after")
     def consistent(self) -> Distill:
@@ -166,11 +212,34 @@ class Distill(Section):
             raise ValueError(f"regime static shares round 0's groups, so {', '.join(sorted(idle))} has no effect; leave it out")
         if self.warmup >= self.steps:
             raise ValueError(f"warmup ({self.warmup}) must be less than steps ({self.steps})")
+        if "scored" in self.model_fields_set and self.scored < self.group - 1:
+            raise ValueError(f"scored ({self.scored}) is less than the {self.group - 1} negatives of a group")
         if "rbo_p" in self.model_fields_set and self.select != "rbo":
             raise ValueError("rbo_p has no effect unless select is rbo; leave it out")
         if self.ce_weight + self.teacher_weight + self.assistant_weight == 0:
             raise ValueError("ce_weight, teacher_weight and assistant_weight are all 0, so there is no loss")
         return self
+
+
+class Variant(Section):
+    """A student of its own in the leaderboard: a strategy with other roles or options than the benchmark's."""
+
+    strategy: str = Field(description="a name of `mta4dpr-bench list strategies`")
+    teacher: str = Field("", description="another teacher")
+    assistants: list[str] | None = Field(None, description="other assistants")
+    student: str = Field("", description="another student")
+    distill: dict[str, Any] = Field({}, description="the options that differ")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How one student is trained: strategy, roles, options."""
+
+    strategy: str
+    teacher: str
+    assistants: tuple[str, ...]
+    student: str
+    distill: Distill
 
 
 class Benchmark(Section):
@@ -193,18 +262,24 @@ class Benchmark(Section):
     assistants: list[str] = []
     student: str = ""
     distill: Distill = Distill()
+    variants: dict[str, Variant] = Field({}, description="more students: {LABEL: {strategy, and what differs}}")
     contrasts: list[tuple[str, str]] = Field([], description="planned contrasts [a, b]; empty: every system against kd and kd_ta")
 
     @model_validator(mode="after")
     def names_are_defined(self) -> Benchmark:
         problems = []
-        for role, labels in (("teacher", [self.teacher]), ("assistants", self.assistants), ("student", [self.student])):
+        roles = [("teacher", [self.teacher]), ("assistants", self.assistants), ("student", [self.student])]
+        for name, variant in self.variants.items():
+            own = (("teacher", [variant.teacher]), ("assistants", variant.assistants or []), ("student", [variant.student]))
+            roles += [(f"variants.{name}.{role}", labels) for role, labels in own]
+        for role, labels in roles:
             for label in filter(None, labels):
-                if label not in self.models and not (label == "bm25" and role != "student"):
+                if label not in self.models and not (label == "bm25" and not role.endswith("student")):
                     problems.append(f"{role} {label!r} is not among the models{nearest(label, [*self.models, 'bm25'])}")
-        for label in self.models:
-            if not re.fullmatch(MODEL_LABEL, label) or label == "bm25":
-                problems.append(f"a model cannot be called {label!r}")
+        for what, names_given in (("a model", self.models), ("a variant", self.variants)):
+            for label in names_given:
+                if not re.fullmatch(MODEL_LABEL, label) or label == "bm25" or (label in self.models and label in self.variants):
+                    problems.append(f"{what} cannot be called {label!r}")
         for what, names in (("assistants", self.assistants), ("systems", self.systems), ("eval_sets", [e.id for e in self.eval_sets])):
             for twice in sorted({n for n in names if names.count(n) > 1}):
                 problems.append(f"{what}: {twice!r} occurs twice")
@@ -214,11 +289,47 @@ class Benchmark(Section):
             problems.append(f"the teacher {self.teacher!r} cannot be an assistant too; give it a second label with other settings")
         if self.student and self.models.get(self.student) and self.models[self.student].scores:
             problems.append("the student needs weights, not a table of scores")
+        for role, labels in roles:
+            if role.endswith("student") and any(map(self.scores_pairs, labels)):
+                problems.append(f"{role} {labels[0]!r} is a cross-encoder; a student is a bi-encoder")
+        if self.teacher and self.nothing_mines(self.teacher, self.assistants, self.distill):
+            problems.append(NOTHING_MINES)
+        if "scored" in self.distill.model_fields_set and not any(self.scores_pairs(label) for _, labels in roles for label in labels):
+            problems.append("distill.scored has no effect unless the teacher or an assistant is a cross-encoder; leave it out")
         if (self.teacher or self.student) and not (self.teacher and self.student and self.train):
             problems.append("distillation needs all of teacher, student and train")
+        for name, variant in self.variants.items():
+            try:
+                self.recipe(variant)
+            except ValueError as error:
+                problems.append(f"variants.{name}: {error}")
         if problems:
             raise ValueError("; ".join(problems))
         return self
+
+    def recipe(self, variant: Variant) -> Recipe:
+        """What a variant trains with: its own roles and options, the benchmark's for the rest. ValueError for options that do not fit."""
+        given = {**self.distill.model_dump(exclude_unset=True), **variant.distill}
+        try:
+            distill = Distill.model_validate(given)
+        except ValidationError as error:
+            raise ValueError("; ".join(_mistakes(error, "distill"))) from error
+        assistants = tuple(self.assistants if variant.assistants is None else variant.assistants)
+        recipe = Recipe(variant.strategy, variant.teacher or self.teacher, assistants, variant.student or self.student, distill)
+        if recipe.teacher in assistants:
+            raise ValueError(f"the teacher {recipe.teacher!r} cannot be an assistant too")
+        if self.nothing_mines(recipe.teacher, assistants, distill):
+            raise ValueError(NOTHING_MINES)
+        return recipe
+
+    def scores_pairs(self, label: str) -> bool:
+        """Whether that model only scores pairs and cannot rank the corpus."""
+        return label in self.models and self.models[label].kind == "cross-encoder"
+
+    def nothing_mines(self, teacher: str, assistants: Sequence[str], distill: Distill) -> bool:
+        """Whether all whose lists would make the pool are cross-encoders."""
+        miners = [*assistants, *([teacher] if distill.pool_teacher else [])]
+        return bool(miners) and all(map(self.scores_pairs, miners))
 
 
 def options() -> Iterator[tuple[str, str, str, str]]:
@@ -315,17 +426,24 @@ def parse_benchmark(document: dict[str, Any], source: str) -> Benchmark:
     try:
         return Benchmark.model_validate(document)
     except ValidationError as error:
-        lines = [f"{source} has {error.error_count()} mistake{'s' if error.error_count() > 1 else ''}:"]
-        for one in error.errors():
-            place = ".".join(str(part) for part in one["loc"]) or "the benchmark"
-            if one["type"] == "extra_forbidden":
-                valid = list(_section_at(one["loc"][:-1]).model_fields)
-                lines.append(f"  unknown key {place}{nearest(str(one['loc'][-1]), valid)}; valid keys here: {', '.join(valid)}")
-            elif one["type"] == "missing":
-                lines.append(f"  {place} is missing")
-            else:
-                lines.append(f"  {place}: {one['msg'].removeprefix('Value error, ')} (found {_short(one['input'])})")
-        raise UserError("\n".join(lines)) from error
+        head = f"{source} has {error.error_count()} mistake{'s' if error.error_count() > 1 else ''}:"
+        raise UserError("\n  ".join([head, *_mistakes(error)])) from error
+
+
+def _mistakes(error: ValidationError, *within: str) -> list[str]:
+    """One line a mistake: where it is, what was expected, what was found."""
+    lines = []
+    for one in error.errors():
+        loc = (*within, *one["loc"])
+        place = ".".join(str(part) for part in loc) or "the benchmark"
+        if one["type"] == "extra_forbidden":
+            valid = list(_section_at(loc[:-1]).model_fields)
+            lines.append(f"unknown key {place}{nearest(str(loc[-1]), valid)}; valid keys here: {', '.join(valid)}")
+        elif one["type"] == "missing":
+            lines.append(f"{place} is missing")
+        else:
+            lines.append(f"{place}: {one['msg'].removeprefix('Value error, ')} (found {_short(one['input'])})")
+    return lines
 
 
 def _short(value: Any) -> str:
@@ -342,10 +460,11 @@ def _section_at(loc: tuple[int | str, ...]) -> type[Section]:
         "eval_sets": EvalSet,
         "expected": Expected,
         "models": ModelSpec,
+        "variants": Variant,
     }
     found: type[Section] = Benchmark
     for part in loc:
-        if found is not ModelSpec:  # below it are labels, which may be called like a section
+        if found not in (ModelSpec, Variant):  # below them are labels, which may be called like a section
             found = inner.get(str(part), found)
     return found
 

@@ -48,17 +48,17 @@ def systems() -> Rows:
 
 
 def strategies() -> Rows:
-    from mta4dpr.distill.strategies import STRATEGIES
+    from mta4dpr.distill.strategies import ABLATIONS, STRATEGIES
 
-    return [
-        {
-            "strategy": name,
-            "about": s.about,
-            "needs": "assistants" if s.assisted else "a teacher" if s.distils else "judgements alone",
-            "source": s.source,
-        }
-        for name, s in STRATEGIES.items()
+    rows = [
+        {"strategy": name, "about": s.about, "needs": s.needs, "cost": s.cost, "source": s.source} for name, s in STRATEGIES.items()
     ]
+    of = STRATEGIES["mta4dpr"]
+    rows += [
+        {"strategy": name, "about": f"mta4dpr {about}", "needs": of.needs, "cost": of.cost, "source": "ablation"}
+        for name, (about, _) in ABLATIONS.items()
+    ]
+    return rows
 
 
 def measures() -> Rows:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.exceptions import TyperException
 
+from mta4dpr.environment import is_main_process
 from mta4dpr.errors import EnvironmentLack, UserError, nearest
 
 if TYPE_CHECKING:
@@ -41,6 +42,8 @@ SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE
 OutputOption = Annotated[Path | None, typer.Option("--output", metavar="DIR", help="where the run goes (default: runs/BENCH)")]
 DeviceOption = Annotated[str | None, typer.Option("--device", help="cpu, cuda, cuda:1, mps (default: chosen, with the reason)")]
 SeedOption = Annotated[int, typer.Option("--seed", help="decides every draw")]
+WaitOption = Annotated[bool, typer.Option("--wait", help="wait when another run has the folder")]
+TensorboardOption = Annotated[bool, typer.Option("--tensorboard", help="training curves for TensorBoard too, beside steps.jsonl")]
 OfflineOption = Annotated[bool, typer.Option("--offline", help="open no connection to the network")]
 
 
@@ -67,7 +70,8 @@ def run(
         str | None, typer.Option("--redo", metavar="STAGE", help="data, index, encode, train, search or evaluate again")
     ] = None,
     offline: OfflineOption = False,
-    wait: Annotated[bool, typer.Option("--wait", help="wait when another run has the folder")] = False,
+    wait: WaitOption = False,
+    tensorboard: TensorboardOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Everything, from data to leaderboard. The same command again continues."""
@@ -85,8 +89,51 @@ def run(
         redo=redo,
         offline=offline,
         wait=wait,
+        tensorboard=tensorboard,
     )
-    _show_leaderboard(pipeline.run(request), as_json)
+    folder = pipeline.run(request)
+    if is_main_process():
+        _show_leaderboard(folder, as_json)
+
+
+@app.command()
+def train(
+    bench: BenchArgument,
+    strategy: Annotated[str, typer.Option("--strategy", metavar="S,S", help="which students (default: the benchmark's)")] = "",
+    settings: SetOption = None,
+    output: OutputOption = None,
+    device: DeviceOption = None,
+    seed: SeedOption = 0,
+    redo: Annotated[bool, typer.Option("--redo", help="train again")] = False,
+    offline: OfflineOption = False,
+    wait: WaitOption = False,
+    tensorboard: TensorboardOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Students only, into the folder of run, which goes on from them. The same command again continues."""
+    from mta4dpr import pipeline
+
+    request = _request(
+        bench,
+        systems=strategy,
+        settings=settings,
+        output=output,
+        device=device,
+        seed=seed,
+        redo="train" if redo else None,
+        offline=offline,
+        wait=wait,
+        tensorboard=tensorboard,
+    )
+    document = pipeline.train_students(request)
+    if not is_main_process():
+        return
+    if as_json:
+        _print_json(document)
+        return
+    shown = [{**row, "d_eval": f"{row['d_eval']:.4f}", "seconds": f"{row['seconds']:.0f}"} for row in document["students"]]
+    measure = f"{document['students'][0]['measure']} on D_eval"
+    _print_table("", shown, {"system": "student", "steps": "steps", "rounds": "rounds", "d_eval": measure, "seconds": "seconds", "model": "model"})
 
 
 @app.command()
@@ -280,7 +327,7 @@ def main() -> None:
     """The entry point: turns exceptions into one sentence and an exit status (0, 1, 2, 3, 130)."""
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     debug = len(arguments) < len(sys.argv) - 1
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    logging.basicConfig(level=logging.INFO if is_main_process() else logging.ERROR, format="%(message)s", stream=sys.stderr)
     for noisy in ("ir_datasets", "httpx", "sentence_transformers", "transformers", "faiss", "matplotlib", "filelock"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     try:

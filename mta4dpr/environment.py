@@ -34,6 +34,15 @@ def choose_threads() -> tuple[int, str]:
     return os.cpu_count() or 1, "the machine's cores"
 
 
+def process_count() -> int:
+    """Processes that torchrun or `accelerate launch` has started together; 1 without them."""
+    return int(os.environ.get("WORLD_SIZE") or 1)
+
+
+def is_main_process() -> bool:
+    return int(os.environ.get("RANK") or 0) == 0
+
+
 def choose_device(wanted: str | None) -> tuple[str, str]:
     """The torch device, and why. EnvironmentLack when the wanted one is not there."""
     import torch
@@ -45,6 +54,8 @@ def choose_device(wanted: str | None) -> tuple[str, str]:
             reason = " ".join(str(error).split())[:120]
             raise EnvironmentLack(f"torch cannot use the device {wanted!r} ({reason}); try --device cpu") from error
         return wanted, "--device"
+    if torch.cuda.is_available() and process_count() > 1:
+        return f"cuda:{os.environ.get('LOCAL_RANK', 0)}", "the GPU of this process"
     if torch.cuda.is_available():
         return "cuda", torch.cuda.get_device_name(0)
     if torch.backends.mps.is_available():

@@ -50,7 +50,7 @@ class Ledger:
         """Runs a stage; the block appends the files that it made. Records time, inputs and outputs when it ends well."""
         started = time.perf_counter()
         outputs: list[Path] = []
-        earlier = self.stages.get(stage, {}).get("seconds", 0.0) if self._unfinished(stage, inputs) else 0.0
+        earlier = self.stages.get(stage, {}).get("seconds", 0.0) if self.is_running(stage, inputs) else 0.0
         self.stages[stage] = {"status": "running", "inputs": key_of(inputs), "outputs": {}, "seconds": earlier}
         self._write()
         try:
@@ -71,7 +71,8 @@ class Ledger:
         )
         self._write()
 
-    def _unfinished(self, stage: str, inputs: Any) -> bool:
+    def is_running(self, stage: str, inputs: Any) -> bool:
+        """Begun with those inputs, by a process that works on it or was stopped."""
         record = self.stages.get(stage)
         return bool(record and record["status"] == "running" and record["inputs"] == key_of(inputs))
 

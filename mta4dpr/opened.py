@@ -14,19 +14,29 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mta4dpr import environment
-from mta4dpr.benchmark import Benchmark, ModelSpec
+from mta4dpr.benchmark import Benchmark, ModelSpec, Recipe
 from mta4dpr.data.collection import QuerySet, Source, load_query_set
 from mta4dpr.data.corpus import Corpus, open_corpus
 from mta4dpr.errors import UserError
 from mta4dpr.files import file_name, key_of, sha256_of_file
 from mta4dpr.ledger import Ledger
-from mta4dpr.request import Request, System, check_names, check_request, output_folder, resolve_benchmark, resolve_systems
+from mta4dpr.request import (
+    Request,
+    System,
+    check_names,
+    check_request,
+    output_folder,
+    resolve_benchmark,
+    resolve_systems,
+    trainable,
+)
 
 if TYPE_CHECKING:
     from mta4dpr.distill.assistants import Scorer
+    from mta4dpr.distill.queries import TrainingQueries
     from mta4dpr.distill.rounds import Bench
-    from mta4dpr.distill.trainer import Texts
     from mta4dpr.models.encoder import Encoder
+    from mta4dpr.models.reranker import Reranker
     from mta4dpr.retrieval.bm25 import Bm25Retriever
     from mta4dpr.retrieval.dense import DenseRetriever
 
@@ -44,6 +54,8 @@ class Run:
     folder: Path
     every_eval_set: list[str]  # of the benchmark, chosen by --eval-sets or not
     cache: Path = field(default_factory=environment.cache_folder)
+    _scorers: dict[tuple[str, str], Scorer] = field(default_factory=dict)
+    _training_queries: dict[tuple[int, float, int], TrainingQueries] = field(default_factory=dict)
     _open: dict[str, Bm25Retriever | DenseRetriever] = field(default_factory=dict)
     _identities: dict[str, Any] = field(default_factory=dict)
     _encoded_again: set[Path] = field(default_factory=set)
@@ -90,8 +102,14 @@ class Run:
         return key_of([self.train_set.texts, self.train_set.qrels, [s.texts for s in self.protected], self.exclude_self])
 
     @cached_property
-    def training(self) -> Bench:
-        return _bench(self)
+    def accelerator(self) -> Any:
+        """Processes that train together: one, or those that torchrun or `accelerate launch` has started."""
+        from accelerate import Accelerator
+
+        return Accelerator(cpu=self.device == "cpu")
+
+    def training(self, recipe: Recipe) -> Bench:
+        return _bench(self, recipe)
 
     def limited(self, query_set: QuerySet) -> QuerySet:
         """The first N queries of an eval set under --limit."""
@@ -107,6 +125,68 @@ class Run:
 
         texts = [passage.text for passage in islice(self.corpus, 2000)] if spec.untrained else []
         return load_encoder(label, spec, device=self.device, offline=self.request.offline, texts=texts)
+
+    def network(self, label: str) -> Encoder | Reranker:
+        """A fresh network of the benchmark's model of that label."""
+        from mta4dpr.models.reranker import load_reranker
+
+        spec = self.bench.models[label]
+        if spec.kind == "bi-encoder":
+            return self.load_encoder(label, spec)
+        texts = [passage.text for passage in islice(self.corpus, 2000)] if spec.untrained else []
+        return load_reranker(label, spec, device=self.device, offline=self.request.offline, texts=texts)
+
+    def training_queries(self, positive_rel: int, eval_fraction: float, eval_max: int) -> TrainingQueries:
+        """D_train and D_eval under those options; kept, as most students of a run share them."""
+        from mta4dpr.distill.queries import training_queries
+
+        key = (positive_rel, eval_fraction, eval_max)
+        if key not in self._training_queries:
+            queries = training_queries(
+                self.train_set,
+                self.protected,
+                self.corpus,
+                positive_rel=positive_rel,
+                eval_fraction=eval_fraction,
+                eval_max=eval_max,
+                exclude_self=self.exclude_self,
+            )
+            for line in queries.counts:
+                log.info(line)
+            self._training_queries[key] = queries
+        return self._training_queries[key]
+
+    def scorer(self, label: str, queries: TrainingQueries) -> Scorer:
+        """The teacher or assistant of that label, bound to those queries; kept."""
+        key = (label, queries.key)
+        if key not in self._scorers:
+            self._scorers[key] = self._scorer(label, queries)
+        return self._scorers[key]
+
+    def _scorer(self, label: str, queries: TrainingQueries) -> Scorer:
+        from mta4dpr.data.tokens import tokens_of_corpus
+        from mta4dpr.distill.assistants import Bm25Scorer, CrossEncoderScorer, TableScorer
+        from mta4dpr.distill.pairs import PairScores
+
+        bench, corpus = self.bench, self.corpus
+        if label == "bm25":
+            return Bm25Scorer(self.bm25(), queries.texts, key_of(["bm25", corpus.text_hash, bench.bm25.k1, bench.bm25.b]))
+        spec = bench.models[label]
+        if spec.scores:
+            return TableScorer(label, Path(spec.scores), queries.ids, corpus, key_of(self.model_identity(spec)))
+        network: Any = self.network(label)
+        if spec.kind == "bi-encoder":
+            return _bi_encoder(self, network, queries, self.cache)
+        passages = tokens_of_corpus(self.cache, corpus, network.tokenizer, prefix=network.reading.passage_prefix)
+        pairs = PairScores(
+            self.cache,
+            network,
+            network.pairs(network.query_tokens(queries.texts), passages),
+            query_hashes=queries.text_hashes,
+            text_hash=corpus.text_hash,
+            token_budget=self.bench.dense.token_budget,
+        )
+        return CrossEncoderScorer(pairs)
 
     def bm25(self) -> Bm25Retriever:
         from mta4dpr.retrieval.bm25 import Bm25Retriever, build_index
@@ -151,22 +231,26 @@ class Run:
     def _retriever(self, system: System) -> Bm25Retriever | DenseRetriever:
         if system.kind == "lexical":
             return self.bm25()
-        if system.strategy:
+        if system.recipe:
             model = self.folder / "models" / file_name(system.label)
             if not model.is_dir():
                 raise UserError(
                     f"{system.label} is not trained in {self.folder} yet; `mta4dpr-bench run {self.request.benchmark}` trains it"
                 )
             encoder = self.load_encoder(system.label, ModelSpec(model=str(model)))
-            return self.dense(encoder, self._vectors_of_student(system.strategy))
+            return self.dense(encoder, self._vectors_of_student(system))
         assert system.spec is not None
         return self.dense(self.load_encoder(system.label, system.spec), self.cache)
 
-    def _vectors_of_student(self, strategy: str) -> Path:
+    def training_folder(self, system: System) -> Path:
+        return self.folder / "training" / file_name(system.label)
+
+    def _vectors_of_student(self, system: System) -> Path:
         from mta4dpr.distill.rounds import best_round
 
-        folder = self.folder / "training" / strategy
-        return folder / f"round-{best_round(folder, self.bench.distill)}"
+        assert system.recipe is not None
+        folder = self.training_folder(system)
+        return folder / f"round-{best_round(folder, system.recipe.distill)}"
 
     # identities: what the inputs of a stage are, without loading a model
 
@@ -174,8 +258,8 @@ class Run:
         if system.kind == "lexical":
             return ["bm25", self.bench.bm25.k1, self.bench.bm25.b]
         dense = self.bench.dense.model_dump(exclude={"pyserini_index"})
-        if system.strategy:
-            return [self.training_inputs(system.strategy), dense]
+        if system.recipe:
+            return [self.training_inputs(system.recipe), dense]
         assert system.spec is not None
         return [self.model_identity(system.spec), dense]
 
@@ -197,11 +281,11 @@ class Run:
             return described
         return [described, hash_of_files(find_model(spec.model, offline=self.request.offline)[0])]
 
-    def training_inputs(self, strategy: str) -> Any:
+    def training_inputs(self, recipe: Recipe) -> Any:
         bench = self.bench
-        roles = [bench.teacher, *bench.assistants, bench.student]
+        roles = [recipe.teacher, *recipe.assistants, recipe.student]
         return {
-            "strategy": strategy,
+            "strategy": recipe.strategy,
             "corpus": self.corpus.text_hash,
             "train": [bench.train, self.training_data],
             "seed": self.request.seed,
@@ -209,7 +293,7 @@ class Run:
             "roles": roles,
             "bm25": bench.bm25.model_dump(exclude={"heap"}),
             "dense": bench.dense.model_dump(exclude={"pyserini_index"}),
-            "distill": bench.distill.model_dump(),
+            "distill": recipe.distill.model_dump(),
         }
 
 
@@ -232,61 +316,46 @@ def open_run(request: Request) -> Run:
     return Run(request, bench, source, systems, output_folder(request, bench), every_eval_set)
 
 
-def _bench(opened: Run) -> Bench:
-    """What all strategies of a run share: teacher, assistants, training queries."""
+def _bench(opened: Run, recipe: Recipe) -> Bench:
+    """What a student is trained with: the training queries, and how scorers and networks are opened."""
     from mta4dpr.data.tokens import tokens_of_corpus
-    from mta4dpr.distill.queries import training_queries
     from mta4dpr.distill.rounds import Bench
     from mta4dpr.distill.trainer import Texts
 
-    bench, corpus = opened.bench, opened.corpus
-    queries = training_queries(
-        opened.train_set,
-        opened.protected,
-        corpus,
-        positive_rel=bench.distill.positive_rel,
-        eval_fraction=bench.distill.eval_fraction,
-        eval_max=bench.distill.eval_max,
-        exclude_self=opened.exclude_self,
-    )
-    for line in queries.counts:
-        log.info(line)
+    corpus, options = opened.corpus, recipe.distill
+    queries = opened.training_queries(options.positive_rel, options.eval_fraction, options.eval_max)
 
-    def texts(student: Encoder) -> Texts:
-        passages = tokens_of_corpus(opened.cache, corpus, student.tokenizer, prefix=student.reading.passage_prefix)
-        return Texts(student.query_tokens(queries.texts), passages)
-
-    def bi_encoder(encoder: Encoder, root: Path) -> Scorer:
-        from mta4dpr.distill.assistants import BiEncoderScorer
-        from mta4dpr.retrieval.vectors import encode
-
-        tokens = encoder.query_tokens(queries.texts)
-        vectors = encode(root, encoder, tokens, longest=encoder.reading.query_length, how=opened.encoding)
-        retriever = opened.dense(encoder, root)
-        return BiEncoderScorer(encoder.label, retriever.index, vectors.array, key_of([encoder.key, asdict(opened.encoding), opened.device]))
-
-    def scorer(label: str) -> Scorer:
-        from mta4dpr.distill.assistants import Bm25Scorer, TableScorer
-
-        if label == "bm25":
-            return Bm25Scorer(opened.bm25(), queries.texts, key_of(["bm25", corpus.text_hash, bench.bm25.k1, bench.bm25.b]))
-        spec = bench.models[label]
-        if spec.scores:
-            return TableScorer(label, Path(spec.scores), queries.ids, corpus, key_of(opened.model_identity(spec)))
-        return bi_encoder(opened.load_encoder(label, spec), opened.cache)
+    def texts(network: Any) -> Texts:
+        passages = tokens_of_corpus(opened.cache, corpus, network.tokenizer, prefix=network.reading.passage_prefix)
+        return Texts(network.query_tokens(queries.texts), passages)
 
     def freeze(label: str, model: Path, root: Path) -> Scorer:
-        return bi_encoder(opened.load_encoder(label, ModelSpec(model=str(model))), root)
+        return _bi_encoder(opened, opened.load_encoder(label, ModelSpec(model=str(model))), queries, root)
 
     return Bench(
         corpus=corpus,
         queries=queries,
-        teacher=scorer(bench.teacher),
-        assistants=[scorer(label) for label in bench.assistants],
+        teacher=recipe.teacher,
+        assistants=recipe.assistants,
+        trainable=trainable(opened.bench, recipe.assistants),
+        scorer=lambda label: opened.scorer(label, queries),
+        network=opened.network,
         mining=opened.cache / "mining",
         freeze=freeze,
         texts=texts,
-        options=bench.distill,
+        options=options,
         seed=opened.request.seed,
         exclude_self=opened.exclude_self,
+        accelerator=opened.accelerator,
+        tensorboard=opened.request.tensorboard,
     )
+
+
+def _bi_encoder(opened: Run, encoder: Encoder, queries: TrainingQueries, root: Path) -> Scorer:
+    from mta4dpr.distill.assistants import BiEncoderScorer
+    from mta4dpr.retrieval.vectors import encode
+
+    tokens = encoder.query_tokens(queries.texts)
+    vectors = encode(root, encoder, tokens, longest=encoder.reading.query_length, how=opened.encoding)
+    retriever = opened.dense(encoder, root)
+    return BiEncoderScorer(encoder.label, retriever.index, vectors.array, key_of([encoder.key, asdict(opened.encoding), opened.device]))

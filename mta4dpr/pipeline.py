@@ -9,10 +9,13 @@ its folder, and ledger.json says which of it is done. Reads like the method; how
 from __future__ import annotations
 
 import gc
+import json
 import logging
 import shutil
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,15 +23,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mta4dpr import environment
-from mta4dpr.benchmark import EvalSet
+from mta4dpr.benchmark import Benchmark, EvalSet, Recipe
 from mta4dpr.data.collection import QuerySet, load_query_set
 from mta4dpr.data.corpus import Corpus
 from mta4dpr.errors import UserError
 from mta4dpr.evaluation.efficiency import peak_memory_bytes
 from mta4dpr.files import file_name, folder_written_aside, key_of, read_json, sha256_of_file, write_json, written_aside
-from mta4dpr.ledger import locked, refuse_other_settings, stage_shares
+from mta4dpr.ledger import Ledger, locked, refuse_other_settings, stage_shares
 from mta4dpr.opened import Run, open_run
-from mta4dpr.request import Request, System
+from mta4dpr.request import Request, System, differences
 
 if TYPE_CHECKING:
     from mta4dpr.evaluation.measures import Evaluation
@@ -41,8 +44,10 @@ LATENCY_QUERIES, LATENCY_WARMUP = 30, 3
 
 def run(request: Request) -> Path:
     """Everything from data to leaderboard; the same request again goes on where it stopped. Returns the run's folder."""
-    opened = open_run(request)
-    opened.eval_sets  # noqa: B018 (queries that cannot be read stop the run before it makes a folder)
+    opened = _opened(request)
+    if not environment.is_main_process():
+        _train_along(opened)
+        return opened.folder
     with locked(opened.folder, wait=request.wait):
         manifest = _manifest(opened)
         if request.redo:
@@ -50,25 +55,93 @@ def run(request: Request) -> Path:
         if _is_complete(opened, manifest):
             log.info("everything is done already in %s", opened.folder)
             return opened.folder
-        manifest["runs"].append({"command": sys.argv[1:], "started": _now(), "finished": None})
-        write_json(opened.folder / "manifest.json", manifest)
-        for query_set in opened.eval_sets.values():
-            for line in [*query_set.counts, *_absent_passages(query_set, opened.corpus)]:
-                log.info(line)
-        for system in opened.systems:
-            if system.strategy:
-                train(opened, system)
-            prepare(opened, system)
-            for eval_set in opened.bench.eval_sets:
-                search(opened, system, eval_set)
-            measure_latency(opened, system)
-        evaluate(opened, manifest)
-        report(opened)
-        manifest["runs"][-1]["finished"] = _now()
-        write_json(opened.folder / "manifest.json", manifest)
+        with _noted(opened, manifest):
+            for system in opened.systems:
+                if system.recipe:
+                    train(opened, system, system.recipe)
+                prepare(opened, system)
+                for eval_set in opened.bench.eval_sets:
+                    search(opened, system, eval_set)
+                measure_latency(opened, system)
+            evaluate(opened, manifest)
+            report(opened)
     shares = ", ".join(f"{stage['stage']} {stage['share']:.0%}" for stage in stage_shares(opened.ledger))
     log.info("time by stage: %s; peak memory %s", shares, environment.gigabytes(peak_memory_bytes()))
     return opened.folder
+
+
+def train_students(request: Request) -> dict[str, Any]:
+    """Students only, into the folder of `run`; says of each where it is and what it is worth on D_eval."""
+    opened = _opened(request)
+    students = [(system, system.recipe) for system in opened.systems if system.recipe]
+    untrained = [system.label for system in opened.systems if not system.recipe]
+    if request.systems and untrained:
+        raise UserError(f"{', '.join(untrained)} cannot be trained; `mta4dpr-bench list strategies` names what can")
+    if not students:
+        raise UserError(f"{opened.bench.name} has no student to train; name one with --strategy")
+    if not environment.is_main_process():
+        _train_along(opened)
+        return {}
+    with locked(opened.folder, wait=request.wait):
+        manifest = _manifest(opened)
+        if request.redo:
+            _redo(opened)
+        with _noted(opened, manifest):
+            for system, recipe in students:
+                train(opened, system, recipe)
+    rows = []
+    for system, recipe in students:
+        last = json.loads((opened.training_folder(system) / "rounds.jsonl").read_text(encoding="utf-8").splitlines()[-1])
+        rows.append(
+            {
+                "system": system.label,
+                "strategy": recipe.strategy,
+                "model": str(opened.folder / "models" / file_name(system.label)),
+                "steps": recipe.distill.steps,
+                "rounds": recipe.distill.rounds,
+                "measure": last["measure"],
+                "d_eval": last["student"],
+                "seconds": _training_seconds(opened, system),
+            }
+        )
+    return {"students": rows}
+
+
+def _opened(request: Request) -> Run:
+    opened = open_run(request)
+    opened.eval_sets  # noqa: B018 (queries that cannot be read stop the run before it makes a folder)
+    if request.redo and environment.process_count() > 1:
+        raise UserError("--redo takes one process; run it once without torchrun, then start the processes")
+    return opened
+
+
+@contextmanager
+def _noted(opened: Run, manifest: dict[str, Any]) -> Iterator[None]:
+    """Writes into manifest.json that this command works here, and when it has finished."""
+    note = {"command": sys.argv[1:], "processes": environment.process_count(), "started": _now(), "finished": None}
+    manifest["runs"].append(note)
+    write_json(opened.folder / "manifest.json", manifest)
+    for query_set in opened.eval_sets.values():
+        for line in [*query_set.counts, *_absent_passages(query_set, opened.corpus)]:
+            log.info(line)
+    yield
+    manifest["systems"] = read_json(opened.folder / "manifest.json")["systems"]
+    note["finished"] = _now()
+    write_json(opened.folder / "manifest.json", manifest)
+
+
+def _train_along(opened: Run) -> None:
+    """What a process that is not the main one does: it trains, and waits for the main one's files in between."""
+    for system in opened.systems:
+        stage = f"train {system.label}"
+        while system.recipe:
+            ledger, inputs = Ledger(opened.folder), opened.training_inputs(system.recipe)
+            if ledger.is_done(stage, inputs):
+                break
+            if ledger.is_running(stage, inputs):
+                _distil(opened, system, system.recipe)
+                break
+            time.sleep(0.5)
 
 
 def _manifest(opened: Run) -> dict[str, Any]:
@@ -112,7 +185,7 @@ def _is_complete(opened: Run, manifest: dict[str, Any]) -> bool:
     """Whether every stage of this request is done, so that nothing need be loaded or written."""
     ledger = opened.ledger
     return (
-        all(ledger.is_done(f"train {s.label}", opened.training_inputs(s.strategy)) for s in opened.systems if s.strategy)
+        all(ledger.is_done(f"train {s.label}", opened.training_inputs(s.recipe)) for s in opened.systems if s.recipe)
         and all(ledger.is_done(_prepare_stage(s), _prepare_inputs(opened, s)) for s in opened.systems)
         and all(ledger.is_done(_search_stage(s, e), _search_inputs(opened, s, e)) for s in opened.systems for e in opened.bench.eval_sets)
         and all(ledger.is_done(f"latency {s.label}", _prepare_inputs(opened, s)) for s in opened.systems)
@@ -137,8 +210,8 @@ def _redo(opened: Run) -> None:
         shutil.rmtree(index_folder(opened.cache, opened.corpus), ignore_errors=True)
     if redo == "train":
         for system in opened.systems:
-            if system.strategy:
-                shutil.rmtree(opened.folder / "training" / system.strategy, ignore_errors=True)
+            if system.recipe:
+                shutil.rmtree(opened.training_folder(system), ignore_errors=True)
                 forgotten.append(f"train {system.label}")
     if redo in ("index", "encode", "train"):
         forgotten += [_prepare_stage(system) for system in opened.systems] + [f"latency {system.label}" for system in opened.systems]
@@ -147,33 +220,35 @@ def _redo(opened: Run) -> None:
     opened.ledger.forget(forgotten)
 
 
-def train(opened: Run, system: System) -> None:
+def train(opened: Run, system: System, recipe: Recipe) -> None:
     """One student by one strategy: Algorithm 1, then its model folder."""
-    assert system.strategy is not None
-    assert system.spec is not None
-    inputs = opened.training_inputs(system.strategy)
+    inputs = opened.training_inputs(recipe)
     if opened.ledger.is_done(f"train {system.label}", inputs):
         return
-    from mta4dpr.distill.rounds import distil
-    from mta4dpr.distill.strategies import STRATEGIES
-
-    folder = opened.folder / "training" / system.strategy
-    _clear_if_other(folder, inputs)
+    _clear_if_other(opened.training_folder(system), [inputs, environment.process_count()])
     with opened.ledger.stage(f"train {system.label}", inputs) as outputs:
-        student = opened.load_encoder(system.label, system.spec)
-        reading = student.reading
-        if reading.query_length != reading.passage_length:
-            log.warning(
-                "%s reads queries of %d and passages of %d tokens; elsewhere there is one length, so queries beyond %d "
-                "tokens get other vectors in sentence-transformers and Pyserini",
-                *(system.label, reading.query_length, reading.passage_length, reading.query_length),
-            )
-        final = distil(system.strategy, STRATEGIES[system.strategy], student, opened.training, folder)
+        final = _distil(opened, system, recipe)
         model = opened.folder / "models" / file_name(system.label)
         with folder_written_aside(model) as aside:
             shutil.copytree(final, aside, dirs_exist_ok=True)
         outputs.append(model / "model.safetensors")
     gc.collect()  # networks and optimisers refer to themselves; without this, each strategy would add to the memory
+
+
+def _distil(opened: Run, system: System, recipe: Recipe) -> Path:
+    from mta4dpr.distill.rounds import distil
+    from mta4dpr.distill.strategies import STRATEGIES
+
+    assert system.spec is not None
+    student = opened.load_encoder(system.label, system.spec)
+    reading = student.reading
+    if reading.query_length != reading.passage_length:
+        log.warning(
+            "%s reads queries of %d and passages of %d tokens; elsewhere there is one length, so queries beyond %d "
+            "tokens get other vectors in sentence-transformers and Pyserini",
+            *(system.label, reading.query_length, reading.passage_length, reading.query_length),
+        )
+    return distil(system.label, STRATEGIES[recipe.strategy], student, opened.training(recipe), opened.training_folder(system))
 
 
 def _clear_if_other(folder: Path, inputs: Any) -> None:
@@ -200,7 +275,7 @@ def prepare(opened: Run, system: System) -> None:
     with opened.ledger.stage(stage, inputs) as outputs:
         retriever = opened.retriever(system)
         manifest = read_json(opened.folder / "manifest.json")
-        manifest["systems"][system.label] = manifest_entry(system, retriever)
+        manifest["systems"][system.label] = manifest_entry(system, retriever, opened.bench)
         write_json(opened.folder / "manifest.json", manifest)
         if system.kind != "lexical" and opened.bench.dense.pyserini_index:
             from mta4dpr.retrieval.dense import DenseRetriever, write_faiss_index
@@ -298,11 +373,14 @@ def measure_latency(opened: Run, system: System) -> None:
         write_json(path, document)
 
 
-def manifest_entry(system: System, retriever: Any) -> dict[str, Any]:
-    encoder = getattr(retriever, "encoder", None)
+def manifest_entry(system: System, retriever: Any, bench: Benchmark) -> dict[str, Any]:
+    encoder, recipe = getattr(retriever, "encoder", None), system.recipe
     return {
         "kind": system.kind,
-        "strategy": system.strategy,
+        "strategy": recipe.strategy if recipe else None,
+        "regime": recipe.distill.regime if recipe else None,
+        "steps": recipe.distill.steps if recipe else None,
+        "differs": differences(recipe, bench) if recipe else None,
         "model": system.spec.model if system.spec else None,
         "parameters": encoder.parameters if encoder else None,
         "dimensions": encoder.dimensions if encoder else None,
@@ -311,7 +389,7 @@ def manifest_entry(system: System, retriever: Any) -> dict[str, Any]:
 
 
 def _training_seconds(opened: Run, system: System) -> float | None:
-    return float(opened.ledger.stages[f"train {system.label}"]["seconds"]) if system.strategy else None
+    return float(opened.ledger.stages[f"train {system.label}"]["seconds"]) if system.recipe else None
 
 
 def _run_files(opened: Run) -> dict[tuple[str, str], tuple[str, dict[str, Any]]]:

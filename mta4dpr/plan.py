@@ -73,14 +73,14 @@ def _stages(opened: Run) -> Iterator[dict[str, Any]]:
     if any(s.kind == "lexical" for s in opened.systems) or "bm25" in (opened.bench.teacher, *opened.bench.assistants):
         yield _bm25(opened, corpus, size)
     for system in opened.systems:
-        if system.spec and not system.strategy:
+        if system.spec and not system.recipe:
             yield _encoding(opened, system.label, system.spec, size, rate)
     needed = {opened.bench.teacher, *opened.bench.assistants} - {s.label for s in opened.systems} - {"bm25", ""}
-    if any(s.strategy for s in opened.systems):
+    if any(s.recipe for s in opened.systems):
         for label in sorted(needed):
             yield _encoding(opened, label, opened.bench.models[label], size, rate)
     for system in opened.systems:
-        if system.strategy:
+        if system.recipe:
             yield _training(opened, system, size, rate, ledger)
     done = all(_is_done(ledger, f"search {s.label} {e.id}") for s in opened.systems for e in opened.bench.eval_sets)
     pairs = len(opened.systems) * len(opened.bench.eval_sets)
@@ -96,7 +96,7 @@ def _data(opened: Run, stored: bool, size: int) -> dict[str, Any]:
     note = f"{size:,} passages" if size else "the number of passages is known after reading"
     if stored or not isinstance(opened.source, IrDataset):
         return _stage("data", "cached" if stored else "to do", disk=size * PASSAGE_BYTES, seconds=size / 40_000, note=note)
-    sets = [e.id for e in opened.bench.eval_sets] + ([opened.bench.train] if any(s.strategy for s in opened.systems) else [])
+    sets = [e.id for e in opened.bench.eval_sets] + ([opened.bench.train] if any(s.recipe for s in opened.systems) else [])
     missing = [d for d in downloads_of(opened.bench.corpus, sets) if not d.present]
     download = sum(d.size for d in missing)
     if missing:

@@ -53,7 +53,7 @@ class _Rich:
 @contextmanager
 def bar(total: int | None, label: str, unit: str) -> Iterator[Bar]:
     """Something to `advance` while the block runs."""
-    if not sys.stderr.isatty():
+    if not sys.stderr.isatty() or not log.isEnabledFor(logging.INFO):
         yield _Lines(label, total, unit)
         return
     from rich.console import Console

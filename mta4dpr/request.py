@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mta4dpr import benchmark
-from mta4dpr.benchmark import Benchmark, ModelSpec
+from mta4dpr.benchmark import Benchmark, ModelSpec, Recipe, Variant
 from mta4dpr.data.collection import BeirFolder, Source, open_source
 from mta4dpr.errors import UserError, nearest
 from mta4dpr.files import file_name
@@ -36,6 +36,7 @@ class Request:
     redo: str | None = None
     offline: bool = False
     wait: bool = False
+    tensorboard: bool = False
 
 
 @dataclass(frozen=True)
@@ -44,8 +45,8 @@ class System:
 
     label: str
     kind: str  # lexical, teacher, assistant, encoder, student
-    spec: ModelSpec | None = None  # encoders and student-init
-    strategy: str | None = None  # trained students
+    spec: ModelSpec | None = None  # encoders and students before training
+    recipe: Recipe | None = None  # trained students
 
 
 def resolve_benchmark(request: Request) -> tuple[Benchmark, Source, list[str]]:
@@ -127,12 +128,10 @@ def _ir_dataset_ids() -> list[str]:
 
 def resolve_systems(bench: Benchmark, wanted: Sequence[str]) -> list[System]:
     """The systems of those names (default: the benchmark's own), in the order bm25, encoders, students. One error for all mistakes."""
-    from mta4dpr.distill.strategies import STRATEGIES
-
     found, problems = [], []
     for name in wanted or bench.systems:
         try:
-            found.append(_system(bench, name, list(STRATEGIES)))
+            found.append(_system(bench, name))
         except UserError as error:
             problems.append(str(error))
     names = [file_name(system.label).casefold() for system in found]
@@ -146,29 +145,76 @@ def resolve_systems(bench: Benchmark, wanted: Sequence[str]) -> list[System]:
     return sorted(found, key=lambda system: order[system.kind])
 
 
-def _system(bench: Benchmark, name: str, strategies: list[str]) -> System:
+def _variant(bench: Benchmark, name: str) -> Variant | None:
+    """What a student's name stands for: a variant of the benchmark, a strategy, or an ablation of mta4dpr."""
+    from mta4dpr.distill.strategies import ABLATIONS, STRATEGIES
+
+    if name in bench.variants:
+        variant = bench.variants[name]
+        overrides = STRATEGIES[variant.strategy].overrides if variant.strategy in STRATEGIES else {}
+        return variant.model_copy(update={"distill": {**overrides, **variant.distill}})
+    if name in STRATEGIES:
+        return Variant(strategy=name, distill=STRATEGIES[name].overrides)
+    return Variant(strategy="mta4dpr", distill=ABLATIONS[name][1]) if name in ABLATIONS else None
+
+
+def _recipe(bench: Benchmark, name: str, variant: Variant) -> Recipe:
+    from mta4dpr.distill.strategies import STRATEGIES
+
+    try:
+        recipe = bench.recipe(variant)
+        if variant.strategy in STRATEGIES and STRATEGIES[variant.strategy].stages:  # a round for each teacher
+            stages = {**variant.distill, "rounds": 1 + len(recipe.assistants)}
+            recipe = bench.recipe(variant.model_copy(update={"distill": stages}))
+    except ValueError as error:
+        raise UserError(f"{name} cannot be trained with these settings: {error}") from error
+    return recipe
+
+
+def differences(recipe: Recipe, bench: Benchmark) -> dict[str, Any]:
+    """What a student's row should say: roles and options that are neither the benchmark's nor part of the strategy."""
+    from mta4dpr.distill.strategies import STRATEGIES
+
+    roles = {"teacher": bench.teacher, "assistants": tuple(bench.assistants), "student": bench.student}
+    found = {role: getattr(recipe, role) for role, usual in roles.items() if getattr(recipe, role) != usual}
+    usual = {**bench.distill.model_dump(), **STRATEGIES[recipe.strategy].overrides}
+    return found | {name: value for name, value in recipe.distill.model_dump().items() if value != usual[name]}
+
+
+def student_names(bench: Benchmark) -> list[str]:
+    from mta4dpr.distill.strategies import ABLATIONS, STRATEGIES
+
+    return [*STRATEGIES, *ABLATIONS, *bench.variants]
+
+
+def _system(bench: Benchmark, name: str) -> System:
     from mta4dpr.models.zoo import CHECKPOINTS, find_model
 
     if name == "bm25":
         return System(name, "lexical")
     if name in bench.models:
-        if bench.models[name].scores:
-            raise UserError(f"{name!r} is a table of scores, which cannot search a corpus")
+        if bench.models[name].scores or bench.models[name].kind == "cross-encoder":
+            what = "a table of scores" if bench.models[name].scores else "a cross-encoder"
+            raise UserError(f"{name!r} is {what}, which cannot search a corpus; it can be a teacher or an assistant")
         kind = "teacher" if name == bench.teacher else "assistant" if name in bench.assistants else "encoder"
         return System(name, kind, bench.models[name])
-    if name == STUDENT_INIT or name in strategies:
+    variant = _variant(bench, name)
+    if name == STUDENT_INIT or variant:
         if not bench.student:
             raise UserError(
                 f"{name!r} trains a student, but {bench.name} names no teacher, student and train; run a benchmark that does "
                 f"({', '.join(benchmark.benchmark_names())}), or give a YAML with them"
             )
-        return System(name, "student", bench.models[bench.student], None if name == STUDENT_INIT else name)
+        if variant is None:
+            return System(name, "student", bench.models[bench.student])
+        recipe = _recipe(bench, name, variant)
+        return System(name, "student", bench.models[recipe.student], recipe)
     label, equals, path = name.partition("=")
     if not equals:
         label, path = (Path(name).resolve().name, name) if Path(name).is_dir() else (name, name)
     elif not label or not path:
         raise UserError(f"expected LABEL=PATH, found {name!r}")
-    taken = ["bm25", STUDENT_INIT, *strategies, *bench.models]
+    taken = ["bm25", STUDENT_INIT, *student_names(bench), *bench.models]
     if label in taken or len(label.split()) != 1 or file_name(label).startswith("."):
         raise UserError(
             f"a model cannot be called {label!r} here; name it as LABEL=PATH, no white space, no leading dot, none of {', '.join(taken)}"
@@ -187,10 +233,20 @@ def _system(bench: Benchmark, name: str, strategies: list[str]) -> System:
 
 def check_names(bench: Benchmark, systems: Sequence[System]) -> None:
     """Measures, contrasts and fused assistants against what there is; one error for all mistakes."""
-    from mta4dpr.distill.strategies import STRATEGIES
+    from mta4dpr.distill.strategies import ABLATIONS, STRATEGIES
     from mta4dpr.evaluation.measures import parse_measures
 
-    problems = [f"models: {label!r} is the name of a system already" for label in bench.models if label in (STUDENT_INIT, *STRATEGIES)]
+    own = (STUDENT_INIT, *STRATEGIES, *ABLATIONS)
+    named: list[tuple[str, str]] = [*(("models", label) for label in bench.models), *(("variants", label) for label in bench.variants)]
+    problems = [f"{what}: {label!r} is the name of a system already" for what, label in named if label in own]
+    problems += [
+        f"variants.{name}: there is no strategy {v.strategy!r}{nearest(v.strategy, list(STRATEGIES))}"
+        for name, v in bench.variants.items()
+        if v.strategy not in STRATEGIES
+    ]
+    for system in systems:
+        if system.recipe:
+            problems += [f"{system.label}: {problem}" for problem in _unfit(bench, system.recipe)]
     for eval_set in bench.eval_sets:
         for measure in eval_set.measures:
             try:
@@ -199,8 +255,8 @@ def check_names(bench: Benchmark, systems: Sequence[System]) -> None:
                     problems.append(f"{eval_set.id}: write the measure {measure!r} as {' '.join(map(str, parsed))!r}")
             except UserError as error:
                 problems.append(f"{eval_set.id}: {error}")
-    known = ["bm25", STUDENT_INIT, *STRATEGIES, *bench.models, *bench.systems]
-    named = [("contrasts", name) for pair in bench.contrasts for name in pair]
+    known = ["bm25", STUDENT_INIT, *student_names(bench), *bench.models, *bench.systems]
+    named = [("contrasts", label) for pair in bench.contrasts for label in pair]
     named += [(f"{eval_set.id}: expected", e.system) for eval_set in bench.eval_sets for e in eval_set.expected]
     problems += [f"{where}: there is no system {name!r}{nearest(name, known)}" for where, name in named if name not in known]
     for eval_set in bench.eval_sets:
@@ -218,10 +274,38 @@ def check_names(bench: Benchmark, systems: Sequence[System]) -> None:
             unknown = [name for name in subset if name not in bench.assistants]
             if unknown or len(subset) < 2:
                 problems.append(f"distill.fused: {subset} must name two or more of the assistants ({', '.join(bench.assistants)})")
-    if any(system.strategy == "mta4dpr" for system in systems) and not bench.assistants:
-        problems.append("mta4dpr needs assistants; the benchmark names none")
     if problems:
         raise UserError("\n".join(problems))
+
+
+def _unfit(bench: Benchmark, recipe: Recipe) -> list[str]:
+    """What a recipe's strategy needs and does not get."""
+    from mta4dpr.distill.strategies import STRATEGIES
+
+    if recipe.strategy not in STRATEGIES:
+        return []
+    strategy, models = STRATEGIES[recipe.strategy], bench.models
+    problems = []
+    if strategy.assistants and not recipe.assistants:
+        problems.append(f"{recipe.strategy} needs assistants; the benchmark names none")
+    if strategy.chain and not trainable(bench, recipe.assistants):
+        problems.append(f"{recipe.strategy} trains its assistants in a chain, but none of {', '.join(recipe.assistants)} is a bi-encoder")
+    teacher = models.get(recipe.teacher)
+    if strategy.trains_teacher and (teacher is None or teacher.scores):
+        problems.append(f"{recipe.strategy} trains its teacher too, and {recipe.teacher!r} has no weights; give a variant another teacher")
+    if strategy.layers and teacher is not None and teacher.kind == "cross-encoder":
+        problems.append(f"{recipe.strategy} aligns layers of two bi-encoders, and {recipe.teacher!r} is a cross-encoder")
+    if strategy.stages and recipe.distill.regime == "static":
+        problems.append(f"{recipe.strategy} changes its data from stage to stage, so it needs regime rounds")
+    if recipe.strategy == "kd_ta" and recipe.distill.ta not in ("best", *recipe.assistants):
+        problems.append(f"distill.ta {recipe.distill.ta!r} is not among the assistants{nearest(recipe.distill.ta, list(recipe.assistants))}")
+    return problems
+
+
+def trainable(bench: Benchmark, labels: Sequence[str]) -> list[str]:
+    """Those of the labels that are bi-encoders with weights."""
+    specs = {label: bench.models[label] for label in labels if label in bench.models}
+    return [label for label, spec in specs.items() if not spec.scores and spec.kind == "bi-encoder"]
 
 
 def output_folder(request: Request, bench: Benchmark) -> Path:

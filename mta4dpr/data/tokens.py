@@ -13,7 +13,8 @@ import hashlib
 from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import batched
+from functools import cached_property
+from itertools import batched, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -47,9 +48,39 @@ class Tokenizer:
         self.dtype = np.uint16 if len(tokenizer) <= 2**16 else np.uint32
         self.hash = hashlib.sha256(self._backend.to_str().encode()).hexdigest()
 
+    @cached_property
+    def pair(self) -> PairTemplate:
+        """How this tokenizer joins two texts, found on a probe."""
+        probe = self._backend.encode("a", "b")
+        ids, types = np.array(probe.ids, np.int64), np.array(probe.type_ids, np.int64)
+        first, second = (np.flatnonzero([s == which for s in probe.sequence_ids]) for which in (0, 1))
+        bounds = (0, first[0], first[-1] + 1, second[0], second[-1] + 1, len(ids))
+        before, query, between, passage, after = (slice(*ends) for ends in pairwise(bounds))
+        return PairTemplate(
+            ids[before], ids[between], ids[after], types[before], int(types[query][0]), types[between], int(types[passage][0]), types[after]
+        )
+
     def ids(self, texts: Sequence[str]) -> list[list[int]]:
         encoded = self._backend.encode_batch_fast(list(texts), add_special_tokens=False)
         return [one.ids[:MOST_TOKENS] for one in encoded]
+
+
+@dataclass(frozen=True)
+class PairTemplate:
+    """Special tokens before, between and after two texts, and the token types of these and of the texts; arrays are int64."""
+
+    before: np.ndarray  # [CLS]
+    between: np.ndarray  # [SEP], or </s></s>
+    after: np.ndarray  # [SEP]
+    before_types: np.ndarray
+    query_type: int
+    between_types: np.ndarray
+    passage_type: int
+    after_types: np.ndarray
+
+    @property
+    def specials(self) -> int:
+        return len(self.before) + len(self.between) + len(self.after)
 
 
 @dataclass
@@ -64,10 +95,11 @@ class TokenStore:
     def __len__(self) -> int:
         return len(self.starts) - 1
 
-    def lengths(self, longest: int) -> np.ndarray:
-        """Tokens of each text in a batch that is cut to `longest`, special ones included, (texts,) int64."""
+    def lengths(self, longest: int, numbers: np.ndarray | None = None) -> np.ndarray:
+        """Tokens of each text (or of those numbers) in a batch that is cut to `longest`, special ones included, (texts,) int64."""
         specials = len(self.tokenizer.before) + len(self.tokenizer.after)
-        return np.minimum(np.diff(self.starts) + specials, longest)
+        inner = np.diff(self.starts) if numbers is None else self.starts[numbers + 1] - self.starts[numbers]
+        return np.minimum(inner + specials, longest)
 
     def truncated(self, longest: int) -> int:
         """Texts that lose tokens at that length."""
@@ -89,6 +121,62 @@ class TokenStore:
             ids[row, end : end + len(after)] = after
             mask[row, : end + len(after)] = 1
         return ids, mask
+
+
+@dataclass(frozen=True)
+class TokenPairs:
+    """(query, passage) pairs out of two stores of one tokenizer.
+
+    A query is cut to `query_length` (of the query alone, special tokens included), if there is one. Then the longer of the
+    two is cut until the pair has `pair_length` tokens, special ones included, as transformers' truncation=True does: with
+    queries of less than half of it, passages alone are cut.
+    """
+
+    queries: TokenStore
+    passages: TokenStore
+    query_length: int | None
+    pair_length: int
+
+    def lengths(self, queries: np.ndarray, passages: np.ndarray) -> np.ndarray:
+        """Tokens of each pair, special ones included, (pairs,) int64."""
+        of_query, of_passage = self._kept(queries, passages)
+        return of_query + of_passage + self.queries.tokenizer.pair.specials
+
+    def batch(self, queries: np.ndarray, passages: np.ndarray, *, width: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Padded ids, attention mask and token types of those pairs, each (pairs, longest of them or `width`) int64."""
+        pair, pad = self.queries.tokenizer.pair, self.queries.tokenizer.pad
+        of_query, of_passage = self._kept(queries, passages)
+        shape = (len(queries), max(width, int((of_query + of_passage).max()) + pair.specials))
+        ids, mask, types = np.full(shape, pad, np.int64), np.zeros(shape, np.int64), np.zeros(shape, np.int64)
+        for row, (query, passage) in enumerate(zip(self.queries.starts[queries], self.passages.starts[passages], strict=True)):
+            place = 0
+            for piece, kind in (
+                (pair.before, pair.before_types),
+                (self.queries.flat[query : query + of_query[row]], pair.query_type),
+                (pair.between, pair.between_types),
+                (self.passages.flat[passage : passage + of_passage[row]], pair.passage_type),
+                (pair.after, pair.after_types),
+            ):
+                ids[row, place : place + len(piece)] = piece
+                types[row, place : place + len(piece)] = kind
+                place += len(piece)
+            mask[row, :place] = 1
+        return ids, mask, types
+
+    def _kept(self, queries: np.ndarray, passages: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Tokens that are kept of each query and of each passage, without special ones."""
+        tokenizer = self.queries.tokenizer
+        of_query = self.queries.starts[queries + 1] - self.queries.starts[queries]
+        of_passage = self.passages.starts[passages + 1] - self.passages.starts[passages]
+        if self.query_length is not None:
+            of_query = np.minimum(of_query, self.query_length - len(tokenizer.before) - len(tokenizer.after))
+        room = self.pair_length - tokenizer.pair.specials
+        query_is_longer = of_query > of_passage
+        shorter, longer = np.minimum(of_query, of_passage), np.maximum(of_query, of_passage)
+        over = shorter + longer > room
+        shorter = np.where(over, np.minimum(shorter, room // 2), shorter)
+        longer = np.where(over, np.minimum(longer, room - shorter), longer)
+        return np.where(query_is_longer, longer, shorter), np.where(query_is_longer, shorter, longer)
 
 
 def tokens_of_texts(tokenizer: Tokenizer, texts: Sequence[str], *, prefix: str) -> TokenStore:

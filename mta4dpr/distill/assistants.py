@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from mta4dpr.data.corpus import Corpus
+from mta4dpr.distill.pairs import PairScores
 from mta4dpr.errors import UserError
 from mta4dpr.retrieval.bm25 import Bm25Retriever
 from mta4dpr.retrieval.dense import ExactIndex
@@ -26,11 +27,12 @@ SCORE_BLOCK = 256  # groups scored at once
 
 
 class Scorer(Protocol):
-    """`key` changes with everything that decides its scores."""
+    """`key` changes with everything that decides its scores. Without `ranks`, it only scores pairs: it cannot mine."""
 
     label: str
     kind: str
     key: str
+    ranks: bool
 
     def rank(self, queries: np.ndarray, k: int) -> Iterator[Hits]:
         """The corpus ranked for those queries, a block of queries at a time."""
@@ -44,7 +46,7 @@ class Scorer(Protocol):
 class BiEncoderScorer:
     """Inner products of kept vectors: no pair is ever encoded twice."""
 
-    kind = "bi-encoder"
+    kind, ranks = "bi-encoder", True
 
     def __init__(self, label: str, index: ExactIndex, query_vectors: np.ndarray, key: str) -> None:
         self.label, self.key = label, key
@@ -65,7 +67,7 @@ class BiEncoderScorer:
 class Bm25Scorer:
     """BM25 as a teacher or assistant; 0 where a passage shares no term with the query."""
 
-    kind = "bm25"
+    kind, ranks = "bm25", True
 
     def __init__(self, retriever: Bm25Retriever, texts: Sequence[str], key: str) -> None:
         self.label, self.key = retriever.label, key
@@ -84,7 +86,7 @@ class TableScorer:
     A pair that the table lacks gets the lowest score that the table has for its query; `missing` counts them.
     """
 
-    kind = "score table"
+    kind, ranks = "score table", True
 
     def __init__(self, label: str, path: Path, ids: Sequence[str], corpus: Corpus, key: str) -> None:
         self.label, self.key, self.missing, self._corpus = label, key, 0, corpus
@@ -106,6 +108,21 @@ class TableScorer:
         found = self._pairs[place] == wanted
         self.missing += int((~found).sum())
         return np.where(found, self._scores[place], self._floor[queries][:, None]).astype(np.float32)
+
+
+class CrossEncoderScorer:
+    """Kept pair scores; a pair is scored when it is first asked for."""
+
+    kind, ranks = "cross-encoder", False
+
+    def __init__(self, pairs: PairScores) -> None:
+        self.label, self.key, self._pairs = pairs.label, pairs.key, pairs
+
+    def rank(self, queries: np.ndarray, k: int) -> Iterator[Hits]:
+        raise AssertionError(f"{self.label} is a cross-encoder: it scores pairs and cannot rank the corpus; callers look at `ranks`")
+
+    def score(self, queries: np.ndarray, passages: np.ndarray) -> np.ndarray:
+        return self._pairs.scores(queries[:, None], passages)
 
 
 def _read_table(label: str, path: Path, ids: Sequence[str], corpus: Corpus) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -25,6 +25,7 @@ import numpy as np
 from mta4dpr.benchmark import Distill
 from mta4dpr.data.corpus import Corpus
 from mta4dpr.distill.assistants import Scorer, TableScorer, entropy, fit_temperature, log_distribution, zscore
+from mta4dpr.distill.counter import mix
 from mta4dpr.distill.queries import TrainingQueries
 from mta4dpr.errors import UserError
 from mta4dpr.files import folder_written_aside, read_json, write_json
@@ -34,6 +35,7 @@ log = logging.getLogger(__name__)
 
 RANK_BLOCK = 4096  # queries fused at once
 FIT_GROUPS = 2000  # groups a temperature is fitted on
+PREVIOUS = "student before the round"
 
 
 @dataclass
@@ -47,19 +49,18 @@ class Groups:
     scores: dict[str, np.ndarray]
     about: dict[str, Any]
 
-    def log_distributions(self, rows: slice, device: Any) -> tuple[Any, dict[str, Any]]:
-        """Calibrated log distributions of the teacher (queries, group) and of each assistant for those groups."""
+    def log_distributions(self, rows: slice, device: Any) -> tuple[Any, dict[str, Any], Any]:
+        """Calibrated log distributions (queries, group) of the teacher, of each assistant, and of the earlier student if it is there."""
         import torch
 
         kept = torch.from_numpy(np.array(self.kept[rows])).to(device)
         found = {}
         for label, stored in self.scores.items():
             scores = torch.from_numpy(np.array(stored[rows])).to(device)
-            if label != self.about["teacher"] and self.about["calibration"] == "zscore":
+            if label in self.about["assistants"] and self.about["calibration"] == "zscore":
                 scores = zscore(scores, kept)
             found[label] = log_distribution(scores / self.about["temperatures"][label], kept)
-        teacher = found.pop(self.about["teacher"])
-        return teacher, {label: found[label] for label in self.about["assistants"]}
+        return found[self.about["teacher"]], {label: found[label] for label in self.about["assistants"]}, found.get(PREVIOUS)
 
 
 def open_groups(folder: Path) -> Groups | None:
@@ -67,7 +68,7 @@ def open_groups(folder: Path) -> Groups | None:
         return None
     about = read_json(folder / "groups.json")
     arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("queries", "passages", "kept", "relevant")}
-    labels = [about["teacher"], *about["assistants"]]
+    labels = [about["teacher"], *about["assistants"], *([PREVIOUS] if about["previous"] else [])]
     scores = {label: np.load(folder / "scores" / f"{n}.npy", mmap_mode="r") for n, label in enumerate(labels)}
     return Groups(**arrays, scores=scores, about=about)
 
@@ -86,28 +87,41 @@ def generate(
     tau_teacher: float | str,
     seed: int,
     options: Distill,
+    previous: Scorer | None = None,
+    only_wrong: bool = False,
 ) -> Groups:
     """Draws and scores the groups of a round; writes them to `folder`.
 
     `lists` are the rankings that are fused, (train queries, depth) each; `wrong` (train queries,) marks queries that the
-    student got wrong.
+    student got wrong, `only_wrong` leaves out the others (PROD's confusing queries). `previous` is the student before the round.
     """
     depth = options.depth // 2**round_number if options.harder and options.regime == "rounds" else options.depth
     depth = max(depth, options.group - 1)
     pool = negative_pool(lists, queries, corpus, depth=depth, rrf_k=options.rrf_k)
-    order, epochs, copies = query_order(queries, wrong, groups=groups, weight=options.wrong_weight, seed=seed, round_number=round_number)
+    if not all(scorer.ranks for scorer in (teacher, *assistants)):
+        pool = candidates_of_round(pool, queries, scored=max(options.scored, options.group - 1), seed=seed, round_number=round_number)
+    order, epochs, copies = query_order(
+        queries,
+        wrong,
+        groups=groups,
+        weight=options.wrong_weight,
+        seed=seed,
+        round_number=round_number,
+        others=0 if only_wrong and wrong.any() else 1,
+    )
     passages, filled = draw(
         pool, order, epochs, copies, queries=queries, corpus_size=len(corpus), group=options.group, seed=seed, round_number=round_number
     )
+    scorers = {s.label: s for s in (teacher, *assistants)} | ({PREVIOUS: previous} if previous else {})
     scores = {}
-    for scorer in (teacher, *assistants):
+    for label, scorer in scorers.items():
         if isinstance(scorer, TableScorer):
             scorer.missing = 0
-        scores[scorer.label] = scorer.score(order, passages)
-        if not np.isfinite(scores[scorer.label]).all():
-            where = np.argwhere(~np.isfinite(scores[scorer.label]))[0]
+        scores[label] = scorer.score(order, passages)
+        if not np.isfinite(scores[label]).all():
+            where = np.argwhere(~np.isfinite(scores[label]))[0]
             raise UserError(
-                f"{scorer.label} gives a score that is NaN or infinite for query {queries.ids[order[where[0]]]!r} and passage "
+                f"{label} gives a score that is NaN or infinite for query {queries.ids[order[where[0]]]!r} and passage "
                 f"{corpus.id(int(passages[tuple(where)]))!r}; check its weights or its table"
             )
     relevant = np.zeros(passages.shape, bool)
@@ -125,6 +139,7 @@ def generate(
         "round": round_number,
         "teacher": teacher.label,
         "assistants": [a.label for a in assistants],
+        "previous": previous is not None,
         "calibration": options.calibration,
         "temperatures": temperatures,
         "depth": depth,
@@ -162,30 +177,31 @@ def negative_pool(lists: dict[str, np.ndarray], queries: TrainingQueries, corpus
     return pool
 
 
-def mix(*numbers: np.ndarray | int) -> np.ndarray:
-    """A 64-bit hash of integers, element by element (SplitMix64's finaliser after each), uint64: a counter-based generator."""
-    state: Any = np.uint64(0x9E3779B97F4A7C15)
-    with np.errstate(over="ignore"):
-        for number in numbers:
-            state = (state ^ np.asarray(number).astype(np.uint64)) * np.uint64(0xBF58476D1CE4E5B9) + np.uint64(0x9E3779B97F4A7C15)
-            state ^= state >> np.uint64(30)
-            state = state * np.uint64(0xBF58476D1CE4E5B9)
-            state ^= state >> np.uint64(27)
-            state = state * np.uint64(0x94D049BB133111EB)
-            state ^= state >> np.uint64(31)
-    return np.asarray(state)
+def candidates_of_round(pool: np.ndarray, queries: TrainingQueries, *, scored: int, seed: int, round_number: int) -> np.ndarray:
+    """The pool with `scored` candidates of each query drawn from it, in the pool's order, (train queries, up to scored) int32.
+
+    All epochs of a round draw from these, so that a model that scores pairs has no more than these to score.
+    """
+    chosen = np.empty((len(pool), min(scored, pool.shape[1])), np.int32)
+    for start in range(0, len(pool), RANK_BLOCK):
+        block = pool[start : start + RANK_BLOCK]
+        hashes = queries.hashes[start : start + len(block), None]
+        order = np.where(block < 0, np.uint64(2**64 - 1), mix(seed, round_number, hashes, 5, block))
+        columns = np.sort(np.argsort(order, axis=1, kind="stable")[:, :scored], axis=1)
+        chosen[start : start + len(block)] = np.take_along_axis(block, columns, axis=1)
+    return chosen
 
 
 def query_order(
-    queries: TrainingQueries, wrong: np.ndarray, *, groups: int, weight: float, seed: int, round_number: int
+    queries: TrainingQueries, wrong: np.ndarray, *, groups: int, weight: float, seed: int, round_number: int, others: int = 1
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(query, epoch, copy) of each of `groups` groups. In an epoch a query comes once, a wrong one `weight` times on average."""
+    """(query, epoch, copy) of each of `groups` groups. In an epoch a wrong query comes `weight` times on average, others `others` times."""
     numbers, hashes = queries.train, queries.hashes[: queries.train_size]
     found: list[np.ndarray] = []
     total = epoch = 0
     while total < groups:
         fraction = (mix(seed, round_number, epoch, hashes, 1) >> np.uint64(11)) * 2.0**-53
-        times = np.where(wrong, np.floor(weight) + (fraction < weight % 1), 1).astype(np.int64)
+        times = np.where(wrong, np.floor(weight) + (fraction < weight % 1), others).astype(np.int64)
         query = np.repeat(numbers, times)
         copy = np.arange(len(query)) - np.repeat(np.cumsum(times) - times, times)
         order = np.argsort(mix(seed, round_number, epoch, hashes[query], 2, copy), kind="stable")
@@ -252,6 +268,9 @@ def _temperatures(
     temperatures = {teacher: float(tau_teacher)}
     for label, array in sampled.items():
         if label == teacher:
+            continue
+        if label == PREVIOUS:
+            temperatures[label] = options.tau_student
             continue
         temperatures[label] = 1.0
         if options.calibration == "temperature":

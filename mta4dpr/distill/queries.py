@@ -45,6 +45,11 @@ class TrainingQueries:
         return np.array([_hash(query_id) for query_id in self.ids], np.uint64)
 
     @cached_property
+    def text_hashes(self) -> np.ndarray:
+        """A 64-bit number for each query text: what kept pair scores depend on, (queries,) uint64."""
+        return np.array([_hash(text) for text in self.texts], np.uint64)
+
+    @cached_property
     def key(self) -> str:
         return key_of([self.ids, self.texts, [p.tolist() for p in self.positives], self.train_size])
 

@@ -13,7 +13,7 @@ import logging
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +22,14 @@ import numpy as np
 from mta4dpr.benchmark import Distill
 from mta4dpr.data.corpus import Corpus
 from mta4dpr.distill.assistants import Scorer
-from mta4dpr.distill.groups import generate, negative_pool, open_groups
+from mta4dpr.distill.groups import Groups, generate, negative_pool, open_groups
 from mta4dpr.distill.queries import TrainingQueries
+from mta4dpr.distill.scores import describe, lines, warnings
 from mta4dpr.distill.strategies import Strategy
 from mta4dpr.distill.trainer import Texts, Trainer, keep_lines
 from mta4dpr.evaluation.measures import evaluate, parse_measures
 from mta4dpr.evaluation.trecrun import run_of
-from mta4dpr.files import file_name, key_of, written_aside
+from mta4dpr.files import file_name, key_of, read_json, write_json, written_aside
 from mta4dpr.models.encoder import Encoder
 from mta4dpr.progress import bar
 
@@ -37,44 +38,80 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Bench:
-    """What all strategies of a run share. `freeze` makes a scorer of the student as it is now, from a saved folder."""
+    """What all strategies of a run share. `teacher` and `assistants` are labels; scorers and networks are opened when they are wanted."""
 
     corpus: Corpus
     queries: TrainingQueries
-    teacher: Scorer
-    assistants: list[Scorer]
+    teacher: str
+    assistants: Sequence[str]
+    scorer: Callable[[str], Scorer]  # of a label, kept
+    network: Callable[[str], Any]  # of a label: a fresh encoder or reranker, to be trained
+    trainable: Sequence[str]  # assistants that are bi-encoders
+    freeze: Callable[[str, Path, Path], Scorer]  # (label, model folder, where its vectors go) -> the student as it is there
+    texts: Callable[[Any], Texts]  # of a network's tokenizer
     mining: Path  # where kept rankings of teacher and assistants lie
-    freeze: Callable[[str, Path, Path], Scorer]  # (label, model folder, where its vectors go)
-    texts: Callable[[Encoder], Texts]
     options: Distill
     seed: int
     exclude_self: bool = False  # Compare drops the passage that has the query's own id
+    accelerator: Any = None
+    tensorboard: bool = False
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process mines, scores and compares; the others only train."""
+        return self.accelerator is None or bool(self.accelerator.is_main_process)
 
 
 def distil(name: str, strategy: Strategy, student: Encoder, bench: Bench, folder: Path) -> Path:
     """Trains `student` by Algorithm 1; returns the folder of the final student. Goes on where it was stopped."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if len(_finished_rounds(folder)) == bench.options.rounds:
+        return _student_folder(folder, best_round(folder, bench.options))
+    return _all_rounds(name, strategy, student, bench, folder, taught_by=_chain(name, strategy, bench, folder) if strategy.chain else None)
+
+
+def _all_rounds(name: str, strategy: Strategy, student: Encoder, bench: Bench, folder: Path, *, taught_by: Scorer | None) -> Path:
+    """`taught_by` is the model before this one in a chain, unless that is the teacher: it alone is scored beside the teacher."""
     options, queries = bench.options, bench.queries
     folder.mkdir(parents=True, exist_ok=True)
     finished = _finished_rounds(folder)
-    if len(finished) == options.rounds:
-        return _student_folder(folder, best_round(folder, options))
-    assistants, frozen = _restored(finished, bench, folder)
-    trainer = Trainer(student, strategy, options, queries, bench.texts(student), folder, bench.seed)
+    assistants, frozen = _restored(finished, bench, folder) if bench.is_main else ([], None)
+    trainer = Trainer(
+        student,
+        strategy,
+        options,
+        queries,
+        bench.texts(student),
+        folder,
+        bench.seed,
+        accelerator=bench.accelerator,
+        teacher=_trained_teacher(bench) if strategy.trains_teacher else None,
+        assistants=len(bench.assistants),
+        standing=_standing(bench, folder) if strategy.standing else None,
+        tensorboard=bench.tensorboard,
+    )
     trainer.restore()
     bounds = np.linspace(0, options.steps, options.rounds + 1).round().astype(int)
     for number in range(len(finished), options.rounds):
         started = time.perf_counter()
         last = int(bounds[number + 1])
         start = 0 if options.regime == "static" else int(bounds[number])  # the step of the round's first group
-        groups = open_groups(_groups_folder(folder, number, options))
-        if groups is None:
-            groups = _generate(number, (last - start) * options.batch_queries, assistants, frozen, bench, folder)
-        for label, note in groups.about["notes"].items():
-            log.warning("%s: %s", label, note)
+        groups = open_groups(_groups_folder(folder, number))
+        if groups is None and bench.is_main:
+            size = (last - start) * trainer.batch_size
+            scored = [taught_by] if taught_by else assistants if strategy.assistants and not strategy.chain else []
+            groups = _generate(number, size, assistants, scored, frozen, strategy, bench, folder)
+        wait_for(_groups_folder(folder, number))
+        groups = groups or open_groups(_groups_folder(folder, number))
+        assert groups is not None
+        if bench.is_main:
+            _report_scores(groups, folder / f"round-{number}" / "scores.json")
         trainer.train_round(
             groups, round_number=number, first_step=start, last_step=last, label=f"train {name}, round {number + 1}/{options.rounds}"
         )
-
+        if not bench.is_main:
+            wait_for(folder / "rounds.jsonl", lines=number + 1)
+            continue
         label = f"student-round-{number}"
         if not _student_folder(folder, number).exists():
             student.save(_student_folder(folder, number))
@@ -84,7 +121,7 @@ def distil(name: str, strategy: Strategy, student: Encoder, bench: Bench, folder
         replaced = None
         if strategy.replaces and options.replace and worst is not None and values[label] > values[worst.label]:
             replaced = worst.label
-            assistants = _replaced(assistants, worst.label, frozen)
+            assistants = [frozen if assistant.label == worst.label else assistant for assistant in assistants]
             log.info(
                 "%s, round %d: %s (%.4f) is replaced by the student (%.4f)", name, number, worst.label, values[worst.label], values[label]
             )
@@ -110,6 +147,44 @@ def distil(name: str, strategy: Strategy, student: Encoder, bench: Bench, folder
     return _student_folder(folder, best_round(folder, options))
 
 
+def _chain(name: str, strategy: Strategy, bench: Bench, folder: Path) -> Scorer | None:
+    """TAKD's chain: each assistant that can be trained, largest first, is taught by the one before it. Returns the last as a scorer."""
+    networks = {label: bench.network(label) for label in bench.trainable}
+    taught_by = None  # the teacher itself
+    link = replace(bench, options=bench.options.model_copy(update={"rounds": 1}))
+    for label in sorted(networks, key=lambda label: -networks[label].parameters):
+        place = folder / "chain" / file_name(label)
+        final = _all_rounds(f"{name}, {label}", strategy, networks[label], link, place, taught_by=taught_by)
+        taught_by = bench.freeze(f"{label}-taught", final, place) if bench.is_main else None
+    return taught_by
+
+
+def _trained_teacher(bench: Bench) -> tuple[Any, Texts]:
+    network = bench.network(bench.teacher)
+    return network, bench.texts(network)
+
+
+def _standing(bench: Bench, folder: Path) -> dict[str, float]:
+    """Compare's measure of teacher and assistants before training, kept in standing.json."""
+    place = folder / "standing.json"
+    if bench.is_main and not place.exists():
+        write_json(place, compare([bench.scorer(label) for label in (bench.teacher, *bench.assistants)], bench))
+    wait_for(place)
+    return dict(read_json(place))
+
+
+def _report_scores(groups: Groups, place: Path) -> None:
+    """The score report of a round, in the log and in a file, with what a reader should be warned of."""
+    if place.exists():
+        return
+    report = describe(groups)
+    for line in lines(report):
+        log.info(line)
+    for line in [*(f"{label}: {note}" for label, note in groups.about["notes"].items()), *warnings(report)]:
+        log.warning(line)
+    write_json(place, report)
+
+
 def best_round(folder: Path, options: Distill) -> int:
     """The round whose student is exported: the last one, or the best on D_eval (the earliest of equals)."""
     if options.checkpoint == "last":
@@ -118,45 +193,55 @@ def best_round(folder: Path, options: Distill) -> int:
     return int(max(records, key=lambda r: (r["student"], -r["round"]))["round"])
 
 
-def _generate(number: int, size: int, assistants: list[Scorer], frozen: Scorer | None, bench: Bench, folder: Path) -> Any:
+def _generate(
+    number: int,
+    size: int,
+    assistants: list[Scorer],
+    scored: list[Scorer],
+    frozen: Scorer | None,
+    strategy: Strategy,
+    bench: Bench,
+    folder: Path,
+) -> Groups:
     """GenDataset of a round: rankings of the models that mine, the queries the student got wrong, groups and scores."""
     options, queries = bench.options, bench.queries
+    teacher = bench.scorer(bench.teacher)
     # static: one pool for all strategies, whatever mta4dpr has replaced
-    lists = _lists(bench.assistants if options.regime == "static" else assistants, bench)
+    lists = _lists([bench.scorer(label) for label in bench.assistants] if options.regime == "static" else assistants, bench)
     wrong, tau = np.zeros(queries.train_size, bool), options.tau_teacher
     if number > 0 and options.regime == "rounds":
         assert frozen is not None
         mined = rankings(frozen, queries.train, options.depth, folder / f"round-{number - 1}", bench)
-        by_teacher = rankings(bench.teacher, queries.train, options.depth, bench.mining, bench) if options.wrong_rule == "prod" else None
+        by_teacher = rankings(teacher, queries.train, options.depth, bench.mining, bench) if options.wrong_rule == "prod" else None
         wrong = wrong_queries(mined, by_teacher, queries)
         if options.harder and frozen.label not in lists:  # a student that has become an assistant mines once
             lists["student"] = mined
     if number > 0 and isinstance(tau, str):  # fitted once, on the groups of round 0
-        first = open_groups(_groups_folder(folder, 0, options))
+        first = open_groups(_groups_folder(folder, 0))
         assert first is not None
-        tau = float(first.about["temperatures"][bench.teacher.label])
+        tau = float(first.about["temperatures"][bench.teacher])
     return generate(
-        _groups_folder(folder, number, options),
+        _groups_folder(folder, number),
         round_number=0 if options.regime == "static" else number,
         groups=size,
         queries=queries,
         corpus=bench.corpus,
-        teacher=bench.teacher,
-        assistants=assistants,
+        teacher=teacher,
+        assistants=scored,
         lists=lists,
         wrong=wrong,
         tau_teacher=tau,
         seed=bench.seed,
         options=options,
+        previous=frozen if strategy.previous else None,
+        only_wrong=strategy.stages and number == options.rounds - 1,
     )
 
 
 def _lists(assistants: Sequence[Scorer], bench: Bench) -> dict[str, np.ndarray]:
-    miners = [*assistants, *([bench.teacher] if bench.options.pool_teacher else [])]
-    return {
-        scorer.label: rankings(scorer, bench.queries.train, bench.options.depth, bench.mining, bench)
-        for scorer in (miners or [bench.teacher])
-    }
+    """Rankings of the models that mine: the assistants and, unless it is left out, the teacher; those of them that can rank."""
+    miners = [*assistants, *([bench.scorer(bench.teacher)] if bench.options.pool_teacher else [])] or [bench.scorer(bench.teacher)]
+    return {s.label: rankings(s, bench.queries.train, bench.options.depth, bench.mining, bench) for s in miners if s.ranks}
 
 
 def rankings(scorer: Scorer, numbers: np.ndarray, depth: int, folder: Path, bench: Bench) -> np.ndarray:
@@ -189,14 +274,18 @@ def wrong_queries(student: np.ndarray, teacher: np.ndarray | None, queries: Trai
 
 
 def compare(scorers: Sequence[Scorer], bench: Bench) -> dict[str, float]:
-    """Compare's measure of each scorer on D_eval: over the whole corpus, or over the stored candidates."""
+    """Compare's measure of each scorer on D_eval: over the whole corpus, or over the stored candidates.
+
+    A scorer that cannot rank a corpus (a cross-encoder) reranks the candidates in either case.
+    """
     queries, options, corpus = bench.queries, bench.options, bench.corpus
     measures, qrels = parse_measures(options.compare_measure), queries.qrels_held_out(corpus)
-    candidates = _held_out_candidates(bench) if options.compare == "rerank" else []
+    reranks = {s.label: options.compare == "rerank" or not s.ranks for s in scorers}
+    candidates = _held_out_candidates(bench) if any(reranks.values()) else []
     values = {}
     for scorer in scorers:
         found: dict[str, dict[str, float]] = {}
-        if options.compare == "retrieve":
+        if not reranks[scorer.label]:
             numbers = iter(queries.held_out)
             for hits in scorer.rank(queries.held_out, options.depth):
                 for passages, scores in zip(hits.passages, hits.scores, strict=True):
@@ -216,7 +305,8 @@ def compare(scorers: Sequence[Scorer], bench: Bench) -> dict[str, float]:
 def _held_out_candidates(bench: Bench) -> list[np.ndarray]:
     """For `rerank`: the positives of each D_eval query and the original models' fused candidates, the same in every round."""
     held_out, queries, depth = bench.queries.held_out, bench.queries, bench.options.depth
-    lists = {s.label: rankings(s, held_out, depth, bench.mining, bench) for s in [*bench.assistants, bench.teacher]}
+    scorers = [bench.scorer(label) for label in (*bench.assistants, bench.teacher)]
+    lists = {s.label: rankings(s, held_out, depth, bench.mining, bench) for s in scorers if s.ranks}
     view = TrainingQueries(
         [queries.ids[n] for n in held_out],
         [queries.texts[n] for n in held_out],
@@ -229,22 +319,17 @@ def _held_out_candidates(bench: Bench) -> list[np.ndarray]:
     return [np.concatenate([positives, row[row >= 0]]) for positives, row in zip(view.positives, pool, strict=True)]
 
 
-def _replaced(assistants: list[Scorer], label: str, by: Scorer) -> list[Scorer]:
-    return [by if assistant.label == label else assistant for assistant in assistants]
-
-
 def _restored(finished: Sequence[dict[str, Any]], bench: Bench, folder: Path) -> tuple[list[Scorer], Scorer | None]:
     """The assistants and the last student after those rounds; only students that are still needed are frozen again."""
-    labels = [assistant.label for assistant in bench.assistants]
+    labels = list(bench.assistants)
     for record in finished:
         labels = [record["by"] if label == record["replaced"] else label for label in labels]
-    originals = {assistant.label: assistant for assistant in bench.assistants}
     students = {
         record["by"]: bench.freeze(record["by"], _student_folder(folder, record["round"]), _vectors_folder(folder, record["round"]))
         for record in finished
         if record["by"] in labels or record is finished[-1]
     }
-    return [{**originals, **students}[label] for label in labels], students[finished[-1]["by"]] if finished else None
+    return [students.get(label) or bench.scorer(label) for label in labels], students[finished[-1]["by"]] if finished else None
 
 
 def _finished_rounds(folder: Path) -> list[dict[str, Any]]:
@@ -261,6 +346,12 @@ def _append(path: Path, record: dict[str, Any]) -> None:
         file.write(lines + json.dumps(record) + "\n")
 
 
+def wait_for(place: Path, *, lines: int = 0) -> None:
+    """Until the main process has made that file, with so many lines; at once where it is there."""
+    while not place.exists() or (lines and place.read_text(encoding="utf-8").count("\n") < lines):
+        time.sleep(0.2)
+
+
 def _student_folder(folder: Path, number: int) -> Path:
     return folder / f"round-{number}" / "student"
 
@@ -269,7 +360,7 @@ def _vectors_folder(folder: Path, number: int) -> Path:
     return folder / f"round-{number}"
 
 
-def _groups_folder(folder: Path, number: int, options: Distill) -> Path:
+def _groups_folder(folder: Path, number: int) -> Path:
     return folder / f"round-{number}" / "groups"
 
 

@@ -1,46 +1,286 @@
-"""Distillation strategies: which terms a strategy's loss has and whether it replaces assistants. One entry each.
+"""Distillation strategies: which targets a strategy wants and how they become a loss. One entry and one function each.
 
 All strategies share the trainer, the groups, the student's initial weights and the number of optimiser steps, so that
-a row of the leaderboard differs in the strategy alone.
+a row of the leaderboard differs in the strategy alone (method, section 8). A loss is a dictionary of terms, each with its weight.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
-from mta4dpr.benchmark import Distill
+from mta4dpr.distill import losses
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from mta4dpr.distill.step import Step
+
+Terms = dict[str, tuple[float, "Tensor"]]
+
+CURRICULUM = ((5, 12, 13), (10, 10, 10), (20, 5, 5))  # CL-DRD's parts of 30 passages in its three iterations
+PROD_CE, PROD_KL, LEAD_SMOOTHING = 0.1, 0.9, 10.0  # Lin 2023; Sun 2024
 
 
 @dataclass(frozen=True)
 class Strategy:
-    """`distils`: has a KL to the teacher; `assisted`: has a KL to the assistant that TASelect chooses."""
+    """`loss` gives the terms of a step. The flags say what has to be there for it."""
 
     source: str
     about: str
-    distils: bool
-    assisted: bool = False
-    replaces: bool = False
+    loss: Callable[[Step], Terms]
+    cost: str = "1"  # of a training, in those of kd
+    assistants: bool = False  # wants their scores
+    replaces: bool = False  # the worst assistant gives way to the student
+    standing: bool = False  # wants teacher and assistants measured on D_eval before training
+    previous: bool = False  # wants the student as it was when the round began
+    trains_teacher: bool = False
+    layers: bool = False  # wants distributions of hidden layers, student's and teacher's
+    policy: bool = False  # has a policy that is learnt beside the student
+    chain: bool = False  # assistants are trained one after the other, the last one teaches
+    stages: bool = False  # a round for each teacher, from weak to strong, the last on confusing queries
+    judgements: bool = False  # uses judgements alone, no teacher
+    overrides: dict[str, Any] = field(default_factory=dict)  # options that make it what it is
+    options: tuple[str, ...] = ()  # options that mean something to it and not to every other strategy
 
-    def weights(self, options: Distill) -> tuple[float, float, float]:
-        """(a, b, c) of a * CE + b * KL(teacher || student) + c * KL(assistant || student).
+    @property
+    def needs(self) -> str:
+        wants = [
+            "judgements alone" if self.judgements else "a teacher",
+            "assistants" if self.assistants and not self.chain else "",
+            "bi-encoder assistants that can be trained" if self.chain else "",
+            "weights of the teacher" if self.trains_teacher else "",
+            "a bi-encoder teacher's layers" if self.layers else "",
+            "regime rounds" if self.stages else "",
+        ]
+        return ", ".join(filter(None, wants))
 
-        The KL weights sum to the same number for every strategy that distils (method, section 4).
-        """
-        if not self.distils:
-            return 1.0, 0.0, 0.0
-        if not self.assisted:
-            return options.ce_weight, options.teacher_weight + options.assistant_weight, 0.0
-        return options.ce_weight, options.teacher_weight, options.assistant_weight
 
+def _contrastive(step: Step) -> Terms:
+    return {"ce": (1.0, step.cross_entropy())}
+
+
+def _taught_by(step: Step, name: str, target: Tensor) -> Terms:
+    """a * CE + KL(target || student); the KL weights sum to the same number for every strategy (method, section 4)."""
+    o = step.options
+    return {"ce": (o.ce_weight, step.cross_entropy()), name: (o.teacher_weight + o.assistant_weight, losses.kl_loss(target, step.student))}
+
+
+def _kd(step: Step) -> Terms:
+    return _taught_by(step, "kl_teacher", step.teacher)
+
+
+def _kd_ta(step: Step) -> Terms:
+    label = step.best_assistant() if step.options.ta == "best" else step.options.ta
+    step.notes["assistant"] = label
+    return _taught_by(step, "kl_assistant", step.assistants[label])
+
+
+def _mean_ta(step: Step) -> Terms:
+    import torch
+
+    return _taught_by(step, "kl_mean", losses.mean_distribution(torch.stack(list(step.everyone.values()))))
+
+
+def _margin_mse(step: Step) -> Terms:
+    return {"margin": (1.0, losses.margin_mse_loss(step.teacher, step.student, step.kept))}
+
+
+def _mta4dpr(step: Step) -> Terms:
+    o = step.options
+    return {
+        "ce": (o.ce_weight, step.cross_entropy()),
+        "kl_teacher": (o.teacher_weight, losses.kl_loss(step.teacher, step.student)),
+        "kl_assistant": (o.assistant_weight, losses.kl_loss(step.select(), step.student)),
+    }
+
+
+def _weighted_ta(step: Step) -> Terms:
+    import torch
+
+    o, everyone = step.options, torch.stack(list(step.everyone.values()))
+    weights = losses.gold_weights(everyone, step.relevant)  # (teachers, queries)
+    each = torch.stack([losses.divergence(target, step.student) for target in everyone])
+    return {
+        "ce": (o.ce_weight, step.cross_entropy()),
+        "kl_mean": (o.teacher_weight + o.assistant_weight, (weights * each).sum(dim=0).mean()),
+    }
+
+
+def _takd(step: Step) -> Terms:
+    """The model before this one in the chain stands as the only assistant; without it, it is the teacher."""
+    o = step.options
+    label, target = next(iter(step.assistants.items()), (step.teacher_name, step.teacher))
+    step.notes["assistant"] = label
+    return {
+        "ce": (1 - o.soft_weight, step.cross_entropy()),
+        "kl_assistant" if step.assistants else "kl_teacher": (o.soft_weight, losses.soft_kl_loss(target, step.student, o.soft_tau)),
+    }
+
+
+def _dgkd(step: Step) -> Terms:
+    o, labels = step.options, list(step.everyone)
+    dropped = labels[int(step.draw(1)[0] * len(labels))]
+    step.notes["dropped"] = dropped
+    kept = [losses.soft_kl_loss(p, step.student, o.soft_tau) for label, p in step.everyone.items() if label != dropped]
+    return {"ce": (1 - o.soft_weight, step.cross_entropy()), "kl_mean": (o.soft_weight, sum(kept[1:], kept[0]))}
+
+
+def _rl_ta(step: Step) -> Terms:
+    import torch
+
+    everyone = torch.stack(list(step.everyone.values()))
+    features = losses.policy_features(everyone, step.teacher, step.relevant)
+    uniform = torch.from_numpy(step.draw(features.shape[0] * features.shape[1])).to(features).reshape(features.shape[:2])
+    chosen, policy_loss = step.policy(features, uniform, reward=-losses.gold_nll(step.student, step.relevant).mean().detach())
+    step.notes["chosen"] = dict(zip(step.everyone, [round(x, 4) for x in chosen.mean(dim=1).tolist()], strict=True))
+    target = losses.mean_distribution(everyone, chosen / chosen.sum(dim=0))
+    return {**_taught_by(step, "kl_mean", target), "policy": (1.0, policy_loss)}
+
+
+def _cl_drd(step: Step) -> Terms:
+    sizes = CURRICULUM[len(CURRICULUM) * step.number // step.options.steps]
+    return {"listwise": (1.0, losses.listwise_loss(losses.curriculum_labels(step.teacher, sizes), step.student, step.kept))}
+
+
+def _prod(step: Step) -> Terms:
+    o = step.options
+    label = sorted(step.everyone, key=lambda name: step.standing[name])[min(step.round, len(step.everyone) - 1)]
+    step.notes["assistant"] = label
+    terms: Terms = {
+        "ce": (PROD_CE, step.cross_entropy()),
+        "kl_teacher": (PROD_KL, losses.soft_kl_loss(step.everyone[label], step.student, o.soft_tau)),
+    }
+    if step.previous is not None:
+        terms["kl_previous"] = (1.0, losses.soft_kl_loss(step.previous, step.student, o.soft_tau))
+    return terms
+
+
+def _rocketqav2(step: Step) -> Terms:
+    kl = losses.kl_loss(*((step.teacher, step.student) if step.options.joint_kl == "forward" else (step.student, step.teacher)))
+    return {"ce_teacher": (1.0, losses.gold_nll(step.teacher, step.relevant).mean()), "kl_teacher": (1.0, kl)}
+
+
+def _lead(step: Step) -> Terms:
+    """Layers: as many of the teacher's as the student has, drawn at random, in order of depth; the teacher's are not pulled."""
+    import numpy as np
+    import torch
+
+    drawn = np.sort(np.argsort(step.draw(len(step.teacher_layers)))[: len(step.student_layers)])
+    step.notes["layers"] = drawn.tolist()
+    of_teacher = [step.teacher_layers[n].detach() for n in drawn]
+    nll = torch.stack([losses.gold_nll(layer, step.relevant).mean() for layer in of_teacher])
+    weights = (-nll / LEAD_SMOOTHING).softmax(dim=0)
+    pairs = torch.stack([losses.kl_loss(t, s) for t, s in zip(of_teacher, step.student_layers, strict=False)])
+    return {
+        "ce": (1.0, losses.gold_nll(step.student, step.relevant).mean()),
+        "ce_teacher": (1.0, losses.gold_nll(step.teacher, step.relevant).mean()),
+        "kl_teacher": (1.0, losses.kl_loss(step.teacher, step.student) + losses.kl_loss(step.student, step.teacher)),
+        "kl_layers": (1.0, (weights * pairs).sum()),
+    }
+
+
+_SELECT = ("fused", "rbo_p", "granularity")
 
 STRATEGIES: dict[str, Strategy] = {
-    "contrastive": Strategy("DPR (Karpukhin 2020)", "cross-entropy alone, no teacher", distils=False),
-    "kd": Strategy("Hinton 2015; SimLM (Wang 2023)", "cross-entropy and KL to the teacher", distils=True),
+    "contrastive": Strategy("DPR (Karpukhin 2020)", "cross-entropy alone", _contrastive, judgements=True),
+    "kd": Strategy("Hinton 2015; SimLM (Wang 2023)", "cross-entropy and KL to the teacher", _kd),
+    "kd_ta": Strategy(
+        "control: ours", "kd with an assistant in the teacher's place", _kd_ta, assistants=True, standing=True, options=("ta",)
+    ),
+    "margin_mse": Strategy("Hofstätter 2020", "squared error of the margins between positive and negatives", _margin_mse),
+    "mean_ta": Strategy("control: ours", "KL to the mean of teacher and all assistants", _mean_ta, assistants=True),
+    "random_ta": Strategy(
+        "control: ours",
+        "as mta4dpr, with a random assistant each batch",
+        _mta4dpr,
+        assistants=True,
+        overrides={"select": "random", "replace": False},
+        options=("fused", "granularity"),
+    ),
+    "best_ta": Strategy(
+        "control: ours",
+        "as mta4dpr, always with the assistant that is best on D_eval",
+        _mta4dpr,
+        assistants=True,
+        standing=True,
+        overrides={"select": "best", "replace": False},
+    ),
+    "weighted_ta": Strategy(
+        "MT-BERT (Wu 2021), its score part",
+        "KL to teacher and assistants, each weighted by how well it finds the positive",
+        _weighted_ta,
+        assistants=True,
+    ),
+    "takd": Strategy(
+        "Mirzadeh 2020",
+        "a chain: teacher, then each assistant trained by the one before, then the student",
+        _takd,
+        cost="1 + a training of each assistant",
+        assistants=True,
+        chain=True,
+        options=("soft_weight", "soft_tau"),
+    ),
+    "dgkd": Strategy(
+        "Son 2021",
+        "KL to teacher and all assistants, one of them dropped each step",
+        _dgkd,
+        assistants=True,
+        options=("soft_weight", "soft_tau"),
+    ),
+    "rl_ta": Strategy(
+        "Yuan 2021",
+        "a learnt policy chooses among teacher and assistants for each query",
+        _rl_ta,
+        assistants=True,
+        policy=True,
+        options=("policy_lr",),
+    ),
+    "cl_drd": Strategy("CL-DRD (Zeng 2022)", "listwise loss over the teacher's order, finer from third to third", _cl_drd),
+    "prod": Strategy(
+        "PROD (Lin 2023)",
+        "teachers from weak to strong, a round each, held back by the student as it was",
+        _prod,
+        cost="1 + mining of further rounds",
+        assistants=True,
+        standing=True,
+        previous=True,
+        stages=True,
+        options=("soft_tau",),
+    ),
+    "rocketqav2": Strategy(
+        "RocketQAv2 (Ren 2021)",
+        "teacher and student trained together",
+        _rocketqav2,
+        cost="1 + training the teacher",
+        trains_teacher=True,
+        options=("joint_kl", "teacher_lr"),
+    ),
+    "lead": Strategy(
+        "LEAD (Sun 2024)",
+        "teacher and student trained together, layers aligned",
+        _lead,
+        cost="1 + training the teacher",
+        trains_teacher=True,
+        layers=True,
+        options=("teacher_lr",),
+    ),
     "mta4dpr": Strategy(
         "MTA4DPR (Lu 2024)",
         "KL to the teacher and to the assistant nearest to it, the worst assistant replaced by the student",
-        distils=True,
-        assisted=True,
+        _mta4dpr,
+        assistants=True,
         replaces=True,
+        options=("select", "replace", *_SELECT),
     ),
+}
+
+# mta4dpr without one of its parts: (what is missing, options). Without assistants it is kd.
+ABLATIONS: dict[str, tuple[str, dict[str, Any]]] = {
+    "mta4dpr-no-fused": ("without fused assistants", {"fused": "none"}),
+    "mta4dpr-no-selection": ("without selection: a random assistant each batch", {"select": "random"}),
+    "mta4dpr-no-replacement": ("without replacing the worst assistant", {"replace": False}),
+    "mta4dpr-no-harder": ("without harder data and without drawing wrong queries more often", {"harder": False, "wrong_weight": 1.0}),
+    "mta4dpr-one-round": ("one round with the same number of steps", {"rounds": 1}),
 }

@@ -1,6 +1,6 @@
 """Trains the student on the groups of one round; stops and goes on at any step with the same result.
 
-Nothing here draws at random but dropout, which is seeded by the step: a checkpoint is weights, optimiser and step.
+Nothing here draws at random but dropout, which is seeded by step and micro-batch: a checkpoint is weights, optimiser and step.
 One line a step goes to steps.jsonl.
 """
 
@@ -10,53 +10,107 @@ import json
 import logging
 import shutil
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mta4dpr.benchmark import Distill
 from mta4dpr.data.tokens import TokenStore
-from mta4dpr.distill.assistants import distances, fused_subsets, select, with_fused
+from mta4dpr.distill.assistants import log_distribution
+from mta4dpr.distill.gradients import PairSource, Source, TextSource, backward, sum_gradients
 from mta4dpr.distill.groups import Groups
-from mta4dpr.distill.losses import contrastive_loss, kl_loss
 from mta4dpr.distill.queries import TrainingQueries
+from mta4dpr.distill.step import Step
 from mta4dpr.distill.strategies import Strategy
 from mta4dpr.errors import UserError
 from mta4dpr.files import folder_written_aside, read_json, write_json
-from mta4dpr.models.encoder import Encoder, batches_by_length
+from mta4dpr.models.encoder import Encoder
 from mta4dpr.progress import track
 
-log = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from torch import Tensor
 
-MICRO_BATCH_TOKENS = 2048  # passages of similar length encoded together; keeps padding small
+log = logging.getLogger(__name__)
 
 
 @dataclass
 class Texts:
-    """Token stores of the training queries and of the corpus, by the student's tokenizer."""
+    """Token stores of the training queries and of the corpus, by one encoder's tokenizer."""
 
     queries: TokenStore
     passages: TokenStore
 
 
+@dataclass
+class Batch:
+    """The groups of one step, of all processes together."""
+
+    numbers: np.ndarray  # (queries,) query numbers
+    distinct: np.ndarray  # the passages of the batch, each once
+    place: np.ndarray  # (queries, group): where in `distinct`
+    kept: np.ndarray  # (queries, group) bool
+    relevant: np.ndarray  # (queries, group) bool
+    teacher: Any  # log distributions (queries, group)
+    assistants: dict[str, Any]
+    previous: Any
+    teacher_name: str
+    teacher_temperature: float
+
+
 class Trainer:
-    """A student, its optimiser and the step it is at. The optimiser goes on over rounds; the student is never reset [A]."""
+    """A student, its optimiser and the step it is at. The optimiser goes on over rounds; the student is never reset [A].
+
+    `teacher` is given where it is trained too, as (encoder or reranker, texts). `standing` is Compare's measure of teacher and
+    assistants on D_eval, for strategies that want it.
+    """
 
     def __init__(
-        self, student: Encoder, strategy: Strategy, options: Distill, queries: TrainingQueries, texts: Texts, folder: Path, seed: int
+        self,
+        student: Encoder,
+        strategy: Strategy,
+        options: Distill,
+        queries: TrainingQueries,
+        texts: Texts,
+        folder: Path,
+        seed: int,
+        *,
+        accelerator: Any = None,
+        teacher: tuple[Any, Texts] | None = None,
+        assistants: int = 0,
+        standing: dict[str, float] | None = None,
+        tensorboard: bool = False,
     ) -> None:
         import torch
+        from accelerate import Accelerator
 
         self.student, self.strategy, self.options, self.queries, self.texts = student, strategy, options, queries, texts
-        self.folder, self.seed, self.step = folder, seed, 0
-        if options.freeze_embeddings:
-            student.transformer.get_input_embeddings().requires_grad_(False)
-        set_dropout(student.network, options.dropout)
-        trainable = [p for p in student.network.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.AdamW(trainable, lr=options.lr, weight_decay=options.weight_decay)
+        self.folder, self.seed, self.step, self.teacher, self.standing = folder, seed, 0, teacher, standing or {}
+        self.accelerator = accelerator or Accelerator(cpu=student.device.type == "cpu")
+        self.batch_size = options.batch_queries * self.accelerator.num_processes
+        self.dtype = next(student.network.parameters()).dtype
+        self.networks: dict[str, Any] = {"student": student.network}  # all that is trained; `policy` alike in every process
+        rates = {"student": options.lr, "teacher": options.teacher_lr, "policy": options.policy_lr}
+        if teacher:
+            self.networks["teacher"] = teacher[0].network
+        if strategy.policy:
+            from mta4dpr.distill.policy import Policy
+
+            self.networks["policy"] = Policy(1 + assistants, self.batch_size).to(student.device, self.dtype)
+        for name, network in self.networks.items():
+            set_dropout(network, options.dropout)
+            if options.freeze_embeddings and name != "policy":
+                _word_embeddings(network).requires_grad_(False)
+        self.trainable = {name: [p for p in n.parameters() if p.requires_grad] for name, n in self.networks.items()}
+        groups = [{"params": parameters, "lr": rates[name]} for name, parameters in self.trainable.items()]
+        self.optimizer = torch.optim.AdamW(groups, weight_decay=options.weight_decay)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, self._lr_factor)
+        self.scaler = torch.amp.GradScaler(student.device.type, enabled=options.precision == "float16")
+        self._wants_tensorboard = tensorboard
+        self._tracker: Any = None
 
     def _lr_factor(self, step: int) -> float:
         """Linear warm-up, then linear decay to 0 at the last step of all rounds."""
@@ -70,15 +124,18 @@ class Trainer:
         import torch
         from safetensors.torch import save_file
 
+        if not self.accelerator.is_main_process:
+            return
         place = self.folder / "checkpoint" / f"{self.step:08}"
         with folder_written_aside(place) as aside:
-            weights = {name: tensor.contiguous() for name, tensor in self.student.network.state_dict().items()}
-            save_file(weights, str(aside / "weights.safetensors"))
-            torch.save({"optimizer": self.optimizer.state_dict(), "schedule": self.schedule.state_dict()}, aside / "optimizer.pt")
+            for name, network in self.networks.items():
+                weights = {key: tensor.contiguous() for key, tensor in network.state_dict().items()}
+                save_file(weights, str(aside / f"{name}.safetensors"))
+            state: dict[str, Any] = {"optimizer": self.optimizer, "schedule": self.schedule, "scaler": self.scaler}
+            torch.save({name: part.state_dict() for name, part in state.items()}, aside / "optimizer.pt")
             write_json(aside / "checkpoint.json", {"step": self.step})
-        for other in place.parent.iterdir():  # only now: there is a whole checkpoint at every moment
-            if other != place:
-                shutil.rmtree(other)
+        for other in sorted(place.parent.glob("[0-9]*"))[: -self.options.keep_checkpoints]:
+            shutil.rmtree(other)  # only now: there is a whole checkpoint at every moment
 
     def restore(self) -> None:
         """Goes back to the last checkpoint, if there is one; later lines of steps.jsonl are cut off."""
@@ -88,112 +145,192 @@ class Trainer:
         places = sorted((self.folder / "checkpoint").glob("[0-9]*/checkpoint.json"))
         if places:
             place = places[-1].parent
-            self.student.network.load_state_dict(load_file(str(place / "weights.safetensors")))
+            for name, network in self.networks.items():
+                network.load_state_dict(load_file(str(place / f"{name}.safetensors")))
             state = torch.load(place / "optimizer.pt", weights_only=True, map_location=self.student.device)
             self.optimizer.load_state_dict(state["optimizer"])
             self.schedule.load_state_dict(state["schedule"])
+            self.scaler.load_state_dict(state["scaler"])
             self.step = int(read_json(place / "checkpoint.json")["step"])
-        keep_lines(self.folder / "steps.jsonl", lambda line: line["step"] < self.step)
+        if self.accelerator.is_main_process:
+            keep_lines(self.folder / "steps.jsonl", lambda line: line["step"] < self.step)
 
     # --- one round ---
 
     def train_round(self, groups: Groups, *, round_number: int, first_step: int, last_step: int, label: str) -> None:
         """Steps from where the trainer stands to `last_step`; the round's groups start at `first_step`."""
-        with open(self.folder / "steps.jsonl", "a", encoding="utf-8") as lines:
+        main = self.accelerator.is_main_process
+        with open(self.folder / "steps.jsonl" if main else "/dev/null", "a", encoding="utf-8") as lines:
             for step in track(range(self.step, last_step), label, "steps"):
                 started = time.perf_counter()
-                size = self.options.batch_queries
-                terms = self._train_step(groups, slice((step - first_step) * size, (step - first_step + 1) * size))
+                terms = self._train_step(groups, round_number, (step - first_step) * self.batch_size)
                 seconds = time.perf_counter() - started
-                record = {"round": round_number, "step": step, **terms, "examples_per_second": round(size / seconds, 2)}
+                record = {"round": round_number, "step": step, **terms, "examples_per_second": round(self.batch_size / seconds, 2)}
                 lines.write(json.dumps(record) + "\n")
+                self._track(record)
                 self.step = step + 1
                 if self.step % self.options.checkpoint_every == 0 or self.step == last_step:
                     lines.flush()
                     self.save()
 
-    def _train_step(self, groups: Groups, rows: slice) -> dict[str, Any]:
+    def _track(self, record: dict[str, Any]) -> None:
+        """The numbers of a step for TensorBoard, where it is asked for."""
+        if not self._wants_tensorboard or not self.accelerator.is_main_process:
+            return
+        if self._tracker is None:
+            from accelerate.tracking import TensorBoardTracker
+
+            self._tracker = TensorBoardTracker(self.folder.name, self.folder / "tensorboard", purge_step=self.step)
+            self._tracker.start()
+        numbers = {name: value for name, value in record.items() if isinstance(value, float)}
+        self._tracker.log(numbers, step=record["step"])
+
+    def _train_step(self, groups: Groups, round_number: int, first: int) -> dict[str, Any]:
         import torch
 
-        self.student.network.train()
-        torch.manual_seed(self.seed * 1_000_003 + self.step)  # dropout is a pure function of the step
-        numbers = np.asarray(groups.queries[rows])
-        passages = np.array(groups.passages[rows])
-        teacher, assistants = groups.log_distributions(rows, self.student.device)
-        loss, record = self.loss(numbers, passages, np.array(groups.kept[rows]), np.array(groups.relevant[rows]), teacher, assistants)
-        record["lr"] = self.schedule.get_last_lr()[0]
+        for network in self.networks.values():
+            network.train()
+        batch = self._batch(groups, slice(first, first + self.batch_size))
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.student.network.parameters(), self.options.clip or np.inf)
-        if not torch.isfinite(loss) or not torch.isfinite(norm):
+        loss, record = self.loss(batch, round_number)
+        record["lr"] = self.schedule.get_last_lr()[0]
+        for name, parameters in self.trainable.items():
+            if name != "policy":
+                sum_gradients(parameters, self.accelerator)
+        self.scaler.unscale_(self.optimizer)
+        clip = self.options.clip or np.inf
+        norms = [torch.nn.utils.clip_grad_norm_(parameters, clip) for parameters in self.trainable.values()]
+        if not torch.isfinite(loss) or not (self.scaler.is_enabled() or all(torch.isfinite(norm) for norm in norms)):
             raise UserError(
-                f"the loss became {loss.item()} and its gradient {norm.item()} at step {self.step} (queries "
-                f"{[self.queries.ids[n] for n in numbers]}); the last good checkpoint is in {self.folder / 'checkpoint'}. Try a smaller "
-                "distill.lr, or a larger distill.tau_student"
+                f"the loss became {loss.item()} and its gradient {norms[0].item()} at step {self.step} (queries "
+                f"{[self.queries.ids[n] for n in batch.numbers]}); the last good checkpoint is in {self.folder / 'checkpoint'}. Try a "
+                "smaller distill.lr, or a larger distill.tau_student"
             )
-        self.optimizer.step()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
         self.schedule.step()
         return {"loss": loss.item(), **record}
 
-    def loss(
-        self, numbers: np.ndarray, passages: np.ndarray, kept: np.ndarray, relevant: np.ndarray, teacher: Any, assistants: dict[str, Any]
-    ) -> tuple[Any, dict[str, Any]]:
-        """L_total of a batch of groups, and its terms for the log."""
+    def _batch(self, groups: Groups, rows: slice) -> Batch:
+        passages = np.array(groups.passages[rows])
+        distinct, place = np.unique(passages, return_inverse=True)
+        teacher, assistants, previous = groups.log_distributions(rows, self.student.device)
+        return Batch(
+            np.asarray(groups.queries[rows]),
+            distinct,
+            place.reshape(passages.shape),
+            np.array(groups.kept[rows]),
+            np.array(groups.relevant[rows]),
+            teacher,
+            assistants,
+            previous,
+            groups.about["teacher"],
+            groups.about["temperatures"][groups.about["teacher"]],
+        )
+
+    def loss(self, batch: Batch, round_number: int = 0) -> tuple[Tensor, dict[str, Any]]:
+        """L_total of a batch of groups, its gradient left in the networks; and the terms for the log."""
+        import torch
+
+        record: dict[str, Any] = dict.fromkeys(("ce", "kl_teacher", "kl_assistant", "assistant"))
+        sources, read = self._sources(self.student, self.texts, batch)
+        if self.teacher:
+            of_teacher, read_teacher = self._sources(*self.teacher, batch)
+        device, precision = self.student.device, self.options.precision
+
+        def loss_of(matrices: Sequence[Tensor]) -> Tensor:
+            over, in_groups = read(matrices[:2])
+            step = self._step(batch, round_number, over, in_groups, read_teacher(matrices[2:])[1] if self.teacher else [])
+            terms = {name: (weight, value) for name, (weight, value) in self.strategy.loss(step).items() if weight}
+            record.update({name: value.item() for name, (_, value) in terms.items()}, **step.notes)
+            return sum((weight * value for weight, value in terms.values()), torch.zeros((), dtype=self.dtype, device=device))
+
+        autocast = partial(torch.autocast, device.type, dtype=getattr(torch, precision), enabled=precision != "float32")
+        loss = backward(
+            [*sources, *(of_teacher if self.teacher else [])],
+            loss_of,
+            accelerator=self.accelerator,
+            device=device,
+            dtype=self.dtype,
+            seed=(self.seed, self.step),
+            cached=self.options.gradient_cache,
+            autocast=autocast,
+            scale=float(self.scaler.get_scale()),
+        )
+        return loss, record
+
+    def _step(self, batch: Batch, round_number: int, scores: Tensor, in_groups: Sequence[Tensor], trained: Sequence[Tensor]) -> Step:
+        """`scores` (queries, distinct) and `in_groups` (queries, group) are the student's; `trained` those of a teacher that is trained."""
         import torch
 
         options, device = self.options, self.student.device
-        distinct, place = np.unique(passages, return_inverse=True)  # each passage of the batch is encoded once
-        query_vectors = self._encode(self.texts.queries, numbers, self.student.reading.query_length)
-        passage_vectors = self._encode(self.texts.passages, distinct, self.student.reading.passage_length)
-        logits = query_vectors @ passage_vectors.T / options.tau_student  # (queries, distinct passages)
-        in_group = torch.from_numpy(place.reshape(passages.shape)).to(device)
-        keep = torch.from_numpy(kept).to(device)
-        student = logits.gather(1, in_group).masked_fill(~keep, -np.inf).log_softmax(dim=-1)  # (queries, group)
+        kept, relevant = (torch.from_numpy(array).to(device) for array in (batch.kept, batch.relevant))
+        positives, candidates = (torch.from_numpy(array).to(device) for array in self._in_batch(batch))
+        student, *student_layers = [log_distribution(one / options.tau_student, kept) for one in in_groups]
+        teacher, *teacher_layers = [log_distribution(one / batch.teacher_temperature, kept) for one in trained] or [batch.teacher]
+        return Step(
+            number=self.step,
+            round=round_number,
+            seed=self.seed,
+            options=options,
+            logits=scores / options.tau_student,
+            positives=positives,
+            candidates=candidates,
+            relevant=relevant,
+            kept=kept,
+            student=student,
+            teacher=teacher.to(self.dtype),
+            assistants={label: log_p.to(self.dtype) for label, log_p in batch.assistants.items()},
+            previous=None if batch.previous is None else batch.previous.to(self.dtype),
+            standing=self.standing,
+            student_layers=student_layers,
+            teacher_layers=teacher_layers,
+            teacher_name=batch.teacher_name,
+            policy=self.networks.get("policy"),
+        )
 
-        a, b, c = self.strategy.weights(options)
-        record: dict[str, Any] = {"ce": None, "kl_teacher": None, "kl_assistant": None, "assistant": None}
-        loss = torch.zeros((), device=device)
-        if a:
-            positives, candidates = self._in_batch(numbers, distinct, place.reshape(passages.shape), kept, relevant)
-            ce = contrastive_loss(logits, torch.from_numpy(positives).to(device), torch.from_numpy(candidates).to(device))
-            loss, record["ce"] = loss + a * ce, ce.item()
-        if b:
-            kl_teacher = kl_loss(teacher, student)
-            loss, record["kl_teacher"] = loss + b * kl_teacher, kl_teacher.item()
-        if c:
-            offered = with_fused(assistants, fused_subsets(list(assistants), options.fused))
-            distance = distances(options.select, teacher, offered, rbo_p=options.rbo_p)
-            chosen = select(distance, options.granularity)
-            target = torch.stack(list(offered.values()))[chosen, torch.arange(len(numbers), device=device)]
-            kl_assistant = kl_loss(target, student)
-            loss, record["kl_assistant"] = loss + c * kl_assistant, kl_assistant.item()
-            labels = [list(offered)[n] for n in chosen.tolist()]
-            record["assistant"] = labels[0] if options.granularity == "batch" else labels
-        return loss, record
+    def _sources(self, encoder: Any, texts: Texts, batch: Batch) -> tuple[list[Source], Callable[[Sequence[Tensor]], Any]]:
+        """What a network has to compute for a batch, and how its matrices become scores.
 
-    def _in_batch(
-        self, numbers: np.ndarray, distinct: np.ndarray, place: np.ndarray, kept: np.ndarray, relevant: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """(positives, candidates) of each query among the batch's passages, both (queries, distinct) bool."""
-        positives = np.zeros((len(numbers), len(distinct)), bool)
-        candidates = np.ones_like(positives)
-        for row, n in enumerate(numbers):
-            candidates[row, np.isin(distinct, self.queries.relevant[n])] = False  # relevant but not this group's positive
-            candidates[row, place[row][~kept[row]]] = False
-            positives[row, place[row][relevant[row]]] = True
-        return positives, candidates | positives
-
-    def _encode(self, tokens: TokenStore, numbers: np.ndarray, longest: int) -> Any:
-        """Vectors with gradients, (texts, dimensions), in micro-batches of similar length."""
+        Scores are ((queries, distinct), [(queries, group) of the output, then of each layer]). A cross-encoder scores the groups'
+        pairs alone and leaves out the first.
+        """
         import torch
 
-        batches = batches_by_length(tokens.lengths(longest)[numbers], MICRO_BATCH_TOKENS)
-        vectors = []
-        for rows in batches:
-            ids, mask = (torch.from_numpy(array).to(self.student.device) for array in tokens.batch(numbers[rows], longest))
-            vectors.append(self.student.forward(ids, mask))
-        back = np.argsort(np.concatenate(batches), kind="stable")
-        return torch.cat(vectors)[torch.from_numpy(back).to(self.student.device)]
+        budget, layers = self.options.micro_batch_tokens, self.strategy.layers
+        if not isinstance(encoder, Encoder):
+            passages = batch.distinct[batch.place]  # (queries, group)
+            of_reranker = encoder.pairs(texts.queries, texts.passages)
+            numbers = np.repeat(batch.numbers, passages.shape[1])
+            pairs = PairSource(encoder, of_reranker, numbers, passages.ravel(), token_budget=budget)
+            return [pairs], lambda matrices: (None, [matrices[0].reshape(passages.shape)])
+        reading = encoder.reading
+        both = ((texts.queries, batch.numbers, reading.query_length), (texts.passages, batch.distinct, reading.passage_length))
+        sources: list[Source] = [TextSource(encoder, *one, token_budget=budget, layers=layers) for one in both]
+        place = torch.from_numpy(batch.place).to(self.student.device)
+
+        def scores(matrices: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
+            cuts = [encoder.dimensions, *([encoder.hidden_size] * encoder.layers if layers else [])]
+            over = [q @ p.T for q, p in zip(matrices[0].split(cuts, dim=1), matrices[1].split(cuts, dim=1), strict=True)]
+            return over[0], [one.gather(1, place) for one in over]
+
+        return sources, scores
+
+    def _in_batch(self, batch: Batch) -> tuple[np.ndarray, np.ndarray]:
+        """(positives, candidates) of each query among the batch's passages, both (queries, distinct) bool."""
+        positives = np.zeros((len(batch.numbers), len(batch.distinct)), bool)
+        candidates = np.ones_like(positives)
+        for row, n in enumerate(batch.numbers):
+            candidates[row, np.isin(batch.distinct, self.queries.relevant[n])] = False  # relevant but not this group's positive
+            candidates[row, batch.place[row][~batch.kept[row]]] = False
+            positives[row, batch.place[row][batch.relevant[row]]] = True
+        return positives, candidates | positives
+
+
+def _word_embeddings(network: Any) -> Any:
+    """Of a sentence-transformers model or of a transformers model."""
+    transformer = network if hasattr(network, "get_input_embeddings") else network[0].model
+    return transformer.get_input_embeddings()
 
 
 def set_dropout(network: Any, share: float) -> None:

@@ -117,7 +117,7 @@ def _systems(
     order = ["lexical", "teacher", "assistant", "encoder", "student"]
     first = described[0]
     primary = {row["system"]: row["value"] for row in rows if row["eval_set"] == first["id"] and row["measure"] == first["primary"]}
-    distill, found = manifest["settings"]["distill"], []
+    found = []
     shown = {row["system"] for row in rows}
     for name, about in sorted(manifest["systems"].items(), key=lambda item: order.index(item[1]["kind"])):
         if name not in shown:
@@ -131,9 +131,15 @@ def _systems(
                 "parameters": about["parameters"],
                 "dimensions": about["dimensions"],
                 "share_of_teacher": share,
-                "note": "before training" if about["kind"] == "student" and not trained else None,
-                "regime": distill["regime"] if trained else None,
-                "steps": distill["steps"] if trained else None,
+                "note": "before training" if about["kind"] == "student" and not trained else _differs(about["differs"] or {}),
+                "regime": about["regime"],
+                "steps": about["steps"],
             }
         )
     return found
+
+
+def _differs(differs: Mapping[str, Any]) -> str | None:
+    """What a trained row has otherwise than the benchmark says, in words: teacher minilm; steps 100."""
+    words = [f"{name} {', '.join(value) if isinstance(value, list | tuple) else value}" for name, value in differs.items()]
+    return "; ".join(words) or None

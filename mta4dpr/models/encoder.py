@@ -20,6 +20,7 @@ from mta4dpr.benchmark import ModelSpec
 from mta4dpr.data.tokens import MOST_TOKENS, Tokenizer, TokenStore, tokens_of_texts
 from mta4dpr.errors import UserError
 from mta4dpr.files import folder_written_aside, key_of, read_json, sha256_of_file, write_json
+from mta4dpr.models.completeness import check_vocabulary, check_weights, loading
 from mta4dpr.models.zoo import checkpoint_of, find_model
 
 log = logging.getLogger(__name__)
@@ -49,7 +50,7 @@ class Encoder:
         import torch
 
         parts = [str(module) for module in list(self.network)[1:]]
-        return key_of([self.weights_hash, self.tokenizer.hash, asdict(self.reading), parts, torch.__version__, _transformers_version()])
+        return key_of([self.weights_hash, self.tokenizer.hash, asdict(self.reading), parts, torch.__version__, transformers_version()])
 
     @property
     def dimensions(self) -> int:
@@ -72,6 +73,34 @@ class Encoder:
         """Vectors of padded token ids, (texts, length) -> (texts, dimensions), with gradients if they are enabled."""
         return self.network({"input_ids": ids, "attention_mask": mask})["sentence_embedding"]
 
+    @property
+    def hidden_size(self) -> int:
+        return int(self.transformer.config.hidden_size)
+
+    @property
+    def layers(self) -> int:
+        """Transformer layers."""
+        return len(self._layer_modules())
+
+    def _layer_modules(self) -> Any:
+        return getattr(*_layer_list(self.transformer, self.label))
+
+    def forward_layers(self, ids: Any, mask: Any) -> tuple[Any, Any]:
+        """Vectors as `forward` gives them, and those of each layer, pooled and normalised, (texts, layers, hidden size)."""
+        import torch
+
+        states: list[Any] = []
+        keep: Any = lambda _module, _inputs, output: states.append(output[0] if isinstance(output, tuple) else output)  # noqa: E731
+        hooks = [layer.register_forward_hook(keep) for layer in self._layer_modules()]
+        try:
+            vectors = self.forward(ids, mask)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        pooling = self.network[1]
+        pooled = [pooling({"token_embeddings": state, "attention_mask": mask})["sentence_embedding"] for state in states]
+        return vectors, torch.nn.functional.normalize(torch.stack(pooled, dim=1), dim=-1)
+
     def query_tokens(self, texts: Sequence[str]) -> TokenStore:
         return tokens_of_texts(self.tokenizer, texts, prefix=self.reading.query_prefix)
 
@@ -82,7 +111,7 @@ class Encoder:
         vectors = np.empty((len(numbers), self.dimensions), np.float32)
         self.network.eval()
         with torch.inference_mode():
-            for rows in batches_by_length(tokens.lengths(longest)[numbers], token_budget):
+            for rows in batches_by_length(tokens.lengths(longest, numbers), token_budget):
                 ids, mask = (torch.from_numpy(a).to(self.device) for a in tokens.batch(numbers[rows], longest))
                 vectors[rows] = self.forward(ids, mask).float().cpu().numpy()
         return vectors
@@ -101,12 +130,7 @@ class Encoder:
             write_json(aside / READING, asdict(self.reading))
 
     def hash_weights(self) -> str:
-        """SHA-256 of the weights as they are now, (names, shapes, bytes)."""
-        digest = hashlib.sha256()
-        for name, tensor in sorted(self.network.state_dict().items()):
-            digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-        return digest.hexdigest()
+        return hash_of_weights(self.network)
 
 
 def batches_by_length(lengths: np.ndarray, token_budget: int) -> list[np.ndarray]:
@@ -139,23 +163,21 @@ def load_encoder(label: str, spec: ModelSpec, *, device: str, offline: bool = Fa
         known = checkpoint_of(spec.model)
         pooling = spec.pooling or (known.pooling if known else None)
         normalize = spec.normalize if spec.normalize is not None else (known.normalize if known else None)
-        try:
+        with loading(label, folder) as options:
             if (folder / "modules.json").exists():
-                network = SentenceTransformer(str(folder), device="cpu", local_files_only=True)
+                network = SentenceTransformer(str(folder), device="cpu", local_files_only=True, model_kwargs=options)
                 if spec.pooling or spec.normalize is not None:
                     raise UserError(
                         f"model {label!r} at {spec.model} says itself how it pools and normalises (modules.json); leave out "
                         "pooling and normalize"
                     )
             else:
-                transformer = Transformer(str(folder))
+                transformer = Transformer(str(folder), model_kwargs=options)
                 modules = [transformer, Pooling(transformer.get_embedding_dimension(), pooling or "mean")]
                 network = SentenceTransformer(modules=modules + ([Normalize()] if normalize else []), device="cpu")
                 if not pooling:
                     log.warning("model %s has no sentence-transformers files: mean pooling, no normalisation are assumed", label)
-        except (OSError, ValueError, KeyError) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise UserError(f"{folder} holds no model that sentence-transformers can load ({reason})") from error
+            _check(label, network, folder)
     if spec.layers is not None:
         keep_layers(network[0].model, spec.layers, label)
     network = network.to(torch.float32).to(device)
@@ -165,11 +187,21 @@ def load_encoder(label: str, spec: ModelSpec, *, device: str, offline: bool = Fa
     return encoder
 
 
+def _check(label: str, network: Any, folder: Path) -> None:
+    """The transformer must be whole; its pooler has no part in a vector, and most published checkpoints lack it."""
+    if not hasattr(network[0], "model"):
+        raise UserError(f"model {label!r}: expected a transformer in {folder}, found {type(network[0]).__name__}; choose another model")
+    modules = read_json(folder / "modules.json") if (folder / "modules.json").exists() else [{"path": ""}]
+    place = folder / modules[0]["path"]
+    check_weights(label, network[0].model, place, unused=("pooler.",))
+    check_vocabulary(label, network[0].model, network.tokenizer, place)
+
+
 def _reading(spec: ModelSpec, known: Any, folder: Path | None, network: Any) -> Reading:
     """What the spec says, else the model's own mta4dpr.json, else what is known of the checkpoint, else sentence-transformers' files."""
     saved = read_json(folder / READING) if folder and (folder / READING).exists() else {}
     prompts = network.prompts or {}
-    most = min(_positions(network[0].model), MOST_TOKENS)  # a token store holds no more
+    most = min(positions_of(network[0].model), MOST_TOKENS)  # a token store holds no more
     longest = int(min(network.max_seq_length or most, most))
     found: dict[str, Any] = {
         "query_length": longest,
@@ -185,24 +217,24 @@ def _reading(spec: ModelSpec, known: Any, folder: Path | None, network: Any) -> 
     for name in ("query_length", "passage_length"):
         if found[name] > most:
             raise UserError(
-                f"{name} {found[name]} is more than {most} tokens (the model has {_positions(network[0].model)} positions, "
+                f"{name} {found[name]} is more than {most} tokens (the model has {positions_of(network[0].model)} positions, "
                 f"a token store keeps {MOST_TOKENS} tokens of a text)"
             )
     return Reading(**found)
 
 
-def _positions(transformer: Any) -> int:
-    """Positions that a transformer can take; RoBERTa's family spends the first two on padding."""
-    config = transformer.config
-    positions = int(getattr(config, "max_position_embeddings", 0) or 512)
-    return positions - 2 if config.model_type in ("roberta", "xlm-roberta", "camembert", "mpnet") else positions
+def positions_of(transformer: Any) -> int:
+    """Positions that a transformer can take; RoBERTa and its kin count from the one after padding's."""
+    positions = int(getattr(transformer.config, "max_position_embeddings", 0) or 512)
+    padding = getattr(getattr(getattr(transformer, "embeddings", None), "position_embeddings", None), "padding_idx", None)
+    return positions if padding is None else positions - padding - 1
 
 
 def keep_layers(transformer: Any, layers: Sequence[int], label: str) -> None:
     """Cuts a transformer to these of its layers, in the given order."""
     import torch
 
-    holder, name = _layer_list(transformer)
+    holder, name = _layer_list(transformer, label)
     all_layers = getattr(holder, name)
     wrong = [n for n in layers if not 0 <= n < len(all_layers)]
     if wrong or not layers or list(layers) != sorted(set(layers)):
@@ -213,12 +245,15 @@ def keep_layers(transformer: Any, layers: Sequence[int], label: str) -> None:
             setattr(transformer.config, attribute, len(layers))
 
 
-def _layer_list(transformer: Any) -> tuple[Any, str]:
+def _layer_list(transformer: Any, label: str) -> tuple[Any, str]:
     for owner in ("encoder", "transformer"):
         holder = getattr(transformer, owner, None)
         if holder is not None and hasattr(holder, "layer"):
             return holder, "layer"
-    raise UserError(f"layers can be cut from BERT, DistilBERT, RoBERTa, MPNet and their kin, found {type(transformer).__name__}")
+    raise UserError(
+        f"model {label!r}: layers can be cut from BERT, DistilBERT, RoBERTa, MPNet and their kin, found {type(transformer).__name__}; "
+        "leave out layers"
+    )
 
 
 def hash_of_files(folder: Path) -> str:
@@ -229,12 +264,21 @@ def hash_of_files(folder: Path) -> str:
     return key_of([[path.relative_to(folder).as_posix(), sha256_of_file(path)] for path in weights + configs])
 
 
+def hash_of_weights(network: Any) -> str:
+    """SHA-256 of the weights as they are now, (names, shapes, bytes)."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(network.state_dict().items()):
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
 def weights_key(folder: Path, layers: Sequence[int] | None) -> str:
     """What names the weights of a model folder of which those layers are kept."""
     return key_of([hash_of_files(folder), list(layers) if layers is not None else None])
 
 
-def _transformers_version() -> str:
+def transformers_version() -> str:
     import importlib.metadata
 
     return importlib.metadata.version("transformers")

@@ -1,0 +1,140 @@
+"""From texts to gradients, in micro-batches and over processes.
+
+A step is: every source (queries, passages, pairs) becomes a matrix, a loss is made of the matrices alone, and its gradient
+with respect to them goes back through the networks. Because the loss never sees a network, three things come for free:
+
+- gradient caching (Gao 2021, "Scaling deep contrastive learning batch size under memory limited setup"): the graphs of the
+  micro-batches need not be kept, each is computed again when its gradient is there, with the same dropout;
+- several processes: they share the micro-batches among them and add up matrices and gradients, so that the loss is that of
+  the whole batch, in-batch negatives included, and each text is encoded once;
+- an exact repetition: the dropout of a micro-batch is seeded by (seed, step, source, micro-batch).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from mta4dpr.data.tokens import TokenPairs, TokenStore
+from mta4dpr.distill.counter import mix
+from mta4dpr.models.encoder import Encoder, batches_by_length
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from mta4dpr.models.reranker import Reranker
+
+
+class Source(Protocol):
+    """Texts or pairs that a network turns into rows of a matrix."""
+
+    batches: list[np.ndarray]  # positions of each micro-batch
+    width: int
+
+    def forward(self, rows: np.ndarray) -> Tensor:
+        """(rows, width), with gradients if they are enabled."""
+        ...
+
+
+class TextSource:
+    """Vectors of texts; with `layers`, those of every hidden layer beside them, (texts, dimensions * (1 + layers))."""
+
+    def __init__(
+        self, encoder: Encoder, tokens: TokenStore, numbers: np.ndarray, longest: int, *, token_budget: int, layers: bool = False
+    ) -> None:
+        self._encoder, self._tokens, self._numbers, self._longest, self._layers = encoder, tokens, numbers, longest, layers
+        self.batches = batches_by_length(tokens.lengths(longest, numbers), token_budget)
+        self.width = encoder.dimensions + (encoder.hidden_size * encoder.layers if layers else 0)
+
+    def forward(self, rows: np.ndarray) -> Tensor:
+        import torch
+
+        device = self._encoder.device
+        ids, mask = (torch.from_numpy(array).to(device) for array in self._tokens.batch(self._numbers[rows], self._longest))
+        if not self._layers:
+            return self._encoder.forward(ids, mask)
+        vectors, layers = self._encoder.forward_layers(ids, mask)
+        return torch.cat([vectors, layers.flatten(1)], dim=1)
+
+
+class PairSource:
+    """A cross-encoder's scores of pairs, (pairs, 1)."""
+
+    width = 1
+
+    def __init__(self, reranker: Reranker, pairs: TokenPairs, queries: np.ndarray, passages: np.ndarray, *, token_budget: int) -> None:
+        self._reranker, self._pairs, self._queries, self._passages = reranker, pairs, queries, passages
+        self.batches = batches_by_length(pairs.lengths(queries, passages), token_budget)
+
+    def forward(self, rows: np.ndarray) -> Tensor:
+        import torch
+
+        arrays = self._pairs.batch(self._queries[rows], self._passages[rows])
+        return self._reranker.forward(*(torch.from_numpy(array).to(self._reranker.device) for array in arrays))[:, None]
+
+
+def backward(
+    sources: Sequence[Source],
+    loss_of: Callable[[Sequence[Tensor]], Tensor],
+    *,
+    accelerator: Any,
+    device: Any,
+    dtype: Any,
+    seed: tuple[int, ...],
+    cached: bool = False,
+    autocast: Callable[[], Any] = nullcontext,
+    scale: float = 1.0,
+) -> Tensor:
+    """The loss of a step; leaves its gradient (times `scale`) in the networks' parameters, this process's share of it."""
+    import torch
+
+    graphs: list[tuple[int, int, Tensor | None]] = []  # (source, micro-batch, its rows with their graph)
+    matrices = []
+    for number, source in enumerate(sources):
+        matrix = torch.zeros(sum(map(len, source.batches)), source.width, dtype=dtype, device=device)
+        for batch, rows in enumerate(source.batches):
+            if batch % accelerator.num_processes != accelerator.process_index:
+                continue
+            with torch.set_grad_enabled(not cached), autocast():
+                out = _forward(source, rows, (*seed, number, batch), dtype)
+            matrix[torch.from_numpy(rows).to(device)] = out.detach()
+            graphs.append((number, batch, None if cached else out))
+        if accelerator.num_processes > 1:
+            matrix = accelerator.reduce(matrix, reduction="sum")  # the others' rows are 0
+        matrices.append(matrix.requires_grad_())
+    loss = loss_of(matrices)
+    (loss * scale).backward()
+    for number, batch, graph in graphs:
+        gradient, rows = matrices[number].grad, sources[number].batches[batch]
+        if gradient is None:
+            continue
+        if graph is None:
+            with autocast():
+                graph = _forward(sources[number], rows, (*seed, number, batch), dtype)
+        graph.backward(gradient[torch.from_numpy(rows).to(device)])
+    return loss.detach()
+
+
+def _forward(source: Source, rows: np.ndarray, seed: tuple[int, ...], dtype: Any) -> Tensor:
+    import torch
+
+    torch.manual_seed(int(mix(*seed)) >> 1)
+    return source.forward(rows).to(dtype)
+
+
+def sum_gradients(parameters: Iterable[Any], accelerator: Any) -> None:
+    """Adds the gradients of all processes up, in one message."""
+    import torch
+
+    if accelerator.num_processes == 1:
+        return
+    held = [p for p in parameters if p.requires_grad]
+    for p in held:
+        if p.grad is None:
+            p.grad = torch.zeros_like(p)
+    flat = accelerator.reduce(torch.cat([p.grad.flatten() for p in held]), reduction="sum")
+    for p, part in zip(held, flat.split([p.numel() for p in held]), strict=True):
+        p.grad.copy_(part.view_as(p))

@@ -1,0 +1,89 @@
+"""Whether a model that transformers loaded is the one that its files describe.
+
+transformers draws at random what the weights lack, makes an empty tokenizer where there is none, and only prints a table.
+Knows transformers' models and tokenizers, no encoders and no rerankers.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+from mta4dpr.errors import UserError
+
+log = logging.getLogger(__name__)
+
+
+@contextmanager
+def loading(label: str, folder: Path) -> Iterator[dict[str, Any]]:
+    """Around the loading of a model: what a damaged folder raises becomes a UserError, and transformers' tables are not printed.
+
+    Gives the keyword arguments for from_pretrained under which check_weights is the one to speak of shapes.
+    """
+    from safetensors import SafetensorError
+    from transformers.utils import logging as transformers_logging
+
+    verbosity = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    try:
+        yield {"ignore_mismatched_sizes": True}
+    except UnpicklingError as error:
+        raise UserError(
+            f"model {label!r}: expected pytorch_model.bin in {folder} to be a file of tensors alone, found something else (objects that "
+            "could run code, or a damaged file); fetch it again, or convert it to model.safetensors where you trust it"
+        ) from error
+    except (OSError, ValueError, KeyError, EOFError, RuntimeError, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise UserError(f"{folder} holds no model that sentence-transformers can load ({reason})") from error
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+
+
+def check_weights(label: str, model: Any, folder: Path, *, unused: tuple[str, ...] = ()) -> None:
+    """Every weight must come from the folder's files, save those whose names begin as `unused` says.
+
+    An unused one that the files lack becomes 0 instead of random, so that two loads are equal to the byte. Only names and
+    shapes are read again: no time, no memory.
+    """
+    import torch
+
+    _, found = type(model).from_pretrained(folder, device_map="meta", output_loading_info=True, ignore_mismatched_sizes=True)
+    if found["mismatched_keys"]:
+        name, in_file, in_model = min(found["mismatched_keys"])
+        raise UserError(
+            f"model {label!r}: expected {name} of shape {tuple(in_model)} as config.json says, found {tuple(in_file)} in the weights "
+            f"of {folder}; take both from one model"
+        )
+    missing = sorted(name for name in found["missing_keys"] if not name.startswith(unused))
+    if missing:
+        raise UserError(
+            f"model {label!r}: expected every weight of {type(model).__name__} in {folder}, found none for {len(missing)} of "
+            f"{len(model.state_dict())}, such as {missing[0]}, which would be random numbers; take config.json and weights from one model"
+        )
+    with torch.no_grad():
+        for name in found["missing_keys"]:
+            model.get_parameter(name).zero_()
+    if found["unexpected_keys"]:
+        names = sorted({name.rsplit(".", 1)[0] for name in found["unexpected_keys"]})
+        more = f" and {len(names) - 4} more" if len(names) > 4 else ""
+        log.info("model %s: parts of its files that %s does not have: %s%s", label, type(model).__name__, ", ".join(names[:4]), more)
+
+
+def check_vocabulary(label: str, model: Any, tokenizer: Any, folder: Path) -> None:
+    """The tokenizer must know words, and none beyond the model's embeddings: torch would fail in the middle of the corpus."""
+    words = set(tokenizer.get_vocab().values()) - set(tokenizer.all_special_ids) - set(tokenizer.added_tokens_decoder)
+    embedded = model.get_input_embeddings().num_embeddings
+    if not words:
+        raise UserError(
+            f"model {label!r}: expected a tokenizer (tokenizer.json, or vocab.txt and the like) in {folder}, found none that knows a "
+            "word; copy the model's tokenizer files there"
+        )
+    if max(words) >= embedded:
+        raise UserError(
+            f"model {label!r}: expected token ids below {embedded}, the number of its embeddings, found {max(words)} in the tokenizer "
+            f"of {folder}; take both from one model"
+        )
