@@ -6,6 +6,7 @@ Options that stem from the method carry its mark: [A] Algorithm 1 or abstract, [
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -82,9 +83,7 @@ class ModelSpec(Section):
     layers: list[int] | None = Field(None, description="keep only these layers, such as [0, 5]")
     query_length: int | None = Field(None, ge=4, description="tokens of a query, special ones included")
     passage_length: int | None = Field(None, ge=4, description="tokens of a passage, special ones included")
-    pair_length: int | None = Field(
-        None, ge=8, description="cross-encoders: tokens of query and passage together, special ones included"
-    )
+    pair_length: int | None = Field(None, ge=8, description="cross-encoders: tokens of query and passage together, special ones included")
     query_prefix: str | None = None
     passage_prefix: str | None = None
     pooling: Literal["mean", "cls"] | None = Field(None, description="only for models without sentence-transformers' files")
@@ -280,7 +279,9 @@ class Benchmark(Section):
             for label in names_given:
                 if not re.fullmatch(MODEL_LABEL, label) or label == "bm25" or (label in self.models and label in self.variants):
                     problems.append(f"{what} cannot be called {label!r}")
-        for what, names in (("assistants", self.assistants), ("systems", self.systems), ("eval_sets", [e.id for e in self.eval_sets])):
+        lists = [("assistants", self.assistants), ("systems", self.systems), ("eval_sets", [e.id for e in self.eval_sets])]
+        lists += [(f"variants.{name}.assistants", variant.assistants or []) for name, variant in self.variants.items()]
+        for what, names in lists:
             for twice in sorted({n for n in names if names.count(n) > 1}):
                 problems.append(f"{what}: {twice!r} occurs twice")
         if self.teacher and not self.assistants and not self.distill.pool_teacher:
@@ -310,8 +311,10 @@ class Benchmark(Section):
     def recipe(self, variant: Variant) -> Recipe:
         """What a variant trains with: its own roles and options, the benchmark's for the rest. ValueError for options that do not fit."""
         given = {**self.distill.model_dump(exclude_unset=True), **variant.distill}
+        idle = {"rbo_p"} if given.get("select") != "rbo" else set()  # the benchmark's options that what differs leaves without effect
+        idle |= {"harder", "wrong_weight", "wrong_rule"} if given.get("regime") == "static" else set()
         try:
-            distill = Distill.model_validate(given)
+            distill = Distill.model_validate({name: value for name, value in given.items() if name in variant.distill or name not in idle})
         except ValidationError as error:
             raise ValueError("; ".join(_mistakes(error, "distill"))) from error
         assistants = tuple(self.assistants if variant.assistants is None else variant.assistants)
@@ -489,5 +492,5 @@ def load_benchmark(name: str, overrides: dict[str, Any]) -> Benchmark | None:
     ]
     for section, key in places:  # paths that start with a dot are meant relative to the YAML that names them
         if str(section.get(key, "")).startswith("."):
-            section[key] = str((path.parent / str(section[key])).resolve())
+            section[key] = os.path.abspath(path.parent / str(section[key]))
     return parse_benchmark(document, str(path) if path.parent != benchmark_folder() else f"benchmark {name}")

@@ -133,7 +133,9 @@ def train(
         return
     shown = [{**row, "d_eval": f"{row['d_eval']:.4f}", "seconds": f"{row['seconds']:.0f}"} for row in document["students"]]
     measure = f"{document['students'][0]['measure']} on D_eval"
-    _print_table("", shown, {"system": "student", "steps": "steps", "rounds": "rounds", "d_eval": measure, "seconds": "seconds", "model": "model"})
+    _print_table(
+        "", shown, {"system": "student", "steps": "steps", "rounds": "rounds", "d_eval": measure, "seconds": "seconds", "model": "model"}
+    )
 
 
 @app.command()
@@ -269,13 +271,27 @@ def evaluate(
 
 
 @app.command()
-def report(folder: Annotated[Path, typer.Argument(metavar="DIR", help="the folder of a run")], as_json: JsonOption = False) -> None:
-    """Leaderboard, plots and page again from what a run left."""
+def report(
+    folders: Annotated[
+        list[Path], typer.Argument(metavar="DIR...", help="the folder of a run; several of one benchmark: their mean over seeds")
+    ],
+    output: Annotated[Path | None, typer.Option("--output", metavar="DIR", help="with several: where their leaderboard goes")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Leaderboard, plots and page again from what a run left; or one leaderboard over runs with different seeds."""
+    from mta4dpr import seeds
     from mta4dpr.report import write_report
 
-    for path in write_report(folder):
+    if len(folders) > 1 and output is None:
+        raise UserError("several runs make one leaderboard over their seeds; say with --output DIR where it goes")
+    if len(folders) == 1 and output is not None:
+        raise UserError("--output has no effect with one run, whose report goes into its own folder; leave it out")
+    if output is not None:
+        _show_leaderboard(seeds.join(folders, output), as_json)
+        return
+    for path in write_report(folders[0]):
         logging.getLogger(__name__).info("written: %s", path)
-    _show_leaderboard(folder, as_json)
+    _show_leaderboard(folders[0], as_json)
 
 
 def _show_leaderboard(folder: Path, as_json: bool) -> None:

@@ -46,12 +46,15 @@ class Ledger:
         return True
 
     @contextmanager
-    def stage(self, stage: str, inputs: Any) -> Iterator[list[Path]]:
-        """Runs a stage; the block appends the files that it made. Records time, inputs and outputs when it ends well."""
+    def stage(self, stage: str, inputs: Any, *, by: str = "") -> Iterator[list[Path]]:
+        """Runs a stage; the block appends the files that it made. Records time, inputs and outputs when it ends well.
+
+        `by` names the processes that run it together.
+        """
         started = time.perf_counter()
         outputs: list[Path] = []
         earlier = self.stages.get(stage, {}).get("seconds", 0.0) if self.is_running(stage, inputs) else 0.0
-        self.stages[stage] = {"status": "running", "inputs": key_of(inputs), "outputs": {}, "seconds": earlier}
+        self.stages[stage] = {"status": "running", "inputs": key_of(inputs), "outputs": {}, "seconds": earlier, "by": by}
         self._write()
         try:
             yield outputs
@@ -71,10 +74,11 @@ class Ledger:
         )
         self._write()
 
-    def is_running(self, stage: str, inputs: Any) -> bool:
-        """Begun with those inputs, by a process that works on it or was stopped."""
+    def is_running(self, stage: str, inputs: Any, *, by: str | None = None) -> bool:
+        """Begun with those inputs, by a process that works on it or was stopped; with `by`, begun by those processes."""
         record = self.stages.get(stage)
-        return bool(record and record["status"] == "running" and record["inputs"] == key_of(inputs))
+        begun = bool(record and record["status"] == "running" and record["inputs"] == key_of(inputs))
+        return begun and (by is None or self.stages[stage].get("by") == by)
 
     def forget(self, stages: Sequence[str]) -> None:
         """Drops those stages: they will be done again."""
@@ -120,18 +124,20 @@ def locked(folder: Path, *, wait: bool) -> Iterator[None]:
 
 def refuse_other_settings(folder: Path, settings: dict[str, Any], known: dict[str, Any]) -> None:
     """UserError that names the settings in which an earlier run in this folder differs."""
-    was, now = _flat(known), _flat(settings)
-    different = [
-        f"  {key}: {was.get(key, 'not set')} there, {now.get(key, 'not set')} now"
-        for key in sorted(was.keys() | now.keys())
-        if was.get(key) != now.get(key)
-    ]
+    different = [f"  {key}: {was} there, {now} now" for key, (was, now) in differing(known, settings).items()]
     if different:
         raise UserError(
             f"{folder} holds a run with other settings:\n"
             + "\n".join(different)
             + "\nChoose another folder (--output DIR), or give the same settings"
         )
+
+
+def differing(known: dict[str, Any], settings: dict[str, Any]) -> dict[str, tuple[str, str]]:
+    """{section.key: (value there, value now)} of the settings that are not the same."""
+    was, now = _flat(known), _flat(settings)
+    keys = [key for key in sorted(was.keys() | now.keys()) if was.get(key) != now.get(key)]
+    return {key: (was.get(key, "not set"), now.get(key, "not set")) for key in keys}
 
 
 def _flat(document: Any, prefix: str = "") -> dict[str, str]:

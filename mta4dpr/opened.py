@@ -12,19 +12,21 @@ from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 from mta4dpr import environment
-from mta4dpr.benchmark import Benchmark, ModelSpec, Recipe
+from mta4dpr.benchmark import Benchmark, ModelSpec, Recipe, parse_settings
 from mta4dpr.data.collection import QuerySet, Source, load_query_set
 from mta4dpr.data.corpus import Corpus, open_corpus
 from mta4dpr.errors import UserError
-from mta4dpr.files import file_name, key_of, sha256_of_file
+from mta4dpr.files import file_name, key_of, read_json, sha256_of_file
 from mta4dpr.ledger import Ledger
 from mta4dpr.request import (
     Request,
     System,
     check_names,
     check_request,
+    idle_settings,
     output_folder,
     resolve_benchmark,
     resolve_systems,
@@ -107,6 +109,19 @@ class Run:
         from accelerate import Accelerator
 
         return Accelerator(cpu=self.device == "cpu")
+
+    @cached_property
+    def launch(self) -> str:
+        """A word that processes which were started together share and no earlier ones had; empty for one alone.
+
+        Asked for by all of them at once. By it they know what the main one began from what a killed run left behind.
+        """
+        if environment.process_count() == 1:
+            return ""
+        from accelerate.utils import broadcast_object_list
+
+        assert self.accelerator.num_processes == environment.process_count()
+        return str(broadcast_object_list([uuid4().hex])[0])
 
     def training(self, recipe: Recipe) -> Bench:
         return _bench(self, recipe)
@@ -311,9 +326,20 @@ def open_run(request: Request) -> Run:
     bench, source, every_eval_set = resolve_benchmark(request)
     systems = resolve_systems(bench, request.systems)
     check_names(bench, systems)
+    folder = output_folder(request, bench)
+    idle = idle_settings(bench, systems, parse_settings(list(request.settings)).get("distill", {}))
+    if idle and not _adds_rows(folder, bench):
+        raise UserError("\n".join(idle))
     if request.device:
         environment.choose_device(request.device)
-    return Run(request, bench, source, systems, output_folder(request, bench), every_eval_set)
+    return Run(request, bench, source, systems, folder, every_eval_set)
+
+
+def _adds_rows(folder: Path, bench: Benchmark) -> bool:
+    """Whether the folder holds a run with these options already: rows of other systems are added to it under the same ones."""
+    path = folder / "manifest.json"
+    known = read_json(path).get("settings", {}).get("distill") if path.exists() else None
+    return bool(known == bench.distill.model_dump(mode="json"))
 
 
 def _bench(opened: Run, recipe: Recipe) -> Bench:

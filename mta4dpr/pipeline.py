@@ -86,9 +86,12 @@ def train_students(request: Request) -> dict[str, Any]:
         manifest = _manifest(opened)
         if request.redo:
             _redo(opened)
-        with _noted(opened, manifest):
-            for system, recipe in students:
-                train(opened, system, recipe)
+        if all(opened.ledger.is_done(f"train {system.label}", opened.training_inputs(recipe)) for system, recipe in students):
+            log.info("all of them are trained already in %s", opened.folder)
+        else:
+            with _noted(opened, manifest):
+                for system, recipe in students:
+                    train(opened, system, recipe)
     rows = []
     for system, recipe in students:
         last = json.loads((opened.training_folder(system) / "rounds.jsonl").read_text(encoding="utf-8").splitlines()[-1])
@@ -112,6 +115,7 @@ def _opened(request: Request) -> Run:
     opened.eval_sets  # noqa: B018 (queries that cannot be read stop the run before it makes a folder)
     if request.redo and environment.process_count() > 1:
         raise UserError("--redo takes one process; run it once without torchrun, then start the processes")
+    opened.launch  # noqa: B018 (the processes meet before one of them waits for files)
     return opened
 
 
@@ -138,7 +142,7 @@ def _train_along(opened: Run) -> None:
             ledger, inputs = Ledger(opened.folder), opened.training_inputs(system.recipe)
             if ledger.is_done(stage, inputs):
                 break
-            if ledger.is_running(stage, inputs):
+            if ledger.is_running(stage, inputs, by=opened.launch):
                 _distil(opened, system, system.recipe)
                 break
             time.sleep(0.5)
@@ -147,7 +151,7 @@ def _train_along(opened: Run) -> None:
 def _manifest(opened: Run) -> dict[str, Any]:
     """Who runs what, where, with which versions; with what earlier commands left in the folder. Refuses other settings."""
     path = opened.folder / "manifest.json"
-    document = opened.bench.model_dump(mode="json", exclude={"systems", "eval_sets", "contrasts", "title", "notes"})
+    document = opened.bench.model_dump(mode="json", exclude={"systems", "variants", "eval_sets", "contrasts", "title", "notes"})
     settings = {**document, "limit": opened.request.limit, "seed": opened.request.seed, "text_hash": opened.corpus.text_hash}
     manifest: dict[str, Any] = read_json(path) if path.exists() else {"systems": {}, "eval_sets": {}, "runs": []}
     if not path.exists() and opened.ledger.stages:  # without it nothing is known of earlier rows; all but training is done again
@@ -226,7 +230,7 @@ def train(opened: Run, system: System, recipe: Recipe) -> None:
     if opened.ledger.is_done(f"train {system.label}", inputs):
         return
     _clear_if_other(opened.training_folder(system), [inputs, environment.process_count()])
-    with opened.ledger.stage(f"train {system.label}", inputs) as outputs:
+    with opened.ledger.stage(f"train {system.label}", inputs, by=opened.launch) as outputs:
         final = _distil(opened, system, recipe)
         model = opened.folder / "models" / file_name(system.label)
         with folder_written_aside(model) as aside:
@@ -252,11 +256,12 @@ def _distil(opened: Run, system: System, recipe: Recipe) -> Path:
 
 
 def _clear_if_other(folder: Path, inputs: Any) -> None:
-    """A half-done training goes on only with the inputs it began with."""
-    note = folder / "inputs.json"
-    if note.exists() and read_json(note) != {"key": key_of(inputs)}:
+    """A half-done training goes on only with the inputs it began with; without a note of them, their removal was interrupted."""
+    note, wanted = folder / "inputs.json", {"key": key_of(inputs)}
+    if folder.exists() and not (note.exists() and read_json(note) == wanted):
+        note.unlink(missing_ok=True)
         shutil.rmtree(folder)
-    write_json(note, {"key": key_of(inputs)})
+    write_json(note, wanted)
 
 
 def _prepare_stage(system: System) -> str:

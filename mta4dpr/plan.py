@@ -6,14 +6,15 @@ Times are rough: operations of a stage over a matrix rate that is measured in a 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from mta4dpr import environment
-from mta4dpr.benchmark import ModelSpec
+from mta4dpr.benchmark import ModelSpec, Recipe
 from mta4dpr.data.collection import IrDataset, downloads_of
 from mta4dpr.data.corpus import stored_corpus
+from mta4dpr.distill.strategies import STRATEGIES
 from mta4dpr.environment import gigabytes
 from mta4dpr.errors import UserError
 from mta4dpr.files import read_json
@@ -22,7 +23,7 @@ from mta4dpr.models.encoder import weights_key
 from mta4dpr.models.zoo import checkpoint_of, find_model
 from mta4dpr.opened import Run, open_run
 from mta4dpr.progress import duration
-from mta4dpr.request import Request, System
+from mta4dpr.request import Request, System, trainable
 
 PASSAGE_BYTES, PASSAGE_TOKENS = 400, 80  # of an average passage, where the corpus has not been read yet
 LUCENE_BYTES = 250  # of an indexed passage
@@ -70,15 +71,19 @@ def _stages(opened: Run) -> Iterator[dict[str, Any]]:
     rate = matrix_rate()
     ledger = Ledger(opened.folder)
     yield _data(opened, corpus is not None, size)
-    if any(s.kind == "lexical" for s in opened.systems) or "bm25" in (opened.bench.teacher, *opened.bench.assistants):
+    recipes = [s.recipe for s in opened.systems if s.recipe]
+    needed = {label for recipe in recipes for label in (recipe.teacher, *recipe.assistants)}
+    if any(s.kind == "lexical" for s in opened.systems) or "bm25" in needed:
         yield _bm25(opened, corpus, size)
     for system in opened.systems:
         if system.spec and not system.recipe:
             yield _encoding(opened, system.label, system.spec, size, rate)
-    needed = {opened.bench.teacher, *opened.bench.assistants} - {s.label for s in opened.systems} - {"bm25", ""}
-    if any(s.recipe for s in opened.systems):
-        for label in sorted(needed):
-            yield _encoding(opened, label, opened.bench.models[label], size, rate)
+    for label in sorted(needed - {s.label for s in opened.systems} - {"bm25"}):
+        spec = opened.bench.models[label]
+        if spec.kind == "cross-encoder":
+            yield _scoring(opened, label, spec, recipes, rate)
+        else:
+            yield _encoding(opened, label, spec, size, rate)
     for system in opened.systems:
         if system.recipe:
             yield _training(opened, system, size, rate, ledger)
@@ -138,15 +143,10 @@ def _encoding(opened: Run, label: str, spec: ModelSpec, size: int, rate: float) 
         return _stage(
             f"scores of {label}", "cached" if found else "lacking", note=spec.scores if found else f"there is no file {spec.scores}"
         )
-    where, parameters, dimensions = "random weights", 100_000, 64
-    if not spec.untrained:
-        try:
-            folder, where = find_model(spec.model, offline=True)
-        except UserError as error:
-            if opened.request.offline or not ("/" in spec.model or checkpoint_of(spec.model)):
-                return _stage(name, "lacking", note=str(error))
-            return _stage(name, "download", note=f"from the Hugging Face hub, if the network gives it: {spec.model}")
-        parameters, dimensions = _size_of(folder, spec)
+    try:
+        parameters, dimensions, where = _found(spec)
+    except UserError as error:
+        return _not_here(opened, name, spec, error)
     done = not spec.untrained and _kept_vectors(opened, spec, size)
     tokens = min(PASSAGE_TOKENS, spec.passage_length or PASSAGE_TOKENS)
     itemsize = 2 if opened.bench.dense.dtype == "float16" else 4
@@ -158,6 +158,37 @@ def _encoding(opened: Run, label: str, spec: ModelSpec, size: int, rate: float) 
         seconds=2 * parameters * tokens * size / rate,
         note=where,
     )
+
+
+def _scoring(opened: Run, label: str, spec: ModelSpec, recipes: Sequence[Recipe], rate: float) -> dict[str, Any]:
+    """A cross-encoder scores the groups of the strategies that ask it, and reranks D_eval's candidates; a pair once."""
+    name = f"score pairs with {label}"
+    try:
+        parameters, _, where = _found(spec)
+    except UserError as error:
+        return _not_here(opened, name, spec, error)
+    pairs = sum(
+        r.distill.steps * r.distill.batch_queries * environment.process_count() * r.distill.group
+        for r in recipes
+        if label == r.teacher or (label in r.assistants and STRATEGIES[r.strategy].assistants)
+    )
+    seconds = 2 * parameters * (spec.pair_length or 2 * PASSAGE_TOKENS) * pairs / rate
+    note = f"up to {pairs:,} pairs of the groups, and D_eval's candidates; {where}"
+    return _stage(name, "to do", disk=12 * pairs, memory=1e9 + 8 * parameters, seconds=seconds, note=note)
+
+
+def _found(spec: ModelSpec) -> tuple[int, int, str]:
+    """(parameters, dimensions, where its weights are); UserError where they are not on this machine."""
+    if spec.untrained:
+        return 100_000, 64, "random weights"
+    folder, where = find_model(spec.model, offline=True)
+    return (*_size_of(folder, spec), where)
+
+
+def _not_here(opened: Run, stage: str, spec: ModelSpec, error: UserError) -> dict[str, Any]:
+    if opened.request.offline or not ("/" in spec.model or checkpoint_of(spec.model)):
+        return _stage(stage, "lacking", note=str(error))
+    return _stage(stage, "download", note=f"from the Hugging Face hub, if the network gives it: {spec.model}")
 
 
 def _kept_vectors(opened: Run, spec: ModelSpec, size: int) -> bool:
@@ -172,27 +203,27 @@ def _kept_vectors(opened: Run, spec: ModelSpec, size: int) -> bool:
 
 
 def _training(opened: Run, system: System, size: int, rate: float, ledger: Ledger) -> dict[str, Any]:
-    distill, spec = opened.bench.distill, system.spec
-    assert spec is not None
+    recipe, spec = system.recipe, system.spec
+    assert spec is not None and recipe is not None
+    distill, strategy = recipe.distill, STRATEGIES[recipe.strategy]
     done = _is_done(ledger, f"train {system.label}")
-    parameters = 100_000
-    if not spec.untrained:
-        try:
-            parameters, _ = _size_of(find_model(spec.model, offline=True)[0], spec)
-        except UserError as error:
-            if opened.request.offline:
-                return _stage(f"train {system.label}", "lacking", note=str(error))
-            return _stage(f"train {system.label}", "to do", note=f"{spec.model} comes from the Hugging Face hub, if the network gives it")
+    also = [recipe.teacher] if strategy.trains_teacher else trainable(opened.bench, recipe.assistants) if strategy.chain else []
+    try:
+        parameters = _found(spec)[0]
+        others = sum(_found(opened.bench.models[label])[0] for label in also)  # trained beside the student or before it
+    except UserError as error:
+        return _not_here(opened, f"train {system.label}", spec, error)
     tokens = min(PASSAGE_TOKENS, spec.passage_length or PASSAGE_TOKENS)
-    passages = distill.steps * distill.batch_queries * distill.group
+    passages = distill.steps * distill.batch_queries * environment.process_count() * distill.group
     encoded = size * distill.rounds
+    link = 2 * size * others if strategy.chain else 0  # each link is measured and teaches: its vectors
     return _stage(
         f"train {system.label}",
         "done" if done else "to do",
         disk=24 * parameters,
         memory=1e9 + 40 * parameters,
-        seconds=(6 * passages + 2 * encoded) * parameters * tokens / rate,
-        note=f"{distill.steps} steps, {distill.rounds} rounds",
+        seconds=((6 * passages + 2 * encoded) * parameters + 6 * passages * others + link) * tokens / rate,
+        note=f"{distill.steps} steps, {distill.rounds} rounds" + (f"; trains {', '.join(also)} too" if also else ""),
     )
 
 

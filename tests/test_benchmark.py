@@ -209,6 +209,76 @@ def test_a_student_is_no_table_of_scores() -> None:
     assert "the student needs weights" in mistakes(teacher="big", student="small", train="t", models=models)
 
 
+CROSS = {"kind": "cross-encoder", "model": "c"}
+
+
+@pytest.mark.parametrize(
+    ("spec", "told"),
+    [
+        ({"model": "m", "pair_length": 64}, "pair_length has no effect unless kind is cross-encoder; leave it out"),
+        ({**CROSS, "passage_length": 64}, "so passage_length has no effect; leave it out"),
+        ({**CROSS, "pooling": "cls", "normalize": False}, "so pooling, normalize has no effect; leave it out"),
+        ({**CROSS, "pair_length": 32, "query_length": 32}, "query_length (32) must be less than pair_length (32)"),
+        ({**CROSS, "pair_length": 7}, "pair_length"),
+        ({"kind": "cross-encoder", "scores": "s.parquet"}, "kind has no effect on a table of scores"),
+        ({"kind": "crossencoder", "model": "m"}, "models.m.kind"),
+    ],
+)
+def test_settings_that_are_not_of_a_models_kind(spec: dict[str, Any], told: str) -> None:
+    """A bi-encoder has two lengths, a cross-encoder one of the pair; nothing is ignored in silence."""
+    assert told in mistakes(models={"m": spec})
+
+
+def test_a_cross_encoder_has_lengths_prefixes_and_layers() -> None:
+    spec = ModelSpec(kind="cross-encoder", model="c", pair_length=192, query_length=32, query_prefix="q: ", layers=[0, 5])
+    assert (spec.pair_length, spec.query_length) == (192, 32)
+    assert ModelSpec(model="m").kind == "bi-encoder"
+
+
+def test_who_may_be_a_cross_encoder() -> None:
+    """A teacher and assistants, while somebody else mines; no student. `scored` has an effect then."""
+    whole: dict[str, Any] = {
+        "teacher": "ce",
+        "assistants": ["ce2", "big"],
+        "student": "small",
+        "train": "t",
+        "models": {"ce": CROSS, "ce2": CROSS, "big": {"model": "b"}, "small": {"model": "s"}},
+        "distill": {"scored": 20},
+    }
+    assert parse_benchmark(document(**whole), "mini.yaml").distill.scored == 20
+    lexical = {**whole, "assistants": ["ce2", "bm25"]}
+    assert parse_benchmark(document(**lexical), "mini.yaml").assistants == ["ce2", "bm25"]
+    assert "student 'ce2' is a cross-encoder" in mistakes(**{**whole, "student": "ce2", "assistants": ["big"]})
+    variants = {"other": {"strategy": "kd", "student": "ce2"}}
+    assert "variants.other.student 'ce2' is a cross-encoder" in mistakes(**whole, variants=variants)
+
+
+@pytest.mark.parametrize(
+    ("roles", "pool_teacher", "mines"),
+    [
+        (("ce", []), True, False),
+        (("ce", ["ce2"]), True, False),
+        (("big", ["ce2"]), True, True),
+        (("big", ["ce2"]), False, False),
+        (("ce", ["ce2", "big"]), False, True),
+    ],
+)
+def test_somebody_must_mine(roles: tuple[str, list[str]], pool_teacher: bool, mines: bool) -> None:
+    """A cross-encoder ranks no corpus: with nobody else in the pool there would be no candidates. Variants alike."""
+    models = {"ce": CROSS, "ce2": CROSS, "big": {"model": "b"}, "small": {"model": "s"}}
+    common = {"student": "small", "train": "t", "models": models}
+    own = {"teacher": roles[0], "assistants": roles[1]}
+    whole = document(**common, **own, distill={"pool_teacher": pool_teacher})
+    variant = document(**common, teacher="big", variants={"other": {"strategy": "kd", **own, "distill": {"pool_teacher": pool_teacher}}})
+    if mines:
+        assert parse_benchmark(whole, "mini.yaml")
+        assert parse_benchmark(variant, "mini.yaml")
+        return
+    for made, place in ((whole, ""), (variant, "variants.other: ")):
+        with pytest.raises(UserError, match=f"{place}all models that would mine passages are cross-encoders"):
+            parse_benchmark(made, "mini.yaml")
+
+
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
@@ -217,6 +287,8 @@ def test_a_student_is_no_table_of_scores() -> None:
         ({"tau_teacher": "entropy:1.5"}, "entropy:X with 0 < X < 1"),
         ({"tau_teacher": "entropy:0.0"}, "entropy:X with 0 < X < 1"),
         ({"regime": "static", "harder": True}, "harder has no effect"),
+        ({"group": 8, "scored": 6}, "scored (6) is less than the 7 negatives of a group"),
+        ({"scored": 20}, "distill.scored has no effect unless the teacher or an assistant is a cross-encoder"),
         ({"lr": 0}, "distill.lr"),
         ({"group": 1}, "distill.group"),
     ],

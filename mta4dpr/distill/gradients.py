@@ -132,9 +132,8 @@ def sum_gradients(parameters: Iterable[Any], accelerator: Any) -> None:
     if accelerator.num_processes == 1:
         return
     held = [p for p in parameters if p.requires_grad]
-    for p in held:
-        if p.grad is None:
-            p.grad = torch.zeros_like(p)
-    flat = accelerator.reduce(torch.cat([p.grad.flatten() for p in held]), reduction="sum")
-    for p, part in zip(held, flat.split([p.numel() for p in held]), strict=True):
-        p.grad.copy_(part.view_as(p))
+    there = torch.stack([p.new_tensor(p.grad is not None) for p in held])
+    flat = [torch.zeros_like(p).flatten() if p.grad is None else p.grad.flatten() for p in held]
+    used, *parts = accelerator.reduce(torch.cat([there, *flat]), reduction="sum").split([len(held), *(p.numel() for p in held)])
+    for p, part, processes in zip(held, parts, used.tolist(), strict=True):
+        p.grad = part.view_as(p).clone() if processes else None  # a zero in place of None would let weight decay in

@@ -89,16 +89,19 @@ def generate(
     options: Distill,
     previous: Scorer | None = None,
     only_wrong: bool = False,
+    few: bool = False,
 ) -> Groups:
     """Draws and scores the groups of a round; writes them to `folder`.
 
     `lists` are the rankings that are fused, (train queries, depth) each; `wrong` (train queries,) marks queries that the
     student got wrong, `only_wrong` leaves out the others (PROD's confusing queries). `previous` is the student before the round.
+    `few` draws from `options.scored` candidates of a query, as it is where a scorer of the round scores pairs: strategies that do
+    without such a scorer then see the same groups as those that ask it.
     """
     depth = options.depth // 2**round_number if options.harder and options.regime == "rounds" else options.depth
     depth = max(depth, options.group - 1)
     pool = negative_pool(lists, queries, corpus, depth=depth, rrf_k=options.rrf_k)
-    if not all(scorer.ranks for scorer in (teacher, *assistants)):
+    if few or not all(scorer.ranks for scorer in (teacher, *assistants)):
         pool = candidates_of_round(pool, queries, scored=max(options.scored, options.group - 1), seed=seed, round_number=round_number)
     order, epochs, copies = query_order(
         queries,

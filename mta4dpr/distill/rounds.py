@@ -26,7 +26,7 @@ from mta4dpr.distill.groups import Groups, generate, negative_pool, open_groups
 from mta4dpr.distill.queries import TrainingQueries
 from mta4dpr.distill.scores import describe, lines, warnings
 from mta4dpr.distill.strategies import Strategy
-from mta4dpr.distill.trainer import Texts, Trainer, keep_lines
+from mta4dpr.distill.trainer import Texts, Trainer
 from mta4dpr.evaluation.measures import evaluate, parse_measures
 from mta4dpr.evaluation.trecrun import run_of
 from mta4dpr.files import file_name, key_of, read_json, write_json, written_aside
@@ -148,14 +148,19 @@ def _all_rounds(name: str, strategy: Strategy, student: Encoder, bench: Bench, f
 
 
 def _chain(name: str, strategy: Strategy, bench: Bench, folder: Path) -> Scorer | None:
-    """TAKD's chain: each assistant that can be trained, largest first, is taught by the one before it. Returns the last as a scorer."""
+    """TAKD's chain: each assistant that can be trained, largest first, is taught by the one before it. Returns the last as a scorer.
+
+    Each makes all steps in one round; the teacher teaches the first.
+    """
     networks = {label: bench.network(label) for label in bench.trainable}
     taught_by = None  # the teacher itself
     link = replace(bench, options=bench.options.model_copy(update={"rounds": 1}))
     for label in sorted(networks, key=lambda label: -networks[label].parameters):
         place = folder / "chain" / file_name(label)
-        final = _all_rounds(f"{name}, {label}", strategy, networks[label], link, place, taught_by=taught_by)
-        taught_by = bench.freeze(f"{label}-taught", final, place) if bench.is_main else None
+        final = _student_folder(place, 0)
+        if not _finished_rounds(place):
+            _all_rounds(f"{name}, {label}", strategy, networks[label], link, place, taught_by=taught_by)
+        taught_by = bench.freeze(f"{label}-taught", final, _vectors_folder(place, 0)) if bench.is_main else None
     return taught_by
 
 
@@ -187,9 +192,9 @@ def _report_scores(groups: Groups, place: Path) -> None:
 
 def best_round(folder: Path, options: Distill) -> int:
     """The round whose student is exported: the last one, or the best on D_eval (the earliest of equals)."""
-    if options.checkpoint == "last":
-        return options.rounds - 1
     records = _finished_rounds(folder)
+    if options.checkpoint == "last" or not records:
+        return options.rounds - 1
     return int(max(records, key=lambda r: (r["student"], -r["round"]))["round"])
 
 
@@ -235,6 +240,7 @@ def _generate(
         options=options,
         previous=frozen if strategy.previous else None,
         only_wrong=strategy.stages and number == options.rounds - 1,
+        few=not all(bench.scorer(label).ranks for label in (bench.teacher, *bench.assistants)),
     )
 
 
@@ -335,8 +341,7 @@ def _restored(finished: Sequence[dict[str, Any]], bench: Bench, folder: Path) ->
 def _finished_rounds(folder: Path) -> list[dict[str, Any]]:
     path = folder / "rounds.jsonl"
     if not path.exists():
-        return []
-    keep_lines(path, lambda line: True)
+        return []  # lines are whole, see _append; other processes read here, so nothing is mended
     return [json.loads(text) for text in path.read_text(encoding="utf-8").splitlines()]
 
 

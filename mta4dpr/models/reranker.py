@@ -26,6 +26,7 @@ from mta4dpr.models.zoo import find_model
 log = logging.getLogger(__name__)
 
 WIDTH_STEP = 8  # batches are padded to the next greater multiple of this
+MOST_PAIRS = 32  # of a batch: more are no faster on a CPU, and more would be computed in vain to fill the last one
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Reranker:
     def key(self) -> str:
         import torch
 
-        parts = [self.weights_hash, self.tokenizer.hash, self._typed, asdict(self.reading), WIDTH_STEP]
+        parts = [self.weights_hash, self.tokenizer.hash, self._typed, asdict(self.reading), WIDTH_STEP, MOST_PAIRS]
         return key_of([*parts, torch.__version__, transformers_version()])
 
     @property
@@ -84,8 +85,8 @@ class Reranker:
     def score(self, pairs: TokenPairs, queries: np.ndarray, passages: np.ndarray, *, token_budget: int) -> np.ndarray:
         """Scores of pairs of query and passage numbers, (pairs,) float32, in batches within the budget, padding included.
 
-        All batches of one width have the same number of rows (the last is filled up with pairs it already holds). Pairs of
-        full length go apart: a batch without padding is computed without a mask. Bits depend on nothing else.
+        All batches of one width have the same number of pairs (the last is filled up with some that it already holds). Pairs
+        of full length go apart: a batch without padding is computed without a mask. Bits depend on nothing else.
         """
         import torch
 
@@ -98,13 +99,20 @@ class Reranker:
             for shape in np.unique(shapes)[::-1]:
                 alike = np.flatnonzero(shapes == shape)
                 width = int(shape) // 2
-                for places in batches_by_length(widths[alike], token_budget):
+                size = _pairs_of_a_batch(width, token_budget)
+                for places in batches_by_length(widths[alike], size * width):
                     rows = alike[places]
-                    filled = np.resize(rows, max(1, token_budget // width))
+                    filled = np.resize(rows, size)
                     batch = pairs.batch(queries[filled], passages[filled], width=width)
                     ids, mask, types = (torch.from_numpy(array).to(self.device) for array in batch)
                     scores[rows] = self.forward(ids, mask, types)[: len(rows)].float().cpu().numpy()
         return scores
+
+
+def _pairs_of_a_batch(width: int, token_budget: int) -> int:
+    """As many as the budget takes of 8, 16, 24 and 32, else 4 or 1: with 2, 3 or 5 pairs, say, bits depend on a pair's place among them."""
+    most = min(token_budget // width, MOST_PAIRS)
+    return most // 8 * 8 or (4 if most >= 4 else 1)
 
 
 def load_reranker(label: str, spec: ModelSpec, *, device: str, offline: bool = False, texts: Sequence[str] = ()) -> Reranker:

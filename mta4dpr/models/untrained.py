@@ -41,6 +41,7 @@ def _saved(sizes: dict[str, int], texts: Sequence[str], network: Any, **settings
     Random numbers that the block draws depend on the seed too, and leave the stream of others alone.
     """
     import torch
+    from safetensors.torch import save_file
     from transformers import BertConfig, BertTokenizer
 
     hidden = sizes.get("hidden", 32)
@@ -61,5 +62,7 @@ def _saved(sizes: dict[str, int], texts: Sequence[str], network: Any, **settings
         torch.manual_seed(sizes.get("seed", 0))
         (Path(scratch) / "vocab.txt").write_text("\n".join(vocabulary) + "\n", encoding="utf-8")
         BertTokenizer(vocab=str(Path(scratch) / "vocab.txt")).save_pretrained(scratch)
-        network(config).save_pretrained(scratch)
+        drawn = network(config)
+        config.save_pretrained(scratch)  # the model's own save_pretrained writes nothing but in the first of several processes
+        save_file(drawn.state_dict(), Path(scratch) / "model.safetensors", metadata={"format": "pt"})
         yield scratch

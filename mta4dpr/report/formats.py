@@ -37,7 +37,7 @@ def to_csv(board: Leaderboard) -> str:
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(
         ["benchmark", "eval_set", "measure", "system", "kind", "regime", "steps", "parameters", "dimensions"]
-        + ["value", "ci95_low", "ci95_high", "queries", "missing_queries", "significant_over", "seed", "limit"]
+        + ["value", "ci95_low", "ci95_high", "queries", "missing_queries", "significant_over", "seed", "limit", "seeds", "std"]
     )
     for row in board.rows:
         system = systems[row.system]
@@ -45,7 +45,7 @@ def to_csv(board: Leaderboard) -> str:
         writer.writerow(
             [board.benchmark, row.eval_set, row.measure, row.system, system.kind, system.regime, system.steps]
             + [system.parameters, system.dimensions, repr(row.value), low, high, row.queries, row.missing_queries]
-            + [" ".join(row.significant_over), board.seed, board.limit]
+            + [" ".join(row.significant_over), board.seed, board.limit, row.seeds, "" if row.std is None else repr(row.std)]
         )
     return out.getvalue()
 

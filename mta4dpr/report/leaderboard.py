@@ -36,6 +36,8 @@ class Row:
     missing_queries: int = 0
     ci95: tuple[float, float] | None = None
     significant_over: tuple[str, ...] = ()
+    seeds: int | None = None  # of a joined leaderboard: runs that `value` is the mean of
+    std: float | None = None  # between those runs
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,7 @@ class Leaderboard:
     systems: tuple[System, ...]
     rows: tuple[Row, ...]
     comparisons: tuple[Comparison, ...]
+    seeds: tuple[int, ...] = ()
 
     def row(self, system: str, eval_set: str, measure: str) -> Row | None:
         wanted = (system, eval_set, measure)
@@ -133,6 +136,7 @@ def _leaderboard(document: Any) -> Leaderboard:
         systems=tuple(_known(System, entry) for entry in document["systems"]),
         rows=tuple(_known(Row, entry) for entry in document["rows"]),
         comparisons=tuple(_known(Comparison, entry) for entry in document.get("comparisons") or ()),
+        seeds=tuple(document.get("seeds") or ()),
     )
 
 

@@ -34,6 +34,13 @@ TERMS = {
     "ce": "cross-entropy",
     "kl_teacher": "KL to the teacher (nats)",
     "kl_assistant": "KL to the chosen assistant (nats)",
+    "kl_mean": "KL to teacher and assistants together (nats)",
+    "kl_previous": "KL to the student before the round (nats)",
+    "kl_layers": "KL between layers (nats)",
+    "ce_teacher": "cross-entropy of the teacher",
+    "margin": "squared error of the margins",
+    "listwise": "listwise loss",
+    "policy": "loss of the policy",
 }
 WIDTH = 7.2  # inches of 72 points: 691 px on a page
 
@@ -140,8 +147,9 @@ def _assistants(training: Training) -> Figure | None:
     """Share of the batches in which each assistant was chosen, one stacked bar a round."""
     chosen: dict[int, Counter[str]] = {}
     for line in training.steps:
-        if line.get("assistant") is not None:
-            chosen.setdefault(line.get("round", 0), Counter())[one_line(str(line["assistant"]))] += 1
+        names = line.get("assistant") or []  # one for the batch, or one for each query
+        for name in [names] if isinstance(names, str) else names:
+            chosen.setdefault(line.get("round", 0), Counter())[one_line(str(name))] += 1
     if not chosen:
         return None
     total = sum(chosen.values(), Counter[str]())

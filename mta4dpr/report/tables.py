@@ -74,6 +74,7 @@ def table(board: Leaderboard, eval_set: EvalSet) -> Table:
     columns += [Column("regime")] if regimes else []
     columns += [Column("parameters", right=True)]
     columns += [Column("steps", right=True)] if len(steps) > 1 else []
+    columns += [Column("seeds", right=True)] if board.seeds else []
 
     lines = []
     for system in systems:
@@ -82,9 +83,10 @@ def table(board: Leaderboard, eval_set: EvalSet) -> Table:
         for measure in measures:
             row = board.row(system.system, eval_set.id, measure)
             text = NOTHING if row is None else f"{row.value:.4f}"
+            spread = "" if row is None or row.std is None else f" ± {row.std:.4f}"
             over = [] if row is None else [letters[other] for other in letters if other in row.significant_over]
             bold = row is not None and text == best[measure] and system in (students or systems)
-            cells.append(Cell(text, marks=_joined(over), bold=bold))
+            cells.append(Cell(text + spread, marks=_joined(over), bold=bold))
             if measure == eval_set.primary:
                 cells.append(Cell(interval_text(row.ci95 if row else None)))
         if shares:
@@ -94,6 +96,8 @@ def table(board: Leaderboard, eval_set: EvalSet) -> Table:
         cells += [Cell(system.regime or NOTHING)] if regimes else []
         cells.append(Cell(parameters_text(system.parameters)))
         cells += [Cell(_count(system.steps))] if len(steps) > 1 else []
+        first = board.row(system.system, eval_set.id, eval_set.primary)
+        cells += [Cell(_count(first.seeds if first else None))] if board.seeds else []
         lines.append(tuple(cells))
 
     return Table(
@@ -227,6 +231,8 @@ def _lead(board: Leaderboard, eval_set: EvalSet) -> str:
     parts.append(f"primary measure {eval_set.primary}")
     if board.seed is not None:
         parts.append(f"seed {board.seed}")
+    if board.seeds:
+        parts.append(f"seeds {', '.join(map(str, board.seeds))}")
     return ", ".join(parts) + "."
 
 
@@ -248,6 +254,8 @@ def _notes(board: Leaderboard, eval_set: EvalSet, systems: list[System], student
         yield (f"No planned contrast on this eval set is significantly in favour of its system (p_holm < {ALPHA}).",)
     if any(row.ci95 for row in rows):
         yield ("95 % interval: percentile bootstrap over queries, of the primary measure.",)
+    if any(row.std is not None for row in rows):
+        yield ("± is the standard deviation between seeds; tests and intervals use each query's mean over the seeds.",)
     yield ("Bold: the best student of the column." if students else "Bold: the best of the column.",)
     if shares:
         yield (f"Of teacher: {eval_set.primary} as a share of the teacher's.",)

@@ -19,6 +19,8 @@ from hypothesis import strategies as st
 from mta4dpr.data.corpus import Corpus
 from mta4dpr.distill.assistants import (
     BiEncoderScorer,
+    Bm25Scorer,
+    CrossEncoderScorer,
     TableScorer,
     distances,
     entropy,
@@ -329,6 +331,11 @@ def test_table_that_is_no_parquet_file(tmp_path: Path, corpus: Corpus) -> None:
     for name in ("scores.csv", "nowhere.parquet"):
         with pytest.raises(UserError, match="is not a Parquet file"):
             TableScorer("stored", tmp_path / name, ["q1"], corpus, "key")
+
+
+def test_who_ranks_the_corpus() -> None:
+    """Mining asks only these; a cross-encoder's own tests are in test_pairs.py."""
+    assert [one.ranks for one in (BiEncoderScorer, Bm25Scorer, TableScorer, CrossEncoderScorer)] == [True, True, True, False]
 
 
 def test_bi_encoder_scores_are_inner_products_in_blocks(corpus: Corpus, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import torch
 
 from mta4dpr.data.corpus import Corpus
 from mta4dpr.distill.assistants import TableScorer, entropy
-from mta4dpr.distill.groups import Groups, draw, generate, mix, negative_pool, open_groups, query_order
+from mta4dpr.distill.groups import Groups, candidates_of_round, draw, generate, mix, negative_pool, open_groups, query_order
 from mta4dpr.distill.queries import TrainingQueries
 from mta4dpr.errors import UserError
 
@@ -263,6 +263,97 @@ def test_a_corpus_too_small_for_a_group_is_an_error_not_an_endless_loop(queries:
         draw(pool, np.array([3]), np.array([0]), np.array([0]), queries=queries, corpus_size=5, group=5, seed=0, round_number=0)
 
 
+# --- candidates of a round, where pairs must be scored ---
+
+
+class PairScorer(MatrixScorer):
+    """Scores pairs and cannot rank, as a cross-encoder."""
+
+    ranks = False
+
+
+def negatives_of(groups: Groups) -> dict[int, set[int]]:
+    found: dict[int, set[int]] = {}
+    for n, passages in zip(groups.queries.tolist(), groups.passages.tolist(), strict=True):
+        found.setdefault(n, set()).update(passages[1:])
+    return found
+
+
+@pytest.mark.parametrize("role", ["teacher", "assistant", "none"])
+def test_epochs_of_a_round_draw_from_the_same_candidates(tmp_path: Path, queries: TrainingQueries, corpus: Corpus, role: str) -> None:
+    """5 of a pool of 16, over 40 epochs; other ones in the next round; all 16 where every scorer ranks the corpus."""
+    scorers = [MatrixScorer(label, matrix_of(queries, n), corpus) for n, label in enumerate(("teacher", "a"))]
+    lists = {scorer.label: ranking(scorer, queries, 16) for scorer in scorers}
+    if role != "none":
+        number = ["teacher", "assistant"].index(role)
+        scorers[number] = PairScorer(scorers[number].label, scorers[number].matrix, corpus)
+    made = [
+        generate(
+            tmp_path / str(round_number),
+            round_number=round_number,
+            groups=40 * TRAIN,
+            queries=queries,
+            corpus=corpus,
+            teacher=scorers[0],
+            assistants=scorers[1:],
+            lists=lists,
+            wrong=np.zeros(TRAIN, bool),
+            tau_teacher=1.0,
+            seed=3,
+            options=small_options(depth=16, scored=5, harder=False),
+        )
+        for round_number in (0, 1)
+    ]
+    first, second = (negatives_of(groups) for groups in made)
+    sizes = {len(found) for found in [*first.values(), *second.values()]}
+    assert sizes == ({16} if role == "none" else {5})
+    if role != "none":
+        assert sum(first[n] == second[n] for n in first) < TRAIN / 4
+        assert all(len(set(groups.passages[groups.queries == 3, 0])) == 2 for groups in made)  # both positives of query 3 stay
+
+
+def test_candidates_of_a_round_are_a_uniform_draw_in_the_pools_order(queries: TrainingQueries) -> None:
+    """Each of 12 places is chosen 4 times in 12 (chi-square, 11 degrees, 0.9999); pools that are short stay whole, -1 at the end."""
+    pool = np.arange(12, dtype=np.int32)[None].repeat(TRAIN, 0)
+    found = np.concatenate([candidates_of_round(pool, queries, scored=4, seed=1, round_number=n) for n in range(100)])
+    assert found.shape == (100 * TRAIN, 4)
+    assert (np.diff(found) > 0).all()
+    counts = np.bincount(found.ravel(), minlength=12)
+    assert ((counts - 800) ** 2 / 800).sum() < 37.4
+    pool[:, 3:] = -1
+    assert (candidates_of_round(pool, queries, scored=4, seed=1, round_number=0) == [0, 1, 2, -1]).all()
+    assert candidates_of_round(pool, queries, scored=48, seed=1, round_number=0).tolist() == pool.tolist()
+
+
+def test_candidates_of_a_query_do_not_depend_on_the_others(queries: TrainingQueries, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor on its place or on the block of queries that is drawn for at once."""
+    pool = np.stack([np.random.default_rng(n).permutation(PASSAGES)[:12] for n in range(TRAIN)]).astype(np.int32)
+    order = np.random.default_rng(0).permutation(TRAIN)
+    plain = candidates_of_round(pool, queries, scored=4, seed=1, round_number=0)
+    monkeypatch.setattr("mta4dpr.distill.groups.RANK_BLOCK", 7)
+    assert (candidates_of_round(pool[order], make_queries(order.tolist()), scored=4, seed=1, round_number=0) == plain[order]).all()
+
+
+def test_a_group_has_its_negatives_though_fewer_are_to_be_scored(tmp_path: Path, queries: TrainingQueries, corpus: Corpus) -> None:
+    """The default of `scored` must not leave the places of a large group to random passages."""
+    scorer = PairScorer("teacher", matrix_of(queries, 0), corpus)
+    made = generate(
+        tmp_path / "groups",
+        round_number=0,
+        groups=TRAIN,
+        queries=queries,
+        corpus=corpus,
+        teacher=scorer,
+        assistants=[],
+        lists={"a": ranking(scorer, queries, 20)},
+        wrong=np.zeros(TRAIN, bool),
+        tau_teacher=1.0,
+        seed=3,
+        options=small_options(depth=20).model_copy(update={"scored": 1}),
+    )
+    assert made.about["filled"] == 0
+
+
 # --- false negatives, scores, calibration ---
 
 
@@ -327,7 +418,7 @@ def test_a_score_that_is_no_number_names_query_and_passage(
 
 
 def mean_entropies(groups: Groups) -> dict[str, float]:
-    teacher, assistants = groups.log_distributions(slice(None), torch.device("cpu"))
+    teacher, assistants, _ = groups.log_distributions(slice(None), torch.device("cpu"))
     return {label: float(entropy(one).mean()) for label, one in {"teacher": teacher, **assistants}.items()}
 
 
@@ -370,7 +461,7 @@ def test_calibration_none_and_zscore(tmp_path: Path, queries: TrainingQueries, c
     matrices = {"teacher": matrix_of(queries, 0), "a": matrix_of(queries, 1) * scale}
     for calibration in ("none", "zscore"):
         groups = make_groups(tmp_path / calibration, queries, corpus, matrices=matrices, tau=0.5, calibration=calibration)
-        teacher, assistants = groups.log_distributions(slice(2, 9), torch.device("cpu"))
+        teacher, assistants, _ = groups.log_distributions(slice(2, 9), torch.device("cpu"))
         raw = {label: matrices[label][groups.queries[2:9, None], groups.passages[2:9]] for label in matrices}
         expected = raw["a"]
         if calibration == "zscore":

@@ -47,7 +47,7 @@ class ListSource:
 class MatrixScorer:
     """A scorer whose score of (query number, passage number) is an entry of a matrix; ranks at most `longest` passages."""
 
-    kind = "matrix"
+    kind, ranks = "matrix", True
 
     def __init__(self, label: str, matrix: np.ndarray, corpus: Corpus, longest: int | None = None) -> None:
         self.label, self.key = label, key_of([label, np.asarray(matrix, np.float32).tolist(), longest])

@@ -1,0 +1,103 @@
+"""Runs the experiments of docs/experiments.md one training at a time, and keeps each result in runs/reference/.
+
+    uv run python benchmarks/experiments/run.py [--only nfcorpus] [--minutes 60] [--list]
+
+What runs/reference/ has already is skipped, and a training that was stopped goes on where it was, so the script can be started
+again at any time. The list is ordered so that any beginning of it is useful. MedQuAD must be at data/medquad in BEIR's format.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+CORE = ("kd", "mta4dpr", "kd_ta", "mean_ta", "random_ta", "contrastive")
+MODELS = ("bm25", "mpnet", "minilm", "minilm-tuned", "student-init")
+OTHERS = (
+    *("best_ta", "weighted_ta", "margin_mse", "dgkd", "rl_ta", "cl_drd", "takd", "prod"),
+    *("mta4dpr-no-fused", "mta4dpr-no-selection", "mta4dpr-no-replacement", "mta4dpr-no-harder", "mta4dpr-one-round", "mta4dpr-3-rounds"),
+    *("mta4dpr-footrule", "mta4dpr-rbo", "mta4dpr-by-query", "kd_ta-bm25", "kd_ta-minilm", "kd_ta-tuned"),
+    *("kd-minilm-60-steps", "rocketqav2-minilm", "lead-minilm"),
+)
+
+
+def todo() -> Iterator[tuple[str, int, tuple[str, ...]]]:
+    """(collection, seed, systems of one call), in order."""
+    for seed in (0, 1, 2):
+        if seed == 0:
+            yield "nfcorpus", 0, MODELS
+        for system in CORE:
+            yield "nfcorpus", seed, (system,)
+    yield "medquad", 0, MODELS
+    for system in CORE:
+        yield "medquad", 0, (system,)
+    for system in OTHERS:
+        yield "nfcorpus", 0, (system,)
+    for seed in (1, 2):
+        for system in CORE:
+            yield "medquad", seed, (system,)
+
+
+def is_done(collection: str, seed: int, systems: tuple[str, ...]) -> bool:
+    kept = ROOT / "runs" / "reference" / collection / f"seed-{seed}" / "per_query"
+    return all(list(kept.glob(f"*/{system}.csv")) for system in systems)
+
+
+def run(collection: str, seed: int, systems: tuple[str, ...]) -> None:
+    benchmark = f"benchmarks/experiments/{collection}.yaml"
+    if not (ROOT / "runs" / f"{collection}-assistant" / "models" / "minilm-tuned").is_dir():
+        call("train", f"benchmarks/experiments/{collection}-assistant.yaml")
+    folder = ROOT / "runs" / "experiments" / collection / f"seed-{seed}"
+    call("run", benchmark, "--seed", str(seed), "--systems", ",".join(systems), "--output", str(folder.relative_to(ROOT)))
+    keep(folder, ROOT / "runs" / "reference" / collection / f"seed-{seed}", seed)
+
+
+def call(*arguments: str) -> None:
+    subprocess.run([sys.executable, "-m", "mta4dpr", *arguments], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+
+
+def keep(folder: Path, place: Path, seed: int) -> None:
+    """The small files of a run, without this machine's paths; run files and curves of seed 0 alone."""
+    patterns = ["leaderboard.json", "leaderboard.md", "manifest.json", "efficiency.json", "training/*/rounds.jsonl", "per_query/*/*.csv"]
+    patterns += ["training/*/steps.jsonl", "training/*/round-*/scores.json"] if seed == 0 else []
+    for path in [path for pattern in patterns for path in sorted(folder.glob(pattern))]:
+        target = place / path.relative_to(folder)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        text = path.read_text(encoding="utf-8").replace(str(ROOT), ".")
+        for name in ("IR_DATASETS_HOME", "MTA4DPR_MODELS", "HOME"):
+            text = text.replace(os.environ.get(name) or "\0", f"${name}")
+        target.write_text(text, encoding="utf-8")
+    for path in folder.glob("runs/*/*.trec") if seed == 0 else ():
+        target = place / path.relative_to(folder).with_suffix(".trec.gz")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with open(path, "rb") as source, open(target, "wb") as raw, gzip.GzipFile("", "wb", mtime=0, fileobj=raw) as packed:
+            shutil.copyfileobj(source, packed)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", choices=["nfcorpus", "medquad"])
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no training after so many")
+    parser.add_argument("--list", action="store_true", help="say what is done and what is not")
+    arguments = parser.parse_args()
+    started = time.monotonic()
+    for collection, seed, systems in todo():
+        done = is_done(collection, seed, systems)
+        if arguments.list:
+            print(f"{'done ' if done else 'to do'} {collection} seed {seed}: {', '.join(systems)}")
+        elif not done and arguments.only in (None, collection) and time.monotonic() - started < 60 * arguments.minutes:
+            began = time.monotonic()
+            run(collection, seed, systems)
+            print(f"{collection} seed {seed}: {', '.join(systems)} in {time.monotonic() - began:.0f} s", flush=True)
+
+
+if __name__ == "__main__":
+    main()

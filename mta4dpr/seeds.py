@@ -1,0 +1,82 @@
+"""Several runs of one benchmark with different seeds as one leaderboard: per-query values are averaged over the seeds first.
+
+Reads what the runs left (manifest.json, per_query/); knows no model and no run file.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mta4dpr.errors import UserError
+from mta4dpr.evaluation.leaderboard import leaderboard
+from mta4dpr.evaluation.measures import Evaluation
+from mta4dpr.files import file_name, read_json, write_json
+from mta4dpr.ledger import differing
+from mta4dpr.report import write_report
+
+Seeds = dict[int, Evaluation]  # of one system on one eval set
+
+
+def join(folders: Sequence[Path], output: Path) -> Path:
+    """Writes the leaderboard over the seeds of `folders` to `output`. A trained student has a row over the seeds that it was run with."""
+    runs = [(folder, _read(folder / "manifest.json"), _read(folder / "leaderboard.json")) for folder in folders]
+    first, manifest, board = runs[0]
+    seeds = [about["settings"]["seed"] for _, about, _ in runs]
+    if len(set(seeds)) < len(seeds):
+        raise UserError(f"expected runs with different seeds, found the seeds {seeds}; leave out those that are there twice")
+    for folder, about, _ in runs[1:]:
+        keys = [key for key in differing(about["settings"], manifest["settings"]) if key != "seed"]
+        if keys or about["benchmark"] != manifest["benchmark"]:
+            what = ", ".join(keys) or "the benchmark"
+            raise UserError(f"{folder} and {first} are not runs of one benchmark with the same settings, {what} differs; leave one out")
+    found: dict[str, dict[str, Seeds]] = {}
+    for folder, about, earlier in runs:
+        missing = {(row["eval_set"], row["system"]): row["missing_queries"] for row in earlier["rows"]}
+        for (eval_set, system), lacking in missing.items():
+            path = folder / "per_query" / file_name(eval_set) / f"{file_name(system)}.csv"
+            found.setdefault(eval_set, {}).setdefault(system, {})[about["settings"]["seed"]] = _evaluation(path, lacking)
+        manifest["systems"] = {**about["systems"], **manifest["systems"]}
+    evaluations = {eval_set: {s: _mean(seeds) for s, seeds in systems.items()} for eval_set, systems in found.items()}
+    teacher = next((s for s, about in manifest["systems"].items() if about["kind"] == "teacher"), "")
+    document = leaderboard(manifest, evaluations, titled=board["eval_sets"][0]["titled"], teacher=teacher)
+    for row in document["rows"]:
+        by_seed = found[row["eval_set"]][row["system"]]
+        values = [e.mean(row["measure"]) for e in by_seed.values()]
+        trained = manifest["systems"][row["system"]]["strategy"] is not None
+        row |= {"seeds": len(values) if trained else None, "std": float(np.std(values, ddof=1)) if trained and len(values) > 1 else None}
+    document["seed"] = None
+    document["seeds"] = sorted(seeds)
+    output.mkdir(parents=True, exist_ok=True)
+    write_json(output / "leaderboard.json", document)
+    write_report(output)
+    return output
+
+
+def _read(path: Path) -> Any:
+    if not path.exists():
+        raise UserError(f"expected the folder of a finished run, found no {path.name} in {path.parent}")
+    return read_json(path)
+
+
+def _evaluation(path: Path, missing: int) -> Evaluation:
+    """What a run wrote of each query."""
+    with open(path, encoding="utf-8", newline="") as file:
+        head, *rows = csv.reader(file)
+    columns = np.array([row[1:] for row in rows], np.float64).reshape(len(rows), len(head) - 1)
+    values = {measure: columns[:, n] for n, measure in enumerate(head[1:])}
+    return Evaluation([row[0] for row in rows], values, missing_queries=missing, ignored_queries=0, excluded=0)
+
+
+def _mean(by_seed: Seeds) -> Evaluation:
+    """Per-query values averaged over the seeds."""
+    first, *others = by_seed.values()
+    if any(other.query_ids != first.query_ids for other in others):
+        raise UserError("the runs were evaluated on different queries; evaluate them again with the same eval sets and --limit")
+    values = {measure: np.mean([e.values[measure] for e in by_seed.values()], axis=0) for measure in first.values}
+    missing = max(e.missing_queries for e in by_seed.values())
+    return Evaluation(first.query_ids, values, missing_queries=missing, ignored_queries=0, excluded=0)

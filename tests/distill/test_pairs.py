@@ -1,0 +1,226 @@
+"""Kept pair scores: nothing is scored twice, and neither interruptions nor order show in a score."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mta4dpr.benchmark import ModelSpec
+from mta4dpr.data.corpus import Corpus
+from mta4dpr.data.tokens import TokenStore, tokens_of_corpus
+from mta4dpr.distill import pairs as pairs_module
+from mta4dpr.distill.assistants import CrossEncoderScorer
+from mta4dpr.distill.groups import generate, negative_pool
+from mta4dpr.distill.pairs import PairScores
+from mta4dpr.distill.queries import TrainingQueries
+from mta4dpr.models.reranker import Reranker, load_reranker
+
+from .tiny_distill import PASSAGES, TRAIN, MatrixScorer, make_queries, random_matrix, small_options
+
+SPEC = ModelSpec(
+    kind="cross-encoder", untrained={"layers": 1, "hidden": 32, "heads": 2, "vocabulary": 300, "seed": 3}, query_length=12, pair_length=28
+)
+EVERY_PAIR = np.indices((TRAIN, PASSAGES)).reshape(2, -1)
+
+
+@pytest.fixture(scope="module")
+def reranker(corpus: Corpus) -> Reranker:
+    return load_reranker("ce", SPEC, device="cpu", texts=[p.text for p in corpus])
+
+
+@pytest.fixture(scope="module")
+def passages_of(cache: Path, corpus: Corpus, reranker: Reranker) -> TokenStore:
+    return tokens_of_corpus(cache, corpus, reranker.tokenizer, prefix="")
+
+
+@pytest.fixture
+def opened(reranker: Reranker, passages_of: TokenStore, monkeypatch: pytest.MonkeyPatch) -> Callable[..., PairScores]:
+    """Stores of scores, new in memory each, in blocks of 100 pairs."""
+    monkeypatch.setattr(pairs_module, "BLOCK", 100)
+
+    def make(root: Path, queries: TrainingQueries, *, text_hash: str = "texts", token_budget: int = 512) -> PairScores:
+        pairs = reranker.pairs(reranker.query_tokens(queries.texts), passages_of)
+        return PairScores(root, reranker, pairs, query_hashes=queries.text_hashes, text_hash=text_hash, token_budget=token_budget)
+
+    return make
+
+
+@pytest.fixture
+def scored(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """The pairs that the network has scored, in order."""
+    found: list[tuple[int, int]] = []
+    plain = Reranker.score
+
+    def score(self: Reranker, pairs: Any, queries: np.ndarray, passages: np.ndarray, *, token_budget: int) -> np.ndarray:
+        result = plain(self, pairs, queries, passages, token_budget=token_budget)
+        found.extend(zip(queries.tolist(), passages.tolist(), strict=True))
+        return result
+
+    monkeypatch.setattr(Reranker, "score", score)
+    return found
+
+
+def test_scores_are_the_rerankers(
+    tmp_path: Path, queries: TrainingQueries, reranker: Reranker, passages_of: TokenStore, opened: Callable[..., PairScores]
+) -> None:
+    """In the shape asked for, pairs asked for twice included."""
+    asked, groups = np.array([5, 0, 5]), np.array([[1, 2, 3], [29, 0, 1], [3, 3, 2]])
+    found = opened(tmp_path, queries).scores(asked[:, None], groups)
+    pairs = reranker.pairs(reranker.query_tokens(queries.texts), passages_of)
+    expected = reranker.score(pairs, np.repeat(asked, 3), groups.ravel(), token_budget=512).reshape(3, 3)
+    assert found.dtype == np.float32
+    assert (found == expected).all()
+    assert len(np.unique(found)) == 6
+
+
+def test_no_pair_is_scored_twice(
+    tmp_path: Path, queries: TrainingQueries, opened: Callable[..., PairScores], scored: list[tuple[int, int]]
+) -> None:
+    """A second round scores what is new; another process, or a later run, nothing that is known."""
+    store = opened(tmp_path, queries)
+    first = store.scores(np.arange(10)[:, None], np.arange(12))
+    assert len(scored) == 120
+    second = store.scores(np.arange(12)[:, None], np.arange(12))
+    assert scored[120:] == [(q, p) for q, p in scored[120:] if q >= 10]
+    assert len(set(scored)) == len(scored) == 144
+    again = opened(tmp_path, queries).scores(np.arange(12)[:, None], np.arange(12))
+    assert len(scored) == 144
+    assert (second[:10] == first).all()
+    assert (again == second).all()
+
+
+def test_an_interruption_loses_a_block_and_changes_nothing(
+    tmp_path: Path,
+    queries: TrainingQueries,
+    opened: Callable[..., PairScores],
+    scored: list[tuple[int, int]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Killed in the fourth of eight blocks: three are kept, five are scored, and the bytes are those of a whole run."""
+    whole = opened(tmp_path / "whole", queries).scores(*EVERY_PAIR)
+    scored.clear()
+    counted = Reranker.score
+
+    def killed(self: Reranker, *args: Any, **settings: Any) -> np.ndarray:
+        if len(scored) >= 300:
+            raise KeyboardInterrupt
+        return counted(self, *args, **settings)
+
+    store = opened(tmp_path / "killed", queries)
+    with monkeypatch.context() as patch:
+        patch.setattr(Reranker, "score", killed)
+        with pytest.raises(KeyboardInterrupt):
+            store.scores(*EVERY_PAIR)
+    assert len(list(store.folder.glob("*.npy"))) == 3
+    for finishing in (opened(tmp_path / "killed", queries), store):  # another process, and the same one
+        assert finishing.scores(*EVERY_PAIR).tobytes() == whole.tobytes()
+    assert len(scored) == len(set(scored)) == TRAIN * PASSAGES
+
+
+def test_the_order_of_rounds_does_not_show(tmp_path: Path, queries: TrainingQueries, opened: Callable[..., PairScores]) -> None:
+    """The same pair has the same bytes whatever was scored with it, before it or after it."""
+    draw = np.random.default_rng(0)
+    whole = opened(tmp_path / "0", queries).scores(*EVERY_PAIR)
+    store = opened(tmp_path / "1", queries)
+    for part in np.array_split(draw.permutation(EVERY_PAIR.shape[1]), 9):
+        assert store.scores(*EVERY_PAIR[:, part]).tobytes() == whole[part].tobytes()
+
+
+def test_two_processes_learn_from_each_other(
+    tmp_path: Path, queries: TrainingQueries, opened: Callable[..., PairScores], scored: list[tuple[int, int]]
+) -> None:
+    """Both opened the empty store; what one has scored meanwhile, the other reads."""
+    one, other = opened(tmp_path, queries), opened(tmp_path, queries)
+    one.scores(*EVERY_PAIR[:, :150])
+    other.scores(*EVERY_PAIR[:, 100:250])
+    one.scores(*EVERY_PAIR[:, :250])
+    assert len(scored) == len(set(scored)) == 250
+
+
+def test_another_split_of_the_queries_finds_the_scores(
+    tmp_path: Path, queries: TrainingQueries, opened: Callable[..., PairScores], scored: list[tuple[int, int]]
+) -> None:
+    """The text counts, not the query's number or id."""
+    order = np.random.default_rng(1).permutation(TRAIN).tolist()
+    found = opened(tmp_path, queries).scores(np.arange(TRAIN)[:, None], np.arange(5))
+    again = opened(tmp_path, make_queries(order)).scores(np.arange(TRAIN)[:, None], np.arange(5))
+    assert len(scored) == TRAIN * 5
+    assert (again == found[order]).all()
+
+
+def test_other_passages_or_other_batches_are_another_store(
+    tmp_path: Path, queries: TrainingQueries, opened: Callable[..., PairScores]
+) -> None:
+    """Passage numbers mean nothing in another corpus; another budget may give other bits."""
+    stores = [opened(tmp_path, queries, **change) for change in ({}, {"text_hash": "others"}, {"token_budget": 256})]
+    assert len({store.key for store in stores}) == len({store.folder for store in stores}) == 3
+    assert opened(tmp_path / "elsewhere", queries).key == stores[0].key
+
+
+def test_many_files_become_one(
+    tmp_path: Path,
+    queries: TrainingQueries,
+    opened: Callable[..., PairScores],
+    scored: list[tuple[int, int]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """24 million pairs are thousands of blocks; whoever has the old files in memory is not disturbed."""
+    store, other = opened(tmp_path, queries), opened(tmp_path, queries)
+    expected = store.scores(*EVERY_PAIR[:, :700])
+    other.scores(*EVERY_PAIR[:, :10])
+    assert len(list(store.folder.glob("*.npy"))) == 7
+    monkeypatch.setattr(pairs_module, "MOST_FILES", 3)
+    found = opened(tmp_path, queries).scores(*EVERY_PAIR[:, :700])
+    assert len(list(store.folder.glob("*.npy"))) == 1
+    assert (found == expected).all()
+    for one in (store, other):
+        one.scores(*EVERY_PAIR)
+    assert len(scored) == len(set(scored)) == TRAIN * PASSAGES
+    assert not list(store.folder.glob(".*"))
+
+
+# --- as a teacher ---
+
+
+def test_the_scorer_scores_groups_and_ranks_nothing(tmp_path: Path, queries: TrainingQueries, opened: Callable[..., PairScores]) -> None:
+    """(queries,), (queries, group) -> (queries, group), as every scorer."""
+    store = opened(tmp_path, queries)
+    scorer = CrossEncoderScorer(store)
+    assert (scorer.label, scorer.kind, scorer.ranks, scorer.key) == ("ce", "cross-encoder", False, store.key)
+    asked, groups = np.array([3, 1], np.int32), np.array([[4, 5, 6], [6, 5, 4]], np.int32)
+    found = scorer.score(asked, groups)
+    assert found.shape == (2, 3)
+    assert (found[1] == store.scores(np.full(3, 1), groups[1])).all()
+    with pytest.raises(AssertionError, match="cannot rank the corpus"):
+        scorer.rank(asked, 10)
+
+
+def test_a_round_of_groups_costs_no_more_than_its_candidates(
+    tmp_path: Path, queries: TrainingQueries, corpus: Corpus, opened: Callable[..., PairScores], scored: list[tuple[int, int]]
+) -> None:
+    """Forty epochs over pools of 16, of which 5 are scored: 5 negatives and the positives of each query."""
+    assistant = MatrixScorer("a", random_matrix(0), corpus)
+    options = small_options(depth=16, scored=5, harder=False)
+    lists = {"a": np.concatenate([hits.passages for hits in assistant.rank(queries.train, 16)])}
+    made = generate(
+        tmp_path / "groups",
+        round_number=0,
+        groups=40 * TRAIN,
+        queries=queries,
+        corpus=corpus,
+        teacher=CrossEncoderScorer(opened(tmp_path, queries)),
+        assistants=[assistant],
+        lists=lists,
+        wrong=np.zeros(TRAIN, bool),
+        tau_teacher=1.0,
+        seed=0,
+        options=options,
+    )
+    positives = sum(len(p) for p in queries.positives[:TRAIN])
+    assert len(scored) == len(set(scored)) == 5 * TRAIN + positives
+    pool = negative_pool(lists, queries, corpus, depth=16, rrf_k=options.rrf_k)
+    assert all(set(row[1:].tolist()) <= set(pool[n].tolist()) for n, row in zip(made.queries, made.passages, strict=True))
