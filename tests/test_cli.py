@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from mta4dpr import cli
+from mta4dpr.benchmark import benchmark_folder, read_yaml
 from mta4dpr.errors import EnvironmentLack
 
 SHARED_RUNS = Path(__file__).parents[2] / "shared" / "data" / "runs"
@@ -48,7 +50,7 @@ def test_help_needs_no_heavy_library_and_lists_what_is_there() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip().endswith("[]")
-    for name in ("run", "plan", "list", "doctor", "search", "evaluate", "report"):
+    for name in ("run", "train", "plan", "list", "doctor", "search", "evaluate", "report"):
         assert f" {name} " in done.stdout
 
 
@@ -71,6 +73,12 @@ def test_help_needs_no_heavy_library_and_lists_what_is_there() -> None:
         (["evaluate", "x"], ["--dataset", "--qrels"]),
         (["search", "tiny", "--system", "bm25,teacher", "--query", "x"], ["one system"]),
         (["run", "tiny", "--nonsense"], ["nonsense"]),
+        (["run", "tiny", "--set", "soft_tau=2"], ["distill.soft_tau is an option of takd, dgkd, prod", "leave it out"]),
+        (["plan", "tiny", "--systems", "kd_ta", "--set", "ta=asistant"], ["did you mean 'assistant'?"]),
+        (["train", "tiny", "--strategy", "kdd"], ["'kdd' (did you mean 'kd'?)"]),
+        (["train", "tiny", "--strategy", "bm25,kd"], ["bm25 cannot be trained", "list strategies"]),
+        (["train", "tiny", "--strategy", "prod", "--set", "regime=static"], ["prod", "regime rounds"]),
+        (["train", "vaswani"], ["no student to train"]),
     ],
 )
 def test_bad_input_is_exit_2_and_says_what_to_do(
@@ -201,6 +209,69 @@ def test_lists(command: Any, what: str) -> None:
     assert status == 0
     assert len(json.loads(out)[what]) >= 3
     assert command("list", what)[0] == 0
+
+
+def test_list_strategies_says_what_each_takes_and_costs(command: Any) -> None:
+    """One line each, ablations included: the source, what has to be there, and the cost in trainings of kd."""
+    rows = {row["strategy"]: row for row in json.loads(command("list", "strategies", "--json")[1])["strategies"]}
+    assert {"contrastive", "kd", "takd", "prod", "lead", "mta4dpr", "mta4dpr-no-fused", "mta4dpr-one-round"} <= rows.keys()
+    for name, row in rows.items():
+        assert row.keys() == {"strategy", "about", "needs", "cost", "source"}, name
+        assert all(isinstance(value, str) and value for value in row.values()), name
+    assert rows["takd"]["needs"] == "a teacher, bi-encoder assistants that can be trained"
+    assert rows["contrastive"]["needs"] == "judgements alone"
+    assert rows["kd"]["cost"] == "1"
+    assert rows["rocketqav2"]["cost"] == "1 + training the teacher"
+    assert rows["mta4dpr-no-fused"]["source"] == "ablation"
+
+
+def test_train_prints_a_row_a_student(command: Any, tmp_path: Path) -> None:
+    """And with --json one document; logs go to stderr."""
+    arguments = ["train", "tiny", "--strategy", "kd,contrastive", "--set", "steps=2", "--output", str(tmp_path / "run")]
+    status, out, _ = command(*arguments, "--json")
+    assert status == 0
+    assert [row["system"] for row in json.loads(out)["students"]] == ["kd", "contrastive"]
+    status, table, _ = command(*arguments)
+    assert status == 0
+    assert "RR@10 on D_eval" in table
+    assert all(name in table for name in ("kd", "contrastive"))
+    status, _, err = command(*arguments, "--redo", "--set", "lr=0.5")
+    assert status == 2
+    assert "distill.lr" in err
+
+
+EVERY = "kd,takd,prod,rocketqav2,lead,rl_ta,cl_drd,mean_ta,kd_ta,mta4dpr,mta4dpr-no-harder"
+
+
+def test_plan_knows_what_each_strategy_costs(command: Any, tmp_path: Path) -> None:
+    """Steps and rounds are a row's own; what is trained beside the student takes time; a cross-encoder scores pairs, and only those
+    of the strategies that ask it."""
+    document = read_yaml(benchmark_folder() / "tiny.yaml")
+    document["models"]["cross"] = {"kind": "cross-encoder", "untrained": {"layers": 1, "hidden": 32, "heads": 2}}
+    document["assistants"] = ["assistant", "cross"]
+    document["variants"] = {"long": {"strategy": "kd", "teacher": "other", "distill": {"steps": 50}}}
+    document["models"]["other"] = {"untrained": {"layers": 1, "hidden": 32, "heads": 2, "seed": 9}}
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(document))
+
+    def stages(systems: str) -> dict[str, Any]:
+        status, out, _ = command("plan", str(path), "--systems", systems, "--json", "--output", str(tmp_path / "run"))
+        assert status == 0
+        return {stage["stage"]: stage for stage in json.loads(out)["stages"]}
+
+    found = stages(f"{EVERY},long")
+    assert {name for name in found if name.startswith("train ")} == {f"train {name}" for name in [*EVERY.split(","), "long"]}
+    assert found["train kd"]["note"] == "12 steps, 2 rounds"
+    assert found["train prod"]["note"] == "12 steps, 3 rounds"
+    assert found["train long"]["note"] == "50 steps, 2 rounds"
+    assert found["train takd"]["note"] == "12 steps, 2 rounds; trains assistant too"
+    assert found["train rocketqav2"]["note"] == "12 steps, 2 rounds; trains teacher too"
+    assert "encode with other" in found, "the teacher of a variant"
+    assert "encode with cross" not in found
+    assert "index for BM25" not in found
+    asking = [name for name in EVERY.split(",") if name not in ("kd", "rocketqav2", "lead", "cl_drd")]
+    assert f"up to {12 * 8 * 4 * len(asking):,} pairs" in found["score pairs with cross"]["note"]
+    assert "up to 0 pairs" in stages("kd")["score pairs with cross"]["note"]
 
 
 def test_plan_writes_nothing(command: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

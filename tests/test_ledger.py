@@ -71,6 +71,24 @@ def test_a_stage_that_fails_is_not_done_and_its_time_adds_up(tmp_path: Path) -> 
     assert ledger.stages["train kd"]["seconds"] < 0.05
 
 
+def test_a_stage_that_a_killed_run_left_is_not_one_that_runs_now(tmp_path: Path) -> None:
+    """Processes that were started together must not go along with what others began; the time of both is added up all the same."""
+    with pytest.raises(KeyboardInterrupt), Ledger(tmp_path).stage("train kd", "in", by="first"):
+        assert Ledger(tmp_path).is_running("train kd", "in", by="first")
+        time.sleep(0.05)
+        raise KeyboardInterrupt
+    ledger = Ledger(tmp_path)
+    assert ledger.is_running("train kd", "in")
+    assert ledger.is_running("train kd", "in", by="first")
+    assert not ledger.is_running("train kd", "in", by="second")
+    assert not ledger.is_running("train kd", "other", by="first")
+    with ledger.stage("train kd", "in", by="second"):
+        assert Ledger(tmp_path).is_running("train kd", "in", by="second")
+        assert not Ledger(tmp_path).is_running("train kd", "in", by="first")
+    assert ledger.stages["train kd"]["seconds"] >= 0.05
+    assert not ledger.is_running("train kd", "in", by="second")
+
+
 def test_forget_drops_those_stages_for_good(tmp_path: Path) -> None:
     """`--redo` makes some stages again and leaves the others alone; also after a restart."""
     ledger = Ledger(tmp_path)

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import random
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -282,28 +278,6 @@ def test_a_full_disk_stops_with_one_sentence_and_the_run_goes_on_later(tiny: Pat
     assert (tmp_path / "run" / "runs" / "tiny-test" / "bm25.trec").exists()
     assert not list((tmp_path / "run" / "runs").rglob("*teacher*"))
     assert reproducible(pipeline.run(request)) == reproducible(tiny)
-
-
-@pytest.mark.slow
-def test_killed_at_any_moment_the_same_command_ends_with_the_same_bytes(tiny: Path, tmp_path: Path) -> None:
-    """SIGKILL loses at most the work since the last checkpoint. Moments are drawn over the whole length of a run."""
-    environment = {**os.environ, "MTA4DPR_CACHE": str(tmp_path / "cache")}
-    command = [sys.executable, "-m", "mta4dpr", "run", "tiny", "--output", str(tmp_path / "run")]
-    draw, kills = random.Random(5), 0
-    while kills < 8:
-        process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        wait_for, started = draw.uniform(1, 25), time.monotonic()
-        while process.poll() is None and time.monotonic() - started < wait_for:
-            time.sleep(0.05)
-        if process.poll() is not None:
-            break
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        kills += 1
-    assert kills >= 2
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert reproducible(tmp_path / "run") == reproducible(tiny)
 
 
 def small_yaml(folder: Path, corpus: str, **more: object) -> Path:

@@ -227,9 +227,9 @@ def with_fused(log_p: dict[str, Tensor], subsets: Sequence[tuple[str, ...]]) -> 
 
 
 def divergence(log_p: Tensor, log_q: Tensor) -> Tensor:
-    """KL(p || q) in nats of each query, (queries,). Where p is 0 a term is 0."""
-    terms = log_p.exp() * (log_p - log_q)
-    return terms.masked_fill(log_p == -np.inf, 0.0).sum(dim=-1)
+    """KL(p || q) in nats of each query, (queries,). Where p is 0 a term is 0, and so are its gradients, p's as well."""
+    ratio = (log_p - log_q).masked_fill(log_p == -np.inf, 0.0)  # before the product: a NaN times a gradient of 0 would be NaN
+    return (log_p.exp() * ratio).sum(dim=-1)
 
 
 def ranks(scores: Tensor) -> Tensor:

@@ -63,7 +63,7 @@ def listwise_loss(labels: Tensor, student: Tensor, kept: Tensor) -> Tensor:
     import torch
 
     scores = student.masked_fill(~kept, 0.0)
-    reciprocal = 1.0 / (ranks(student.detach()) + 1)  # (queries, group)
+    reciprocal = 1.0 / (ranks(student.detach()) + 1).to(student.dtype)  # (queries, group)
     gain = (reciprocal[:, :, None] - reciprocal[:, None, :]).abs()
     pairs = (labels[:, :, None] > labels[:, None, :]) & kept[:, :, None] & kept[:, None, :]
     cost = torch.nn.functional.softplus(scores[:, None, :] - scores[:, :, None])  # (queries, i, j): s_j - s_i

@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -114,15 +114,13 @@ def test_two_processes_have_the_losses_of_one_with_twice_the_queries(pair: tuple
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_two_processes_end_with_nearly_the_same_weights(pair: tuple[Path, Path], strategy: str) -> None:
-    """Sums of gradients are added up in another order, nothing else differs; a weight without a gradient stays as it is in both.
-
-    Keys' biases are left out: a softmax does not see them, so their gradient is rounding alone, which AdamW makes large.
-    """
+    """Sums of gradients are added up in another order, nothing else differs; a weight without a gradient stays as it is in both."""
     of_two, of_one = (load_file(folder / "models" / strategy / "model.safetensors") for folder in pair)
     assert of_two.keys() == of_one.keys()
     for name in sorted(of_two.keys()):
-        if not name.endswith("key.bias"):
-            np.testing.assert_allclose(of_two[name], of_one[name], atol=2e-5, rtol=1e-3, err_msg=name)
+        np.testing.assert_allclose(of_two[name], of_one[name], atol=5e-5, err_msg=name)
+        if "pooler" in name:
+            assert of_two[name].tobytes() == of_one[name].tobytes(), "it has no gradient, so not even weight decay may move it"
 
 
 def test_two_processes_stay_near_one_over_200_steps(tmp_path: Path) -> None:
@@ -172,7 +170,7 @@ def test_killed_and_started_again_two_processes_end_bit_for_bit_alike(two: Path,
 
 
 @pytest.fixture
-def half(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def half(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A training by one process that died at step 9, after a checkpoint at 8."""
     real = Trainer._train_step
 
@@ -186,7 +184,7 @@ def half(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         with pytest.raises(Killed):
             one_process(tmp_path / "run", ("mta4dpr", "rocketqav2"), DROPOUT, 4)
     assert (tmp_path / "run" / "training" / "mta4dpr" / "checkpoint" / "00000008").exists()
-    yield tmp_path / "run"
+    return tmp_path / "run"
 
 
 def test_another_number_of_processes_starts_over(two: Path, half: Path) -> None:
