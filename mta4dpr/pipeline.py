@@ -44,7 +44,8 @@ LATENCY_QUERIES, LATENCY_WARMUP = 30, 3
 
 def run(request: Request) -> Path:
     """Everything from data to leaderboard; the same request again goes on where it stopped. Returns the run's folder."""
-    opened = _opened(request)
+    opened = open_run(request)
+    _ready(opened)
     if not environment.is_main_process():
         _train_along(opened)
         return opened.folder
@@ -72,13 +73,14 @@ def run(request: Request) -> Path:
 
 def train_students(request: Request) -> dict[str, Any]:
     """Students only, into the folder of `run`; says of each where it is and what it is worth on D_eval."""
-    opened = _opened(request)
+    opened = open_run(request)
     students = [(system, system.recipe) for system in opened.systems if system.recipe]
     untrained = [system.label for system in opened.systems if not system.recipe]
     if request.systems and untrained:
         raise UserError(f"{', '.join(untrained)} cannot be trained; `mta4dpr-bench list strategies` names what can")
     if not students:
         raise UserError(f"{opened.bench.name} has no student to train; name one with --strategy")
+    _ready(opened)
     if not environment.is_main_process():
         _train_along(opened)
         return {}
@@ -110,13 +112,12 @@ def train_students(request: Request) -> dict[str, Any]:
     return {"students": rows}
 
 
-def _opened(request: Request) -> Run:
-    opened = open_run(request)
+def _ready(opened: Run) -> None:
+    """What must be so before a folder is made or locked."""
     opened.eval_sets  # noqa: B018 (queries that cannot be read stop the run before it makes a folder)
-    if request.redo and environment.process_count() > 1:
+    if opened.request.redo and environment.process_count() > 1:
         raise UserError("--redo takes one process; run it once without torchrun, then start the processes")
     opened.launch  # noqa: B018 (the processes meet before one of them waits for files)
-    return opened
 
 
 @contextmanager

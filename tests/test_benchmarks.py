@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mta4dpr import pipeline
-from mta4dpr.benchmark import benchmark_folder, benchmark_names, parse_benchmark, read_yaml
+from mta4dpr.benchmark import benchmark_folder, benchmark_names, load_benchmark, parse_benchmark, read_yaml
 from mta4dpr.files import read_json
 from mta4dpr.request import Request, check_names, resolve_systems
 
@@ -21,6 +22,23 @@ def test_every_benchmark_is_valid_and_its_head_is_the_command_that_runs_it(name:
     bench = parse_benchmark(read_yaml(path), name)
     assert bench.name == name
     check_names(bench, resolve_systems(bench, ()))
+
+
+@pytest.mark.parametrize("path", sorted((benchmark_folder() / "experiments").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_experiment_is_valid(path: Path) -> None:
+    """Roles, variants, contrasts and what each strategy needs; its models need not be there."""
+    bench = load_benchmark(str(path), {})
+    assert bench is not None
+    check_names(bench, resolve_systems(bench, list(dict.fromkeys([*bench.systems, *bench.variants]))))
+
+
+def test_the_experiments_script_names_systems_that_there_are() -> None:
+    """A list that is worked off over several sittings must not stop at a name that was mistyped."""
+    script = runpy.run_path(str(benchmark_folder() / "experiments" / "run.py"))
+    for collection, _, systems in script["todo"]():
+        bench = load_benchmark(str(benchmark_folder() / "experiments" / f"{collection}.yaml"), {})
+        assert bench is not None
+        check_names(bench, resolve_systems(bench, systems))
 
 
 def test_bm25_on_nfcorpus_has_anserinis_figures(irds_home: Path, tmp_path: Path) -> None:

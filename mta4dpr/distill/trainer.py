@@ -255,7 +255,7 @@ class Trainer:
             seed=(self.seed, self.step),
             cached=self.options.gradient_cache,
             autocast=autocast,
-            scale=float(self.scaler.get_scale()),
+            scale=float(self.scaler.scale(torch.ones((), device=device))),  # get_scale would leave the scaler unmade
         )
         return loss, record
 

@@ -102,7 +102,8 @@ def reordered(plain: Plain, order: Sequence[int]) -> Plain:
 
     turned.place, turned.kept, turned.relevant, turned.previous = map(turn, (plain.place, plain.kept, plain.relevant, plain.previous))
     turned.scores = {label: turn(rows) for label, rows in plain.scores.items()}
-    turned.student_layers, turned.teacher_layers = ([turn(rows) for rows in layers] for layers in (plain.student_layers, plain.teacher_layers))
+    turned.student_layers = [turn(rows) for rows in plain.student_layers]
+    turned.teacher_layers = [turn(rows) for rows in plain.teacher_layers]
     return turned
 
 
