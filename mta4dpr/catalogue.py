@@ -50,9 +50,7 @@ def systems() -> Rows:
 def strategies() -> Rows:
     from mta4dpr.distill.strategies import ABLATIONS, STRATEGIES
 
-    rows = [
-        {"strategy": name, "about": s.about, "needs": s.needs, "cost": s.cost, "source": s.source} for name, s in STRATEGIES.items()
-    ]
+    rows = [{"strategy": name, "about": s.about, "needs": s.needs, "cost": s.cost, "source": s.source} for name, s in STRATEGIES.items()]
     of = STRATEGIES["mta4dpr"]
     rows += [
         {"strategy": name, "about": f"mta4dpr {about}", "needs": of.needs, "cost": of.cost, "source": "ablation"}

@@ -29,9 +29,7 @@ MOMENTS = [
     ("train", "cache", "mining/*.npy"),  # mining
     ("train", "cache", "pairs/*/*.npy"),  # scoring by the cross-encoder
     ("train", "run", "training/mta4dpr/checkpoint/*"),
-    ("run", "run", "training/mta4dpr/round-1/groups/groups.json"),
     ("run", "run", "training/takd/chain/*/checkpoint/*"),
-    ("train", "run", "training/takd/checkpoint/*"),
     ("train", "run", "training/rocketqav2/checkpoint/*"),
     ("run", "run", "training/rl_ta/rounds.jsonl"),
     ("run", "run", "training/prod/round-*/scores.json"),

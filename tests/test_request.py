@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -222,12 +223,9 @@ def test_a_folder_with_that_option_takes_rows_of_other_systems(tmp_path: Path) -
 
 def test_tensorboard_is_asked_for_where_it_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
     """Not after an hour, when the first step is logged."""
-    import accelerate.utils
-
-    request = Request("tiny", systems=("kd",), tensorboard=True)
-    monkeypatch.setattr(accelerate.utils, "is_tensorboard_available", lambda: False)
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "tensorboard" else find(name, *rest))
     with pytest.raises(EnvironmentLack, match="tensorboard") as caught:
-        open_run(request)
+        open_run(Request("tiny", systems=("kd",), tensorboard=True))
     assert caught.value.exit_status == 3
-    monkeypatch.setattr(accelerate.utils, "is_tensorboard_available", lambda: True)
-    assert open_run(request).systems
+    assert open_run(Request("tiny", systems=("kd",))).systems

@@ -14,6 +14,8 @@ from mta4dpr import pipeline
 from mta4dpr.benchmark import benchmark_folder, read_yaml
 from mta4dpr.errors import UserError
 from mta4dpr.files import read_json, sha256_of_file, write_json
+from mta4dpr.ledger import Ledger
+from mta4dpr.opened import open_run
 from mta4dpr.request import Request
 
 SHORT = ("steps=4", "batch_queries=4", "rounds=2")
@@ -129,6 +131,30 @@ def test_a_half_done_training_with_other_inputs_starts_over(two_students: tuple[
         write_json(stranger / "inputs.json", {"key": "0" * 16})
     train(tmp_path / "run", "kd")
     assert weights(tmp_path / "run")["kd"] == weights(two_students[0])["kd"]
+
+
+def test_a_second_process_does_not_go_along_with_what_a_killed_run_began(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would read checkpoints that the main process is about to remove. It waits until the main one of its own launch begins."""
+    run = open_run(Request("tiny", systems=("kd",), output=tmp_path, settings=SHORT))
+    run.__dict__["launch"] = "now"
+    recipe = run.systems[0].recipe
+    assert recipe is not None
+    inputs, log = run.training_inputs(recipe), []
+    with pytest.raises(KeyboardInterrupt), Ledger(tmp_path).stage("train kd", inputs, by="before"):
+        raise KeyboardInterrupt
+    main_process = Ledger(tmp_path).stage("train kd", inputs, by="now")
+
+    def begin(seconds: float) -> None:
+        log.append("waits")
+        main_process.__enter__()
+
+    monkeypatch.setattr(pipeline.time, "sleep", begin)
+    monkeypatch.setattr(pipeline, "_distil", lambda *_: log.append("trains"))
+    pipeline._train_along(run)
+    assert log == ["waits", "trains"]
+    main_process.__exit__(None, None, None)
+    pipeline._train_along(run)
+    assert log == ["waits", "trains"], "what is done is not trained again"
 
 
 # --- variants and ablations ---
