@@ -153,6 +153,8 @@ class Trainer:
             self.scaler.load_state_dict(state["scaler"])
             self.step = int(read_json(place / "checkpoint.json")["step"])
         if self.accelerator.is_main_process:
+            for half_written in (self.folder / "checkpoint").glob(".*.part"):  # a kill left it
+                shutil.rmtree(half_written)
             keep_lines(self.folder / "steps.jsonl", lambda line: line["step"] < self.step)
 
     # --- one round ---

@@ -75,7 +75,11 @@ class Setting:
         texts = [passage.text for passage in self.corpus]
         if kind == "cross-encoder":
             spec = ModelSpec(kind="cross-encoder", untrained=sizes, query_length=12, pair_length=30)
-            return load_reranker("teacher", spec, device="cpu", texts=texts)
+            reranker = load_reranker("teacher", spec, device="cpu", texts=texts)
+            with torch.no_grad():  # fresh from its initialisation it scores all pairs nearly alike
+                for parameter in reranker.network.parameters():
+                    parameter.mul_(8 if parameter.dim() > 1 else 1)
+            return reranker
         return load_encoder("teacher", ModelSpec(untrained=sizes, query_length=12, passage_length=24), device="cpu", texts=texts)
 
     def groups(self, name: str = "shared", *, wrong: bool = False, previous: bool = False, **changes: Any) -> Groups:
@@ -293,6 +297,15 @@ def test_restore_without_a_checkpoint_starts_over(setting: Setting) -> None:
     trainer.restore()
     assert trainer.step == 0
     assert lines_of(setting.root / "t") == []
+
+
+def test_restore_removes_a_checkpoint_that_was_half_written(setting: Setting) -> None:
+    """A SIGKILL while a checkpoint is written leaves its folder aside; under another process id nothing else would ever remove it."""
+    trainer = setting.trainer("t")
+    left = setting.root / "t" / "checkpoint" / f".{8:08}.1.part"
+    left.mkdir(parents=True)
+    trainer.restore()
+    assert not left.exists()
 
 
 def test_keep_lines_drops_a_half_written_line(tmp_path: Path) -> None:
