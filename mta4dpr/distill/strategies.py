@@ -30,7 +30,7 @@ class Strategy:
     source: str
     about: str
     loss: Callable[[Step], Terms]
-    cost: str = "1"  # of a training, in those of kd
+    cost: str = "as kd"  # of a training
     assistants: bool = False  # wants their scores
     replaces: bool = False  # the worst assistant gives way to the student
     standing: bool = False  # wants teacher and assistants measured on D_eval before training
@@ -217,7 +217,7 @@ STRATEGIES: dict[str, Strategy] = {
         "Mirzadeh 2020",
         "a chain: teacher, then each assistant trained by the one before, then the student",
         _takd,
-        cost="1 + a training of each assistant",
+        cost="as kd, and a training of each assistant",
         assistants=True,
         chain=True,
         options=("soft_weight", "soft_tau"),
@@ -242,7 +242,7 @@ STRATEGIES: dict[str, Strategy] = {
         "PROD (Lin 2023)",
         "teachers from weak to strong, a round each, held back by the student as it was",
         _prod,
-        cost="1 + mining of further rounds",
+        cost="as kd, with a round for each teacher",
         assistants=True,
         standing=True,
         previous=True,
@@ -253,7 +253,7 @@ STRATEGIES: dict[str, Strategy] = {
         "RocketQAv2 (Ren 2021)",
         "teacher and student trained together",
         _rocketqav2,
-        cost="1 + training the teacher",
+        cost="as kd, and training the teacher",
         trains_teacher=True,
         options=("joint_kl", "teacher_lr"),
     ),
@@ -261,7 +261,7 @@ STRATEGIES: dict[str, Strategy] = {
         "LEAD (Sun 2024)",
         "teacher and student trained together, layers aligned",
         _lead,
-        cost="1 + training the teacher",
+        cost="as kd, and training the teacher",
         trains_teacher=True,
         layers=True,
         options=("teacher_lr",),
