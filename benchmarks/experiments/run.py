@@ -21,6 +21,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 CORE = ("kd", "mta4dpr", "kd_ta", "mean_ta", "random_ta", "contrastive")
 MODELS = ("bm25", "mpnet", "minilm", "minilm-tuned", "student-init")
+RUN_FILES = ("bm25", "mpnet", "kd", "kd_ta", "mta4dpr")
 OTHERS = (
     *("best_ta", "weighted_ta", "margin_mse", "dgkd", "rl_ta", "cl_drd", "takd", "prod"),
     *("mta4dpr-no-fused", "mta4dpr-no-selection", "mta4dpr-no-replacement", "mta4dpr-no-harder", "mta4dpr-one-round", "mta4dpr-3-rounds"),
@@ -65,7 +66,7 @@ def call(*arguments: str) -> None:
 
 
 def keep(folder: Path, place: Path, seed: int) -> None:
-    """The small files of a run, without this machine's paths; run files and curves of seed 0 alone."""
+    """The small files of a run, without this machine's paths; curves of seed 0 alone, and run files of a few of its systems."""
     patterns = ["leaderboard.json", "leaderboard.md", "manifest.json", "efficiency.json", "training/*/rounds.jsonl", "per_query/*/*.csv"]
     patterns += ["training/*/steps.jsonl", "training/*/round-*/scores.json"] if seed == 0 else []
     for path in [path for pattern in patterns for path in sorted(folder.glob(pattern))]:
@@ -75,7 +76,7 @@ def keep(folder: Path, place: Path, seed: int) -> None:
         for name in ("IR_DATASETS_HOME", "MTA4DPR_MODELS", "HOME"):
             text = text.replace(os.environ.get(name) or "\0", f"${name}")
         target.write_text(text, encoding="utf-8")
-    for path in folder.glob("runs/*/*.trec") if seed == 0 else ():
+    for path in [path for system in RUN_FILES for path in folder.glob(f"runs/*test/{system}.trec")] if seed == 0 else []:
         target = place / path.relative_to(folder).with_suffix(".trec.gz")
         target.parent.mkdir(parents=True, exist_ok=True)
         with open(path, "rb") as source, open(target, "wb") as raw, gzip.GzipFile("", "wb", mtime=0, fileobj=raw) as packed:
