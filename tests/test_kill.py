@@ -26,14 +26,11 @@ PATIENCE = 300.0  # seconds after which a moment must have come
 # (command, where the file lies, what has to be there): a moment begins when one more file of that pattern is there than before
 MOMENTS = [
     ("train", "cache", "vectors/*/shards/*.json"),  # encoding
-    ("train", "cache", "mining/*.npy"),  # mining
     ("train", "cache", "pairs/*/*.npy"),  # scoring by the cross-encoder
     ("train", "run", "training/mta4dpr/checkpoint/*"),
     ("run", "run", "training/takd/chain/*/checkpoint/*"),
-    ("train", "run", "training/rocketqav2/checkpoint/*"),
     ("run", "run", "training/rl_ta/rounds.jsonl"),
     ("run", "run", "training/prod/round-*/scores.json"),
-    ("run", "run", "runs/*/*.trec"),  # searching
 ]
 
 
@@ -96,7 +93,7 @@ def test_killed_at_many_moments_the_same_command_ends_with_the_same_bytes(bench:
             process.send_signal(signal.SIGKILL)
             killed.append(pattern)
         assert process.wait() in (0, -signal.SIGKILL), (root / "stderr").read_text()[-3000:]
-    assert len(killed) >= 7, killed
+    assert len(killed) >= 5, killed
     whole(bench, root)
     assert not {path for path in (root / "run").rglob("*") if path.name.startswith(".lock.json")}
     expected, found = kept(tmp_path / "whole" / "run"), kept(root / "run")

@@ -126,10 +126,9 @@ def test_two_processes_end_with_nearly_the_same_weights(pair: tuple[Path, Path],
 def test_two_processes_stay_near_one_over_200_steps(tmp_path: Path) -> None:
     """What rounding does must not grow into another training."""
     settings = ("steps=200", "rounds=2", "micro_batch_tokens=128", "dropout=0.1", "checkpoint_every=100")
-    finished(started("train", tmp_path / "two", ("contrastive", "mta4dpr"), (*settings, "batch_queries=4")))
-    one_process(tmp_path / "one", ("contrastive", "mta4dpr"), settings, 8)
-    for strategy in ("contrastive", "mta4dpr"):
-        np.testing.assert_allclose(losses(tmp_path / "two", strategy), losses(tmp_path / "one", strategy), rtol=1e-3)
+    finished(started("train", tmp_path / "two", ("mta4dpr",), (*settings, "batch_queries=4")))
+    one_process(tmp_path / "one", ("mta4dpr",), settings, 8)
+    np.testing.assert_allclose(losses(tmp_path / "two", "mta4dpr"), losses(tmp_path / "one", "mta4dpr"), rtol=1e-3)
 
 
 def test_run_with_two_processes_leaves_one_leaderboard_and_says_it_once(tmp_path: Path) -> None:
@@ -145,7 +144,7 @@ def test_run_with_two_processes_leaves_one_leaderboard_and_says_it_once(tmp_path
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*") if path.is_file()} == before
 
 
-@pytest.mark.parametrize("moment", ["training/mta4dpr/round-1/groups", "training/rocketqav2/checkpoint/00000012"])
+@pytest.mark.parametrize("moment", ["training/mta4dpr/round-1/groups"])
 def test_killed_and_started_again_two_processes_end_bit_for_bit_alike(two: Path, tmp_path: Path, moment: str) -> None:
     """The second process must not take what the killed ones left for what the new main process has begun."""
     arguments = ("train", tmp_path / "run", ("mta4dpr", "rocketqav2"), (*DROPOUT, "batch_queries=4"))
