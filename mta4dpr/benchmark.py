@@ -1,8 +1,4 @@
-"""What a benchmark is: the YAML's shape, its defaults, its errors. Knows no collection, model or library but pydantic.
-
-Options that stem from the method carry its mark: [A] Algorithm 1 or abstract, [B] a summary of the paper,
-[C] inferred from those, [D] our default. `options()` lists them, `docs/method.md` explains them.
-"""
+"""What a benchmark is: the YAML's shape, its defaults, its errors. Knows no collection, model or library but pydantic."""
 
 from __future__ import annotations
 
@@ -14,23 +10,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from mta4dpr.errors import UserError, nearest
+from mta4dpr.options import Bm25, Dense, Distill, Section
 
 MODEL_LABEL = r"^[A-Za-z0-9._+-]+$"
 NOTHING_MINES = (
     "all models that would mine passages are cross-encoders, which rank no corpus; add an assistant that does (a bi-encoder or bm25)"
 )
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-def option(default: Any, mark: str, text: str, **limits: Any) -> Any:
-    """A field of the method: its default, its mark (A, B, C or D) and its help text."""
-    return Field(default, description=text, json_schema_extra={"mark": mark}, **limits)
 
 
 class Expected(Section):
@@ -49,7 +37,7 @@ class EvalSet(Section):
     id: str
     measures: list[str] = Field(min_length=1)
     primary: str = ""
-    expected: list[Expected] = []
+    expected: list[Expected] = Field([])
 
     @model_validator(mode="after")
     def primary_is_a_measure(self) -> EvalSet:
@@ -58,18 +46,6 @@ class EvalSet(Section):
         if not self.primary:
             object.__setattr__(self, "primary", self.measures[0])
         return self
-
-
-class Bm25(Section):
-    k1: float = Field(0.9, ge=0, description="BM25's k1 (Anserini's default)")
-    b: float = Field(0.4, ge=0, le=1, description="BM25's b (Anserini's default)")
-    heap: str = Field("", pattern=r"^([0-9]+[mgMG])?$", description="Java heap, such as 2g; empty: a quarter of the memory, 1-8 GB")
-
-
-class Dense(Section):
-    dtype: Literal["float32", "float16"] = Field("float32", description="type of the kept passage vectors")
-    token_budget: int = Field(8192, ge=64, description="tokens of one batch of passages when the corpus is encoded, padding included")
-    pyserini_index: bool = Field(True, description="leave a FAISS index in Pyserini's layout (index + docid) beside each run")
 
 
 class ModelSpec(Section):
@@ -119,107 +95,6 @@ class ModelSpec(Section):
         return self
 
 
-class Distill(Section):
-    """Every choice of the method, for every strategy of the benchmark alike."""
-
-    # schedule
-    rounds: int = option(3, "B", "rounds of Algorithm 1; more rounds help", ge=1)
-    steps: int = option(300, "A", "optimiser steps in all, the same for every strategy, split evenly over the rounds", ge=1)
-    regime: Literal["rounds", "static"] = option(
-        "rounds", "D", "rounds: every strategy mines with its own student each round; static: all share round 0's groups"
-    )
-    batch_queries: int = option(8, "D", "queries of a step", ge=1)
-    group: int = option(8, "D", "passages of a query: 1 positive and group-1 negatives", ge=2)
-    # GenDataset
-    depth: int = option(200, "D", "passages of each model's list that enter the pool", ge=1)
-    rrf_k: int = option(60, "C", "constant of reciprocal rank fusion", ge=0)
-    pool_teacher: bool = option(True, "C", "the teacher's own list joins the pool")
-    positive_rel: int = option(1, "D", "a passage of at least this relevance is a positive", ge=1)
-    harder: bool = option(True, "D", "round r draws from the top depth / 2^r of the pool, and the student's list joins it")
-    wrong_weight: float = option(2.0, "D", "queries the student got wrong are drawn this many times as often", ge=1)
-    wrong_rule: Literal["first", "prod"] = option(
-        "first", "D", "wrong: a positive is not first (first), or at rank 2-15 while the teacher has it first (prod)"
-    )
-    false_negatives: Literal["keep", "drop", "relabel"] = option(
-        "keep", "D", "a negative that the teacher scores above the positive: keep, drop from the group, or count as positive in CE"
-    )
-    scored: int = option(
-        48, "D", "with a pair-scoring teacher or assistant: candidates of a query that are drawn once a round; epochs draw from these", ge=1
-    )
-    # D_eval
-    eval_fraction: float = option(0.1, "D", "share of the training queries set aside as D_eval", gt=0, lt=1)
-    eval_max: int = option(1000, "D", "most queries of D_eval", ge=1)
-    # assistants
-    calibration: Literal["none", "zscore", "temperature"] = option(
-        "temperature", "C", "how assistants' scores are brought to the teacher's scale"
-    )
-    fused: Literal["all", "none"] | list[list[str]] = option(
-        "all", "D", "fused assistants: all subsets of two or more, none, or a list of lists"
-    )
-    select: Literal["kl", "footrule", "rbo", "random", "best"] = option(
-        "kl", "B", "TASelect's criterion: nearness to the teacher by kl, footrule or rbo; random: any, best: the best on D_eval"
-    )
-    rbo_p: float = option(0.9, "D", "persistence of rank-biased overlap", gt=0, lt=1)
-    granularity: Literal["batch", "query"] = option("batch", "C", "one assistant for a batch, or one for each query")
-    replace: bool = option(True, "A", "replace the worst assistant by the student when Compare says so")
-    compare: Literal["retrieve", "rerank"] = option("retrieve", "D", "Compare over the whole corpus, or over the stored candidates (cheap)")
-    compare_measure: str = option("RR@10", "D", "Compare's measure")
-    # loss
-    ce_weight: float = option(0.2, "D", "a: weight of the contrastive term of the distilling strategies", ge=0)
-    teacher_weight: float = option(
-        0.5, "D", "b of mta4dpr: weight of KL(teacher || student); strategies without assistants put b + c here", ge=0
-    )
-    assistant_weight: float = option(0.5, "D", "c of mta4dpr: weight of KL(assistant || student)", ge=0)
-    tau_student: float = option(0.02, "D", "temperature of the student's scores (cosine 0.02, raw dot product 1)", gt=0)
-    ta: str = option("best", "D", "kd_ta: the assistant in the teacher's place: best (on D_eval) or its label")
-    soft_weight: float = option(0.5, "D", "takd, dgkd: l of (1 - l) * CE + l * tau^2 * KL", ge=0, le=1)
-    soft_tau: float = option(4.0, "D", "takd, dgkd, prod: tau, by which both sides are softened further (4 in PROD)", gt=0)
-    joint_kl: Literal["forward", "reverse"] = option(
-        "forward", "D", "rocketqav2: KL(teacher || student), as in its code, or reverse, as in the paper's equation"
-    )
-    tau_teacher: float | str = option(0.05, "D", "temperature of the teacher's scores, or entropy:X: mean entropy X * ln(group) on round 0")
-    # optimiser
-    lr: float = option(3e-5, "D", "peak learning rate of AdamW", gt=0)
-    warmup: int = option(0, "D", "steps of linear warm-up; linear decay to 0 follows", ge=0)
-    weight_decay: float = option(0.01, "D", "AdamW's weight decay", ge=0)
-    clip: float = option(1.0, "D", "gradient norm is clipped to this; 0: never", ge=0)
-    dropout: float = option(0.0, "D", "dropout of the student", ge=0, lt=1)
-    freeze_embeddings: bool = option(False, "D", "keep the word embeddings of what is trained as they are")
-    teacher_lr: float = option(1e-5, "D", "rocketqav2, lead: peak learning rate of the teacher, which is trained too", gt=0)
-    policy_lr: float = option(1e-2, "D", "rl_ta: learning rate of the policy", gt=0)
-    precision: Literal["float32", "bfloat16", "float16"] = option("float32", "D", "what training computes in; weights stay float32")
-    micro_batch_tokens: int = option(2048, "D", "tokens of a micro-batch of texts of similar length, padding included", ge=16)
-    gradient_cache: bool = option(
-        False, "D", "encode each micro-batch twice instead of keeping all of them: groups of any size in the memory of one micro-batch"
-    )
-    checkpoint: Literal["last", "best_eval"] = option("last", "D", "export the last step, or the round that is best on D_eval")
-    checkpoint_every: int = option(50, "D", "steps between checkpoints", ge=1)
-    keep_checkpoints: int = option(1, "D", "how many of the last checkpoints stay", ge=1)
-
-    @model_validator(mode="after")
-    def consistent(self) -> Distill:
-        if self.steps < self.rounds:
-            raise ValueError(f"steps ({self.steps}) are fewer than rounds ({self.rounds})")
-        if isinstance(self.tau_teacher, str):
-            match = re.fullmatch(r"entropy:(0?\.[0-9]+)", self.tau_teacher)
-            if not match or not 0 < float(match[1]) < 1:
-                raise ValueError(f"tau_teacher is a positive number or entropy:X with 0 < X < 1, found {self.tau_teacher!r}")
-        elif self.tau_teacher <= 0:
-            raise ValueError(f"tau_teacher is a positive number or entropy:X, found {self.tau_teacher!r}")
-        idle = {"harder", "wrong_weight", "wrong_rule"} & self.model_fields_set
-        if self.regime == "static" and idle:
-            raise ValueError(f"regime static shares round 0's groups, so {', '.join(sorted(idle))} has no effect; leave it out")
-        if self.warmup >= self.steps:
-            raise ValueError(f"warmup ({self.warmup}) must be less than steps ({self.steps})")
-        if "scored" in self.model_fields_set and self.scored < self.group - 1:
-            raise ValueError(f"scored ({self.scored}) is less than the {self.group - 1} negatives of a group")
-        if "rbo_p" in self.model_fields_set and self.select != "rbo":
-            raise ValueError("rbo_p has no effect unless select is rbo; leave it out")
-        if self.ce_weight + self.teacher_weight + self.assistant_weight == 0:
-            raise ValueError("ce_weight, teacher_weight and assistant_weight are all 0, so there is no loss")
-        return self
-
-
 class Variant(Section):
     """A student of its own in the leaderboard: a strategy with other roles or options than the benchmark's."""
 
@@ -246,7 +121,7 @@ class Benchmark(Section):
 
     name: str = Field(pattern=MODEL_LABEL)
     title: str
-    notes: list[str] = []
+    notes: list[str] = Field([])
     corpus: str = Field(description="an ir_datasets id, a folder in BEIR's format, or docstrings")
     max_passages: int | None = Field(None, ge=10, description="docstrings only: passages drawn by hash")
     exclude_self: bool = Field(False, description="drop a passage whose id is the query's (BEIR's convention for arguana and quora)")
@@ -256,9 +131,9 @@ class Benchmark(Section):
     depth: int = Field(1000, ge=1, description="passages of a query in a run file")
     bm25: Bm25 = Bm25()
     dense: Dense = Dense()
-    models: dict[str, ModelSpec] = {}
+    models: dict[str, ModelSpec] = Field({})
     teacher: str = ""
-    assistants: list[str] = []
+    assistants: list[str] = Field([])
     student: str = ""
     distill: Distill = Distill()
     variants: dict[str, Variant] = Field({}, description="more students: {LABEL: {strategy, and what differs}}")

@@ -16,22 +16,13 @@ from uuid import uuid4
 
 from mta4dpr import environment
 from mta4dpr.benchmark import Benchmark, ModelSpec, Recipe, parse_settings
+from mta4dpr.checks import check_names, check_request, idle_settings
 from mta4dpr.data.collection import QuerySet, Source, load_query_set
 from mta4dpr.data.corpus import Corpus, open_corpus
 from mta4dpr.errors import UserError
 from mta4dpr.files import file_name, key_of, read_json, sha256_of_file
 from mta4dpr.ledger import Ledger
-from mta4dpr.request import (
-    Request,
-    System,
-    check_names,
-    check_request,
-    idle_settings,
-    output_folder,
-    resolve_benchmark,
-    resolve_systems,
-    trainable,
-)
+from mta4dpr.request import Request, System, output_folder, resolve_benchmark, resolve_systems, trainable
 
 if TYPE_CHECKING:
     from mta4dpr.distill.assistants import Scorer

@@ -12,26 +12,23 @@ import gc
 import json
 import logging
 import shutil
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mta4dpr import environment
-from mta4dpr.benchmark import Benchmark, EvalSet, Recipe
-from mta4dpr.data.collection import QuerySet, load_query_set
-from mta4dpr.data.corpus import Corpus
+from mta4dpr.benchmark import EvalSet, Recipe
+from mta4dpr.data.collection import load_query_set
 from mta4dpr.errors import UserError
 from mta4dpr.evaluation.efficiency import peak_memory_bytes
 from mta4dpr.files import file_name, folder_written_aside, key_of, read_json, sha256_of_file, write_json, written_aside
-from mta4dpr.ledger import Ledger, locked, refuse_other_settings, stage_shares
+from mta4dpr.ledger import Ledger, locked, stage_shares
+from mta4dpr.manifest import manifest_entry, manifest_of, noted
 from mta4dpr.opened import Run, open_run
-from mta4dpr.request import Request, System, differences
+from mta4dpr.request import Request, System
 
 if TYPE_CHECKING:
     from mta4dpr.evaluation.measures import Evaluation
@@ -50,13 +47,13 @@ def run(request: Request) -> Path:
         _train_along(opened)
         return opened.folder
     with locked(opened.folder, wait=request.wait):
-        manifest = _manifest(opened)
+        manifest = manifest_of(opened)
         if request.redo:
             _redo(opened)
         if _is_complete(opened, manifest):
             log.info("everything is done already in %s", opened.folder)
             return opened.folder
-        with _noted(opened, manifest):
+        with noted(opened, manifest):
             for system in opened.systems:
                 if system.recipe:
                     train(opened, system, system.recipe)
@@ -85,13 +82,13 @@ def train_students(request: Request) -> dict[str, Any]:
         _train_along(opened)
         return {}
     with locked(opened.folder, wait=request.wait):
-        manifest = _manifest(opened)
+        manifest = manifest_of(opened)
         if request.redo:
             _redo(opened)
         if all(opened.ledger.is_done(f"train {system.label}", opened.training_inputs(recipe)) for system, recipe in students):
             log.info("all of them are trained already in %s", opened.folder)
         else:
-            with _noted(opened, manifest):
+            with noted(opened, manifest):
                 for system, recipe in students:
                     train(opened, system, recipe)
     rows = []
@@ -120,21 +117,6 @@ def _ready(opened: Run) -> None:
     opened.launch  # noqa: B018 (the processes meet before one of them waits for files)
 
 
-@contextmanager
-def _noted(opened: Run, manifest: dict[str, Any]) -> Iterator[None]:
-    """Writes into manifest.json that this command works here, and when it has finished."""
-    note = {"command": sys.argv[1:], "processes": environment.process_count(), "started": _now(), "finished": None}
-    manifest["runs"].append(note)
-    write_json(opened.folder / "manifest.json", manifest)
-    for query_set in opened.eval_sets.values():
-        for line in [*query_set.counts, *_absent_passages(query_set, opened.corpus)]:
-            log.info(line)
-    yield
-    manifest["systems"] = read_json(opened.folder / "manifest.json")["systems"]
-    note["finished"] = _now()
-    write_json(opened.folder / "manifest.json", manifest)
-
-
 def _train_along(opened: Run) -> None:
     """What a process that is not the main one does: it trains, and waits for the main one's files in between."""
     for system in opened.systems:
@@ -149,43 +131,6 @@ def _train_along(opened: Run) -> None:
             time.sleep(0.5)
 
 
-def _manifest(opened: Run) -> dict[str, Any]:
-    """Who runs what, where, with which versions; with what earlier commands left in the folder. Refuses other settings."""
-    path = opened.folder / "manifest.json"
-    document = opened.bench.model_dump(mode="json", exclude={"systems", "variants", "eval_sets", "contrasts", "title", "notes"})
-    settings = {**document, "limit": opened.request.limit, "seed": opened.request.seed, "text_hash": opened.corpus.text_hash}
-    manifest: dict[str, Any] = read_json(path) if path.exists() else {"systems": {}, "eval_sets": {}, "runs": []}
-    if not path.exists() and opened.ledger.stages:  # without it nothing is known of earlier rows; all but training is done again
-        opened.ledger.forget([stage for stage in opened.ledger.stages if not stage.startswith("train ")])
-    if "settings" in manifest:
-        refuse_other_settings(opened.folder, settings, manifest["settings"])
-    manifest.update(
-        {
-            "benchmark": opened.bench.name,
-            "title": opened.bench.title,
-            "notes": [*opened.bench.notes, *opened.source.notes],
-            "contrasts": [list(pair) for pair in opened.bench.contrasts],
-            "settings": settings,
-            "versions": environment.versions(),
-            "hardware": environment.hardware(),
-            "git_commit": environment.git_commit(),
-            "threads": opened.threads,
-            "source": opened.source.identity,
-        }
-    )
-    for eval_set in opened.bench.eval_sets:
-        query_set = opened.eval_sets[eval_set.id]
-        fingerprint = key_of([query_set.texts, query_set.qrels])
-        manifest["eval_sets"][eval_set.id] = {**eval_set.model_dump(mode="json"), "hash": fingerprint}
-    for system in opened.systems:
-        for other in manifest["systems"]:
-            if other != system.label and file_name(other).casefold() == file_name(system.label).casefold():
-                raise UserError(
-                    f"{opened.folder} has a system {other!r}, whose files {system.label!r} would overwrite; name one as LABEL=PATH"
-                )
-    return manifest
-
-
 def _is_complete(opened: Run, manifest: dict[str, Any]) -> bool:
     """Whether every stage of this request is done, so that nothing need be loaded or written."""
     ledger = opened.ledger
@@ -197,12 +142,6 @@ def _is_complete(opened: Run, manifest: dict[str, Any]) -> bool:
         and ledger.is_done("evaluate", _evaluate_inputs(opened, manifest))
         and ledger.is_done("report", sha256_of_file(opened.folder / "leaderboard.json"))
     )
-
-
-def _absent_passages(query_set: QuerySet, corpus: Corpus) -> list[str]:
-    """Says how many judgements name passages that the corpus lacks: they can never be found."""
-    absent = int((corpus.numbers([passage_id for judged in query_set.qrels.values() for passage_id in judged]) < 0).sum())
-    return [f"{query_set.id}: {absent:,} judgements name passages that are not in the corpus"] if absent else []
 
 
 def _redo(opened: Run) -> None:
@@ -379,21 +318,6 @@ def measure_latency(opened: Run, system: System) -> None:
         write_json(path, document)
 
 
-def manifest_entry(system: System, retriever: Any, bench: Benchmark) -> dict[str, Any]:
-    encoder, recipe = getattr(retriever, "encoder", None), system.recipe
-    return {
-        "kind": system.kind,
-        "strategy": recipe.strategy if recipe else None,
-        "regime": recipe.distill.regime if recipe else None,
-        "steps": recipe.distill.steps if recipe else None,
-        "differs": differences(recipe, bench) if recipe else None,
-        "model": system.spec.model if system.spec else None,
-        "parameters": encoder.parameters if encoder else None,
-        "dimensions": encoder.dimensions if encoder else None,
-        "weights": encoder.weights_hash if encoder else None,
-    }
-
-
 def _training_seconds(opened: Run, system: System) -> float | None:
     return float(opened.ledger.stages[f"train {system.label}"]["seconds"]) if system.recipe else None
 
@@ -492,10 +416,6 @@ def report(opened: Run) -> None:
         write_json(path, document)
         write_report(opened.folder)
         outputs.extend(opened.folder / name for name in names)
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def search_once(request: Request, query: str, hits: int) -> dict[str, Any]:

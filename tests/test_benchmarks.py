@@ -11,8 +11,9 @@ import pytest
 
 from mta4dpr import pipeline
 from mta4dpr.benchmark import benchmark_folder, benchmark_names, load_benchmark, parse_benchmark, read_yaml
+from mta4dpr.checks import check_names
 from mta4dpr.files import read_json
-from mta4dpr.request import Request, check_names, resolve_systems
+from mta4dpr.request import Request, resolve_systems
 
 
 @pytest.mark.parametrize("name", benchmark_names())

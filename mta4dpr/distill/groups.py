@@ -22,13 +22,13 @@ from typing import Any
 
 import numpy as np
 
-from mta4dpr.benchmark import Distill
 from mta4dpr.data.corpus import Corpus
 from mta4dpr.distill.assistants import Scorer, TableScorer, entropy, fit_temperature, log_distribution, zscore
 from mta4dpr.distill.counter import mix
 from mta4dpr.distill.queries import TrainingQueries
 from mta4dpr.errors import UserError
 from mta4dpr.files import folder_written_aside, read_json, write_json
+from mta4dpr.options import Distill
 from mta4dpr.retrieval.fusion import reciprocal_rank_fusion
 
 log = logging.getLogger(__name__)

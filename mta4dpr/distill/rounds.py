@@ -19,7 +19,6 @@ from typing import Any
 
 import numpy as np
 
-from mta4dpr.benchmark import Distill
 from mta4dpr.data.corpus import Corpus
 from mta4dpr.distill.assistants import Scorer
 from mta4dpr.distill.groups import Groups, generate, negative_pool, open_groups
@@ -31,6 +30,7 @@ from mta4dpr.evaluation.measures import evaluate, parse_measures
 from mta4dpr.evaluation.trecrun import run_of
 from mta4dpr.files import file_name, key_of, read_json, write_json, written_aside
 from mta4dpr.models.encoder import Encoder
+from mta4dpr.options import Distill
 from mta4dpr.progress import bar
 
 log = logging.getLogger(__name__)

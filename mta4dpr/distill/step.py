@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mta4dpr.benchmark import Distill
 from mta4dpr.distill.assistants import distances, fused_subsets, select, with_fused
 from mta4dpr.distill.counter import mix
 from mta4dpr.distill.losses import contrastive_loss
+from mta4dpr.options import Distill
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mta4dpr.benchmark import Distill
 from mta4dpr.data.tokens import TokenStore
 from mta4dpr.distill.assistants import log_distribution
 from mta4dpr.distill.gradients import PairSource, Source, TextSource, backward, sum_gradients
@@ -29,6 +28,7 @@ from mta4dpr.distill.strategies import Strategy
 from mta4dpr.errors import UserError
 from mta4dpr.files import folder_written_aside, read_json, write_json
 from mta4dpr.models.encoder import Encoder
+from mta4dpr.options import Distill
 from mta4dpr.progress import track
 
 if TYPE_CHECKING:

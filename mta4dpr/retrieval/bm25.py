@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 from filelock import FileLock
 
-from mta4dpr.benchmark import Bm25
 from mta4dpr.data.corpus import Corpus
 from mta4dpr.errors import EnvironmentLack
 from mta4dpr.files import folder_written_aside, key_of, read_json, write_json
+from mta4dpr.options import Bm25
 from mta4dpr.progress import track
 from mta4dpr.retrieval import java
 from mta4dpr.retrieval.hits import Hits, best

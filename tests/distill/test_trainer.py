@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from mta4dpr.benchmark import Distill, ModelSpec
+from mta4dpr.benchmark import ModelSpec
 from mta4dpr.data.corpus import Corpus
 from mta4dpr.distill.groups import Groups, generate
 from mta4dpr.distill.queries import TrainingQueries
@@ -24,6 +24,7 @@ from mta4dpr.distill.trainer import Batch, Texts, Trainer, keep_lines
 from mta4dpr.errors import UserError
 from mta4dpr.models.encoder import Encoder, load_encoder
 from mta4dpr.models.reranker import load_reranker
+from mta4dpr.options import Distill
 
 from .slow_reference import REFERENCES, STANDING, Plain, total
 from .tiny_distill import TRAIN, MatrixScorer, knowing_matrix, random_matrix, small_options

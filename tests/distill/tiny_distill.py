@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from mta4dpr.benchmark import Distill
 from mta4dpr.data.collection import Passage, Qrel
 from mta4dpr.data.corpus import Corpus
 from mta4dpr.distill.queries import TrainingQueries
 from mta4dpr.files import key_of
+from mta4dpr.options import Distill
 from mta4dpr.retrieval.hits import Hits, best
 
 PASSAGES = 30

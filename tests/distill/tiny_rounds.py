@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from mta4dpr.benchmark import Distill, ModelSpec
+from mta4dpr.benchmark import ModelSpec
 from mta4dpr.data.corpus import Corpus
 from mta4dpr.distill import rounds as rounds_module
 from mta4dpr.distill.assistants import BiEncoderScorer, Scorer
@@ -21,6 +21,7 @@ from mta4dpr.distill.rounds import Bench, distil
 from mta4dpr.distill.strategies import STRATEGIES
 from mta4dpr.distill.trainer import Texts, Trainer
 from mta4dpr.models.encoder import Encoder, load_encoder
+from mta4dpr.options import Distill
 from mta4dpr.retrieval.dense import ExactIndex
 from mta4dpr.retrieval.vectors import Encoding, encode
 

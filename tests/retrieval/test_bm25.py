@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mta4dpr.benchmark import Bm25
 from mta4dpr.data.collection import BeirFolder
 from mta4dpr.data.corpus import Corpus, open_corpus
+from mta4dpr.options import Bm25
 from mta4dpr.retrieval import bm25
 from mta4dpr.retrieval.bm25 import Bm25Retriever, build_index
 
