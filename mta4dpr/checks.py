@@ -105,8 +105,6 @@ def _unfit(bench: Benchmark, recipe: Recipe) -> list[str]:
         problems.append(f"{recipe.strategy} aligns layers of two bi-encoders, and {recipe.teacher!r} is a cross-encoder")
     if recipe.distill.select == "best" and "select" in strategy.options and not strategy.standing:
         problems.append(f"{recipe.strategy} selects by nearness to the teacher; always the best on D_eval is the strategy best_ta")
-    if strategy.stages and recipe.distill.regime == "static":
-        problems.append(f"{recipe.strategy} changes its data from stage to stage, so it needs regime rounds")
     if "ta" in strategy.options and recipe.distill.ta not in ("best", *recipe.assistants):
         near = nearest(recipe.distill.ta, list(recipe.assistants))
         problems.append(f"distill.ta is best or an assistant ({', '.join(recipe.assistants)}), found {recipe.distill.ta!r}{near}")

@@ -161,11 +161,14 @@ def variant_of(bench: Benchmark, name: str) -> Variant | None:
 def _recipe(bench: Benchmark, name: str, variant: Variant) -> Recipe:
     from mta4dpr.distill.strategies import STRATEGIES
 
+    stages = variant.strategy in STRATEGIES and STRATEGIES[variant.strategy].stages
+    if stages and variant.distill.get("regime", bench.distill.regime) == "static":
+        raise UserError(f"{name}: {variant.strategy} changes its data from stage to stage, so it needs regime rounds")
     try:
         recipe = bench.recipe(variant)
-        if variant.strategy in STRATEGIES and STRATEGIES[variant.strategy].stages:  # a round for each teacher
-            stages = {**variant.distill, "rounds": 1 + len(recipe.assistants)}
-            recipe = bench.recipe(variant.model_copy(update={"distill": stages}))
+        if stages:  # a round for each teacher
+            options = {**variant.distill, "rounds": 1 + len(recipe.assistants)}
+            recipe = bench.recipe(variant.model_copy(update={"distill": options}))
     except ValueError as error:
         raise UserError(f"{name} cannot be trained with these settings: {error}") from error
     return recipe

@@ -14,6 +14,7 @@ import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,8 @@ from mta4dpr.options import Distill
 from mta4dpr.progress import bar
 
 log = logging.getLogger(__name__)
+
+PROD_DEPTH = 15  # of PROD's confusing queries: the student has a positive among so many passages
 
 
 @dataclass
@@ -217,8 +220,7 @@ def _generate(
     if number > 0 and options.regime == "rounds":
         assert frozen is not None
         mined = rankings(frozen, queries.train, options.depth, folder / f"round-{number - 1}", bench)
-        by_teacher = rankings(teacher, queries.train, options.depth, bench.mining, bench) if options.wrong_rule == "prod" else None
-        wrong = wrong_queries(mined, by_teacher, queries)
+        wrong = wrong_queries(mined, queries, partial(_first_of, teacher, mined, bench) if options.wrong_rule == "prod" else None)
         if options.harder and frozen.label not in lists:  # a student that has become an assistant mines once
             lists["student"] = mined
     if number > 0 and isinstance(tau, str):  # fitted once, on the groups of round 0
@@ -266,17 +268,36 @@ def rankings(scorer: Scorer, numbers: np.ndarray, depth: int, folder: Path, benc
     return np.load(place, mmap_mode="r")
 
 
-def wrong_queries(student: np.ndarray, teacher: np.ndarray | None, queries: TrainingQueries) -> np.ndarray:
+def wrong_queries(
+    student: np.ndarray, queries: TrainingQueries, first_of_teacher: Callable[[np.ndarray], np.ndarray] | None = None
+) -> np.ndarray:
     """Queries the student got wrong, (train queries,) bool: no positive is its first passage.
 
-    With the teacher's list, PROD's rule (Lin 2023): the student's best positive is at rank 2-15 and the teacher has one first.
+    With `first_of_teacher` (queries -> the teacher's first passage of each), PROD's rule (Lin 2023): the student's best positive is
+    at rank 2-15 and the teacher has one first.
     """
-    wrong = np.zeros(queries.train_size, bool)
+    best = np.full(queries.train_size, student.shape[1], np.int64)  # rank of the first positive; beyond the list where there is none
     for n in range(queries.train_size):
         hits = np.flatnonzero(np.isin(student[n], queries.positives[n]))
-        best = int(hits[0]) if len(hits) else 10**9  # not found: at no rank
-        wrong[n] = best != 0 if teacher is None else 1 <= best < 15 and bool(np.isin(teacher[n, 0], queries.positives[n]))
+        if len(hits):
+            best[n] = hits[0]
+    if first_of_teacher is None:
+        return best > 0
+    wrong = np.zeros(queries.train_size, bool)
+    confusing = np.flatnonzero((best > 0) & (best < min(PROD_DEPTH, student.shape[1])))
+    for number, passage in zip(confusing, first_of_teacher(confusing), strict=True):
+        wrong[number] = passage in queries.positives[number]
     return wrong
+
+
+def _first_of(teacher: Scorer, mined: np.ndarray, bench: Bench, numbers: np.ndarray) -> np.ndarray:
+    """The teacher's first passage of each query, (queries,): of the corpus, or of the student's first ones where it only scores pairs."""
+    if teacher.ranks:
+        ranked = rankings(teacher, bench.queries.train, bench.options.depth, bench.mining, bench)
+        return np.asarray(ranked[numbers, 0])
+    candidates = np.asarray(mined[numbers, :PROD_DEPTH])
+    scores = np.where(candidates < 0, -np.inf, teacher.score(numbers, np.maximum(candidates, 0)))
+    return np.take_along_axis(candidates, scores.argmax(axis=1, keepdims=True), axis=1)[:, 0]
 
 
 def compare(scorers: Sequence[Scorer], bench: Bench) -> dict[str, float]:
@@ -298,9 +319,10 @@ def compare(scorers: Sequence[Scorer], bench: Bench) -> dict[str, float]:
                     real = passages >= 0
                     found[queries.ids[next(numbers)]] = dict(zip(corpus.ids(passages[real]), scores[real].tolist(), strict=True))
         else:
-            for n, passages in zip(queries.held_out, candidates, strict=True):
-                scores = scorer.score(np.array([n]), passages[None, :])[0]
-                found[queries.ids[n]] = dict(zip(corpus.ids(passages), scores.tolist(), strict=True))
+            longest = max(len(passages) for passages in candidates)
+            scored = scorer.score(queries.held_out, np.stack([np.resize(passages, longest) for passages in candidates]))
+            for n, passages, row in zip(queries.held_out, candidates, scored, strict=True):
+                found[queries.ids[n]] = dict(zip(corpus.ids(passages), row[: len(passages)].tolist(), strict=True))
         if bench.exclude_self:
             found = {query_id: {p: s for p, s in ranking.items() if p != query_id} for query_id, ranking in found.items()}
         empty = not any(found.values())  # a scorer that finds nothing at all is worth 0, not an error

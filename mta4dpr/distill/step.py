@@ -57,18 +57,19 @@ class Step:
         import torch
 
         options, queries = self.options, len(self.student)
+        if options.select == "best":
+            self.notes["assistant"] = self.best_assistant()
+            return self.assistants[self.notes["assistant"]]
         offered = with_fused(self.assistants, fused_subsets(list(self.assistants), options.fused))
         labels = list(offered)
         if options.select == "random":
             draws = self.draw(queries if options.granularity == "query" else 1)
             chosen = torch.from_numpy((draws * len(labels)).astype(np.int64)).to(self.student.device).expand(queries)
-        elif options.select == "best":
-            chosen = torch.full((queries,), labels.index(self.best_assistant()), device=self.student.device)
         else:
             distance = distances(options.select, self.teacher, offered, rbo_p=options.rbo_p)
             chosen = select(distance, options.granularity)
         names = [labels[n] for n in chosen.tolist()]
-        self.notes["assistant"] = names[0] if options.granularity == "batch" or options.select == "best" else names
+        self.notes["assistant"] = names[0] if options.granularity == "batch" else names
         return torch.stack(list(offered.values()))[chosen, torch.arange(queries, device=self.student.device)]
 
     def best_assistant(self) -> str:

@@ -247,6 +247,7 @@ STRATEGIES: dict[str, Strategy] = {
         standing=True,
         previous=True,
         stages=True,
+        overrides={"wrong_rule": "prod"},
         options=("soft_tau",),
     ),
     "rocketqav2": Strategy(

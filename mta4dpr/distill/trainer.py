@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -162,7 +163,7 @@ class Trainer:
     def train_round(self, groups: Groups, *, round_number: int, first_step: int, last_step: int, label: str) -> None:
         """Steps from where the trainer stands to `last_step`; the round's groups start at `first_step`."""
         main = self.accelerator.is_main_process
-        with open(self.folder / "steps.jsonl" if main else "/dev/null", "a", encoding="utf-8") as lines:
+        with open(self.folder / "steps.jsonl" if main else os.devnull, "a", encoding="utf-8") as lines:
             for step in track(range(self.step, last_step), label, "steps"):
                 started = time.perf_counter()
                 terms = self._train_step(groups, round_number, (step - first_step) * self.batch_size)

@@ -17,10 +17,11 @@ from typing import Any
 import numpy as np
 
 from mta4dpr.benchmark import ModelSpec
-from mta4dpr.data.tokens import MOST_TOKENS, Tokenizer, TokenStore, tokens_of_texts
+from mta4dpr.data.tokens import MOST_TOKENS, TokenStore
 from mta4dpr.errors import UserError
 from mta4dpr.files import folder_written_aside, key_of, read_json, sha256_of_file, write_json
 from mta4dpr.models.completeness import check_vocabulary, check_weights, loading
+from mta4dpr.models.network import Network
 from mta4dpr.models.zoo import checkpoint_of, find_model
 
 log = logging.getLogger(__name__)
@@ -38,12 +39,11 @@ class Reading:
     passage_prefix: str
 
 
-class Encoder:
+class Encoder(Network[Reading]):
     """A bi-encoder with shared towers. `key` changes with weights, layers, pooling and reading."""
 
     def __init__(self, label: str, network: Any, reading: Reading, weights_hash: str) -> None:
-        self.label, self.network, self.reading, self.weights_hash = label, network, reading, weights_hash
-        self.tokenizer = Tokenizer(network.tokenizer)
+        super().__init__(label, network, network.tokenizer, reading, weights_hash)
 
     @property
     def key(self) -> str:
@@ -55,14 +55,6 @@ class Encoder:
     @property
     def dimensions(self) -> int:
         return int(self.network.get_embedding_dimension())
-
-    @property
-    def parameters(self) -> int:
-        return sum(p.numel() for p in self.network.parameters())
-
-    @property
-    def device(self) -> Any:
-        return next(self.network.parameters()).device
 
     @cached_property
     def transformer(self) -> Any:
@@ -101,9 +93,6 @@ class Encoder:
         pooled = [pooling({"token_embeddings": state, "attention_mask": mask})["sentence_embedding"] for state in states]
         return vectors, torch.nn.functional.normalize(torch.stack(pooled, dim=1), dim=-1)
 
-    def query_tokens(self, texts: Sequence[str]) -> TokenStore:
-        return tokens_of_texts(self.tokenizer, texts, prefix=self.reading.query_prefix)
-
     def encode(self, tokens: TokenStore, numbers: np.ndarray, *, longest: int, token_budget: int) -> np.ndarray:
         """Vectors of those texts, (texts, dimensions) float32, in batches of similar length within the budget."""
         import torch
@@ -128,9 +117,6 @@ class Encoder:
         with folder_written_aside(folder) as aside:
             self.network.save(str(aside), create_model_card=False)
             write_json(aside / READING, asdict(self.reading))
-
-    def hash_weights(self) -> str:
-        return hash_of_weights(self.network)
 
 
 def batches_by_length(lengths: np.ndarray, token_budget: int) -> list[np.ndarray]:
@@ -183,7 +169,7 @@ def load_encoder(label: str, spec: ModelSpec, *, device: str, offline: bool = Fa
     network = network.to(torch.float32).to(device)
     reading = _reading(spec, known, folder, network)
     encoder = Encoder(label, network, reading, "")
-    encoder.weights_hash = weights_key(folder, spec.layers) if folder else encoder.hash_weights()
+    encoder.weights_hash = weights_key(folder, spec.layers) if folder else hash_of_weights(network)
     return encoder
 
 

@@ -16,11 +16,12 @@ from typing import Any
 import numpy as np
 
 from mta4dpr.benchmark import ModelSpec
-from mta4dpr.data.tokens import MOST_TOKENS, Tokenizer, TokenPairs, TokenStore, tokens_of_texts
+from mta4dpr.data.tokens import MOST_TOKENS, TokenPairs, TokenStore
 from mta4dpr.errors import UserError
 from mta4dpr.files import key_of
 from mta4dpr.models.completeness import check_vocabulary, check_weights, loading
 from mta4dpr.models.encoder import batches_by_length, hash_of_weights, keep_layers, positions_of, transformers_version, weights_key
+from mta4dpr.models.network import Network
 from mta4dpr.models.zoo import find_model
 
 log = logging.getLogger(__name__)
@@ -39,14 +40,13 @@ class PairReading:
     passage_prefix: str
 
 
-class Reranker:
+class Reranker(Network[PairReading]):
     """A cross-encoder of one or two labels. `key` changes with weights, layers, tokenizer and reading."""
 
     def __init__(self, label: str, network: Any, tokenizer: Any, reading: PairReading, weights_hash: str) -> None:
         from inspect import signature
 
-        self.label, self.network, self.reading, self.weights_hash = label, network, reading, weights_hash
-        self.tokenizer = Tokenizer(tokenizer)
+        super().__init__(label, network, tokenizer, reading, weights_hash)
         # what transformers' own tokenizer would pass on: RoBERTa and its kin have no token types
         self._typed = "token_type_ids" in tokenizer.model_input_names and "token_type_ids" in signature(network.forward).parameters
 
@@ -56,17 +56,6 @@ class Reranker:
 
         parts = [self.weights_hash, self.tokenizer.hash, self._typed, asdict(self.reading), WIDTH_STEP, MOST_PAIRS]
         return key_of([*parts, torch.__version__, transformers_version()])
-
-    @property
-    def parameters(self) -> int:
-        return sum(p.numel() for p in self.network.parameters())
-
-    @property
-    def device(self) -> Any:
-        return next(self.network.parameters()).device
-
-    def query_tokens(self, texts: Sequence[str]) -> TokenStore:
-        return tokens_of_texts(self.tokenizer, texts, prefix=self.reading.query_prefix)
 
     def pairs(self, queries: TokenStore, passages: TokenStore) -> TokenPairs:
         """The pairs of two stores, cut as this model reads them. The stores are of its tokenizer and hold its prefixes."""

@@ -6,6 +6,7 @@ import copy
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,10 @@ from mta4dpr.data.corpus import Corpus
 from mta4dpr.distill import rounds as rounds_module
 from mta4dpr.distill.groups import Groups
 from mta4dpr.distill.queries import TrainingQueries
-from mta4dpr.distill.rounds import best_round, compare, rankings, wrong_queries
+from mta4dpr.distill.rounds import _first_of, best_round, compare, rankings, wrong_queries
 from mta4dpr.distill.strategies import STRATEGIES
 from mta4dpr.distill.trainer import Batch, Texts, Trainer
-from mta4dpr.models.encoder import Encoder, load_encoder
+from mta4dpr.models.encoder import Encoder, hash_of_weights, load_encoder
 
 from .tiny_distill import HELD_OUT, PASSAGES, TRAIN, MatrixScorer, knowing_matrix, make_queries, random_matrix, small_options
 from .tiny_rounds import BAD, GOOD, MIDDLE, Setting
@@ -186,10 +187,10 @@ def test_wrong_queries_by_hand() -> None:
     """Positives 0 and 1; 3; 4: right when any positive is first. PROD: at rank 2-15 of the student, first of the teacher."""
     queries = make_queries([0, 3, 4], train=3, held_out=0, positives=lambda n: {0: [0, 1], 3: [3], 4: [4]}[n])
     student = np.array([[1, 9, 0], [9, 3, 8], [9, 8, 7]])
-    assert wrong_queries(student, None, queries).tolist() == [False, True, True]
+    assert wrong_queries(student, queries).tolist() == [False, True, True]
     teacher = np.array([[0, 9, 8], [3, 9, 8], [4, 9, 8]])
-    assert wrong_queries(student, teacher, queries).tolist() == [False, True, False]  # the third is at no rank of the list
-    assert wrong_queries(student, np.array([[0, 9], [9, 3], [4, 9]]), queries).tolist() == [False, False, False]
+    assert wrong_queries(student, queries, lambda n: teacher[n, 0]).tolist() == [False, True, False]  # the third is at no rank of the list
+    assert wrong_queries(student, queries, lambda n: np.array([0, 9, 4])[n]).tolist() == [False, False, False]
 
 
 @pytest.mark.parametrize(("rank", "expected"), [(1, False), (2, True), (15, True), (16, False), (21, False)])
@@ -199,14 +200,14 @@ def test_prods_ranks(rank: int, expected: bool) -> None:
     student = np.array([[p for p in range(5, 25)]])
     if rank <= 20:
         student[0, rank - 1] = 4
-    assert wrong_queries(student, np.array([[4, 9]]), queries).tolist() == [expected]
+    assert wrong_queries(student, queries, lambda n: np.array([4])[n]).tolist() == [expected]
 
 
 def test_a_short_list_with_padding_has_no_gold_passage() -> None:
     """-1 fills lists that end early; it is no passage."""
     queries = make_queries([4], train=1, held_out=0, positives=lambda n: [4])
-    assert wrong_queries(np.array([[-1, -1]]), None, queries).tolist() == [True]
-    assert wrong_queries(np.array([[9, 4]]), np.array([[-1, -1]]), queries).tolist() == [False]
+    assert wrong_queries(np.array([[-1, -1]]), queries).tolist() == [True]
+    assert wrong_queries(np.array([[9, 4]]), queries, lambda n: np.array([-1])[n]).tolist() == [False]
 
 
 @pytest.mark.parametrize(("strength", "wrong"), [(GOOD, 0), (BAD, TRAIN)])
@@ -223,6 +224,26 @@ def test_prod_rule_runs(setting: Setting) -> None:
         setting.run(setting.bench(student=[MIDDLE, BAD], teacher=MIDDLE, wrong_rule=rule, depth=20), name=rule)
         found[rule] = setting.rounds(rule)[1]["wrong_queries"]
     assert 0 < found["prod"] < found["first"] <= TRAIN
+
+
+def test_prods_rule_with_a_teacher_that_only_scores_pairs(setting: Setting) -> None:
+    """It reranks the student's first 15: where the student's best positive is among them, its first passage of those is asked for."""
+    mined = (-setting.scorer("student", BAD, seed=77).matrix[setting.queries.train]).argsort(axis=1)[:, :20]
+    mined[:, 3] = [positives[0] for positives in setting.queries.positives[:TRAIN]]
+    bench = setting.bench(pair_scorers=["teacher"], teacher=MIDDLE, depth=20)
+    teacher = bench.scorer("teacher")
+    by_hand = [row[setting.scorer("teacher", MIDDLE).matrix[n, row].argmax()] for n, row in enumerate(mined[:, :15])]
+    assert _first_of(teacher, mined, bench, setting.queries.train).tolist() == by_hand
+    wrong = wrong_queries(mined, setting.queries, partial(_first_of, teacher, mined, bench))
+    assert 0 < wrong.sum() < TRAIN
+    short = np.full_like(mined, -1)
+    short[:, :2] = [[7, 3]]
+    assert set(_first_of(teacher, short, bench, setting.queries.train).tolist()) <= {7, 3}
+    folder = setting.run(
+        setting.bench(student=[MIDDLE, MIDDLE], pair_scorers=["teacher"], teacher=GOOD, wrong_rule="prod", depth=20), name="pairs"
+    )
+    assert folder.is_dir()
+    assert setting.rounds("pairs")[1]["wrong_queries"] > 0
 
 
 def test_harder_halves_the_depth_each_round_and_adds_the_students_list(setting: Setting) -> None:
@@ -358,7 +379,7 @@ def test_best_eval_exports_that_rounds_student(setting: Setting) -> None:
     assert place == setting.root / "run" / "round-0" / "student"
     assert last == setting.root / "last" / "round-1" / "student"
     weights = [
-        load_encoder("x", ModelSpec(model=str(folder)), device="cpu").hash_weights()
+        hash_of_weights(load_encoder("x", ModelSpec(model=str(folder)), device="cpu").network)
         for folder in (place, last, setting.root / "last" / "round-0" / "student")
     ]
     assert weights[0] == weights[2] != weights[1]
@@ -380,7 +401,7 @@ def test_the_student_is_not_reset_between_rounds(setting: Setting) -> None:
     )
     trainer.restore()
     assert (checkpoint.name, trainer.step) == (f"{4:08}", 4)
-    assert load_encoder("x", ModelSpec(model=str(place)), device="cpu").hash_weights() == student.hash_weights()
+    assert hash_of_weights(load_encoder("x", ModelSpec(model=str(place)), device="cpu").network) == hash_of_weights(student.network)
 
 
 def test_vectors_that_nobody_needs_are_removed(setting: Setting) -> None:
