@@ -44,6 +44,9 @@ DeviceOption = Annotated[str | None, typer.Option("--device", help="cpu, cuda, c
 SeedOption = Annotated[int, typer.Option("--seed", help="decides every draw")]
 WaitOption = Annotated[bool, typer.Option("--wait", help="wait when another run has the folder")]
 TensorboardOption = Annotated[bool, typer.Option("--tensorboard", help="training curves for TensorBoard too, beside steps.jsonl")]
+DatasetOption = Annotated[str, typer.Option("--dataset", metavar="ID", help="an ir_datasets id with judgements, or FOLDER/SPLIT")]
+QrelsOption = Annotated[Path | None, typer.Option("--qrels", metavar="FILE", help="a TREC qrels file, or BEIR's tsv")]
+MeasuresOption = Annotated[str, typer.Option("--measures", help="in ir-measures' notation, separated by spaces")]
 OfflineOption = Annotated[bool, typer.Option("--offline", help="open no connection to the network")]
 
 
@@ -246,9 +249,9 @@ def search(
 @app.command()
 def evaluate(
     runfiles: Annotated[list[Path], typer.Argument(metavar="RUNFILE...", help="TREC run files, .gz too")],
-    dataset: Annotated[str, typer.Option("--dataset", metavar="ID", help="an ir_datasets id with judgements, or FOLDER/SPLIT")] = "",
-    qrels: Annotated[Path | None, typer.Option("--qrels", metavar="FILE", help="a TREC qrels file, or BEIR's tsv")] = None,
-    measures: Annotated[str, typer.Option("--measures", help="in ir-measures' notation, separated by spaces")] = "",
+    dataset: DatasetOption = "",
+    qrels: QrelsOption = None,
+    measures: MeasuresOption = "",
     per_query: Annotated[bool, typer.Option("--per-query", help="the value of every query too")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -263,11 +266,84 @@ def evaluate(
         _print_error(line)
     for row in document.get("per_query", []):
         sys.stdout.write(f"{row['run']}\t{row['query_id']}\t{row['measure']}\t{row['value']:.4f}\n")
-    _print_table(
-        document["eval_set"],
-        [{**row, "value": f"{row['value']:.4f}", "ci95": "[{:.4f}, {:.4f}]".format(*row["ci95"])} for row in document["rows"]],
-        {"run": "run", "measure": "measure", "value": "value", "ci95": "95 % interval", "queries": "queries", "missing_queries": "missing"},
-    )
+    _print_rows(document, {"run": "run"})
+
+
+def _print_rows(document: dict[str, Any], runs: dict[str, str]) -> None:
+    """Rows of `evaluate` and `compare`; `runs` is the column that names the run."""
+    rows = [{**row, "value": f"{row['value']:.4f}", "ci95": "[{:.4f}, {:.4f}]".format(*row["ci95"])} for row in document["rows"]]
+    columns = {"measure": "measure", "value": "value", "ci95": "95 % interval", "queries": "queries", "missing_queries": "missing"}
+    _print_table(document["eval_set"], rows, runs | columns)
+
+
+@app.command()
+def compare(
+    runfiles: Annotated[list[Path], typer.Argument(metavar="RUN_A RUN_B...", help="TREC run files, .gz too; the first is the baseline")],
+    dataset: DatasetOption = "",
+    qrels: QrelsOption = None,
+    measures: MeasuresOption = "",
+    all_pairs: Annotated[bool, typer.Option("--all-pairs", help="all pairs, not only every run against the first (exploratory)")] = False,
+    queries: Annotated[
+        int | None, typer.Option("--queries", metavar="N", help="show the N queries that differ most by the first measure (two runs: 10)")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Paired tests of run files, corrected by Holm; wins and losses, and the queries that differ most."""
+    from mta4dpr import comparing
+
+    document = comparing.compare_files(runfiles, dataset=dataset, qrels=qrels, measures=measures, all_pairs=all_pairs, queries=queries)
+    if as_json:
+        _print_json({key: document[key] for key in ("rows", "comparisons", "queries")})
+        return
+    for line in document["notes"]:
+        _print_error(line)
+    _print_rows(document, {"label": "run"})
+    for measure in dict.fromkeys(one["measure"] for one in document["comparisons"]):
+        _print_comparisons(measure, [one for one in document["comparisons"] if one["measure"] == measure])
+    for one in document["queries"]:
+        _print_query(one)
+
+
+def _print_comparisons(measure: str, comparisons: list[dict[str, Any]]) -> None:
+    from mta4dpr.comparing import verdict
+
+    shown = [
+        {
+            "contrast": f"{one['a']} - {one['b']}",
+            "difference": f"{one['difference']:+.4f}",
+            "ci95": "[{:.4f}, {:.4f}]".format(*one["ci95"]),
+            "p_holm": _p_value(one["p_holm"]),
+            "p_randomisation": _p_value(one["p_randomisation"]),
+            "effect": f"{one['effect_size']:+.2f}",
+            "counts": f"{one['wins']}/{one['ties']}/{one['losses']}",
+            "detectable": "" if one["detectable"] is None else f"{one['detectable']:.4f}",
+            "verdict": verdict(one),
+        }
+        for one in comparisons
+    ]
+    columns = {"contrast": "contrast", "difference": "diff.", "ci95": "95 % interval", "p_holm": "p (Holm)", "p_randomisation": "p (flips)"}
+    columns |= {"effect": "d", "counts": "w/t/l", "detectable": "detectable", "verdict": "verdict"}
+    _print_table(f"{measure}: {comparisons[0]['family']} contrasts", shown, columns)
+
+
+def _p_value(p: float) -> str:
+    return "<0.0001" if p < 0.0001 else f"{p:.4f}"
+
+
+def _print_query(one: dict[str, Any]) -> None:
+    """A query on which two runs differ, with the first passages of both and their grades; - is not judged."""
+    from rich.markup import escape
+
+    console = _console()
+    query = " ".join(filter(None, [one["query_id"], one["query"]]))
+    console.print(f"[bold]{escape(query)}[/bold]")
+    for run, value, first in ((one["a"], one["value_a"], one["first_a"]), (one["b"], one["value_b"], one["first_b"])):
+        console.print(f"  {escape(run)}: {one['measure']} {value:.4f}")
+        for rank, passage in enumerate(first, start=1):
+            grade = "-" if passage["relevance"] is None else passage["relevance"]
+            text = " ".join(" ".join(filter(None, [passage["title"], passage["text"]])).split())
+            line = f"    {rank}  grade {grade}  [green]{escape(passage['id'])}[/green]  {escape(text)}"
+            console.print(line, no_wrap=True, overflow="ellipsis")
 
 
 @app.command()

@@ -3,57 +3,77 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mta4dpr.benchmark import benchmark_folder, benchmark_names, read_yaml
-from mta4dpr.data.collection import load_qrels, open_source
+from mta4dpr.data.collection import Source, load_qrels, open_source
 from mta4dpr.errors import UserError
 from mta4dpr.request import ADHOC_MEASURES
 
+if TYPE_CHECKING:
+    from ir_measures import Measure
 
-def evaluate_files(runfiles: Sequence[Path], *, dataset: str, qrels: Path | None, measures: str, per_query: bool) -> dict[str, Any]:
-    """{"eval_set", "rows", "notes"} and, if wanted, "per_query"; values are unrounded fractions."""
-    from mta4dpr.evaluation.leaderboard import measured
-    from mta4dpr.evaluation.measures import evaluate, parse_measures, read_qrels
-    from mta4dpr.evaluation.significance import intervals
-    from mta4dpr.evaluation.trecrun import read_run
+    from mta4dpr.evaluation.measures import Evaluation
+    from mta4dpr.evaluation.trecrun import Run
+
+
+@dataclass
+class Judgements:
+    """What run files are scored with. `source` and `query_set` are there with --dataset: texts can be had from them."""
+
+    eval_set: str
+    qrels: dict[str, dict[str, int]]
+    measures: list[Measure]
+    source: Source | None = None
+    query_set: str = ""
+    notes: list[str] = field(default_factory=list)  # what a reader should know, one plain sentence each
+
+    def score(self, path: Path) -> tuple[Run, Evaluation]:
+        """A run file and its per-query values; what was left out is noted."""
+        from mta4dpr.evaluation.measures import evaluate
+        from mta4dpr.evaluation.trecrun import read_run
+
+        run = read_run(path)
+        found = evaluate(run, self.qrels, self.measures, exclude_self=self.source is not None and self.source.exclude_self)
+        if found.ignored_queries:
+            self.notes.append(f"{path}: {found.ignored_queries} queries of the run have no judgements and are left out")
+        if found.missing_queries:
+            self.notes.append(f"{path}: {found.missing_queries} judged queries are not in the run; they score 0")
+        if found.excluded:
+            convention = f"BEIR's convention for {self.eval_set}"
+            self.notes.append(f"{path}: {found.excluded} passages with their query's own id are left out ({convention})")
+        return run, found
+
+    def rows(self, path: Path, found: Evaluation) -> list[dict[str, Any]]:
+        """One row a measure: mean, 95 % bootstrap interval, queries."""
+        from mta4dpr.evaluation.leaderboard import measured
+        from mta4dpr.evaluation.significance import intervals
+
+        bounds = intervals(np.stack(list(found.values.values()))).tolist()
+        return [
+            {"run": str(path), "eval_set": self.eval_set, **measured(found, measure, bound)}
+            for measure, bound in zip(found.values, bounds, strict=True)
+        ]
+
+
+def judgements(command: str, *, dataset: str, qrels: Path | None, measures: str) -> Judgements:
+    """Of an ir_datasets id, FOLDER/SPLIT or a file; without measures, those a benchmark of ours reports for it."""
+    from mta4dpr.evaluation.measures import parse_measures, read_qrels
 
     if bool(dataset) == bool(qrels):
-        raise UserError("evaluate needs judgements: give either --dataset IR_DATASETS_ID or --qrels FILE")
+        raise UserError(f"{command} needs judgements: give either --dataset IR_DATASETS_ID or --qrels FILE")
     wanted = parse_measures(measures or usual_measures(dataset))
-    notes: list[str] = []
-    exclude_self = False
-    if dataset:
-        folder, _, split = dataset.rpartition("/")
-        is_folder = bool(folder) and Path(folder, "qrels").is_dir()
-        source = open_source(folder if is_folder else dataset, name=dataset, max_passages=None)
-        judgements, notes = load_qrels(source, split if is_folder else dataset)
-        exclude_self = source.exclude_self
-    else:
-        assert qrels is not None
-        judgements = read_qrels(qrels)
-    eval_set = dataset or str(qrels)
-    rows, details = [], []
-    for path in runfiles:
-        found = evaluate(read_run(path), judgements, wanted, exclude_self=exclude_self)
-        bounds = intervals(np.stack(list(found.values.values())))
-        for (measure, values), (low, high) in zip(found.values.items(), bounds.tolist(), strict=True):
-            rows.append({"run": str(path), "eval_set": eval_set, **measured(found, measure, [low, high])})
-            details += [
-                {"run": str(path), "query_id": query_id, "measure": measure, "value": float(value)}
-                for query_id, value in zip(found.query_ids, values, strict=True)
-            ]
-        if found.ignored_queries:
-            notes.append(f"{path}: {found.ignored_queries} queries of the run have no judgements and are left out")
-        if found.missing_queries:
-            notes.append(f"{path}: {found.missing_queries} judged queries are not in the run; they score 0")
-        if found.excluded:
-            notes.append(f"{path}: {found.excluded} passages with their query's own id are left out (BEIR's convention for {dataset})")
-    document: dict[str, Any] = {"eval_set": eval_set, "rows": rows, "notes": notes}
-    return {**document, "per_query": details} if per_query else document
+    if qrels is not None:
+        return Judgements(str(qrels), read_qrels(qrels), wanted)
+    folder, _, split = dataset.rpartition("/")
+    is_folder = bool(folder) and Path(folder, "qrels").is_dir()
+    source, query_set = open_source(folder if is_folder else dataset, name=dataset, max_passages=None), split if is_folder else dataset
+    found, notes = load_qrels(source, query_set)
+    return Judgements(dataset, found, wanted, source, query_set, notes)
 
 
 def usual_measures(dataset: str) -> list[str]:
@@ -63,3 +83,19 @@ def usual_measures(dataset: str) -> list[str]:
             if eval_set["id"] == dataset:
                 return list(eval_set["measures"])
     return ADHOC_MEASURES
+
+
+def evaluate_files(runfiles: Sequence[Path], *, dataset: str, qrels: Path | None, measures: str, per_query: bool) -> dict[str, Any]:
+    """{"eval_set", "rows", "notes"} and, if wanted, "per_query"; values are unrounded fractions."""
+    judged = judgements("evaluate", dataset=dataset, qrels=qrels, measures=measures)
+    rows, details = [], []
+    for path in runfiles:
+        _, found = judged.score(path)
+        rows += judged.rows(path, found)
+        details += [
+            {"run": str(path), "query_id": query_id, "measure": measure, "value": float(value)}
+            for measure, values in found.values.items()
+            for query_id, value in zip(found.query_ids, values, strict=True)
+        ]
+    document: dict[str, Any] = {"eval_set": judged.eval_set, "rows": rows, "notes": judged.notes}
+    return {**document, "per_query": details} if per_query else document

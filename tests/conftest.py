@@ -7,12 +7,15 @@ import os
 import random
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from mta4dpr import cli
 from mta4dpr.benchmark import ModelSpec
 from mta4dpr.data.collection import BeirFolder
 from mta4dpr.data.corpus import Corpus, open_corpus
@@ -120,3 +123,17 @@ def cache_of_runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     os.environ.pop("MTA4DPR_CACHE")
     if before is not None:
         os.environ["MTA4DPR_CACHE"] = before
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
+    """Runs the command line in this process: (exit status, stdout, stderr)."""
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["mta4dpr-bench", *arguments])
+        with pytest.raises(SystemExit) as leaving:
+            cli.main()
+        out, err = capsys.readouterr()
+        return int(leaving.value.code or 0), out, err
+
+    return call

@@ -12,25 +12,10 @@ from typing import Any
 import pytest
 import yaml
 
-from mta4dpr import cli
 from mta4dpr.benchmark import benchmark_folder, read_yaml
 from mta4dpr.errors import EnvironmentLack
 
 SHARED_RUNS = Path(__file__).parents[2] / "shared" / "data" / "runs"
-
-
-@pytest.fixture
-def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
-    """Runs the command line in this process: (exit status, stdout, stderr)."""
-
-    def call(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["mta4dpr-bench", *arguments])
-        with pytest.raises(SystemExit) as leaving:
-            cli.main()
-        out, err = capsys.readouterr()
-        return int(leaving.value.code or 0), out, err
-
-    return call
 
 
 @pytest.fixture
@@ -50,7 +35,7 @@ def test_help_needs_no_heavy_library_and_lists_what_is_there() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip().endswith("[]")
-    for name in ("run", "train", "plan", "list", "doctor", "search", "evaluate", "report"):
+    for name in ("run", "train", "plan", "list", "doctor", "search", "evaluate", "compare", "report"):
         assert f" {name} " in done.stdout
 
 
