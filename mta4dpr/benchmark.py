@@ -13,7 +13,7 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from mta4dpr.errors import UserError, nearest
-from mta4dpr.options import Bm25, Dense, Distill, Section
+from mta4dpr.options import PREBUILT, Bm25, Dense, Distill, Section
 
 MODEL_LABEL = r"^[A-Za-z0-9._+-]+$"
 NOTHING_MINES = (
@@ -56,6 +56,11 @@ class ModelSpec(Section):
     )
     model: str = Field("", description="local path, a folder under MTA4DPR_MODELS, a package's model, or a Hugging Face id")
     scores: str = Field("", description="instead of a model: a Parquet file with the columns query, passage, score")
+    index: str = Field(
+        "",
+        pattern=PREBUILT,
+        description="prebuilt:NAME takes this model's passage vectors out of Pyserini's prebuilt flat FAISS index; empty: they are encoded",
+    )
     layers: list[int] | None = Field(None, description="keep only these layers, such as [0, 5]")
     query_length: int | None = Field(None, ge=4, description="tokens of a query, special ones included")
     passage_length: int | None = Field(None, ge=4, description="tokens of a passage, special ones included")
@@ -73,6 +78,8 @@ class ModelSpec(Section):
         if sum(map(bool, (self.model, self.scores, self.untrained))) != 1:
             raise ValueError("give exactly one of model, scores and untrained")
         unknown = sorted(set(self.untrained or {}) - {"layers", "hidden", "heads", "vocabulary", "seed"})
+        if self.index and not self.model:
+            raise ValueError("index has no effect without model, whose vectors it holds; leave it out")
         if unknown:
             raise ValueError(f"untrained has unknown keys {unknown}; valid: layers, hidden, heads, vocabulary, seed")
         return self
@@ -86,6 +93,7 @@ class ModelSpec(Section):
         if self.scores:
             raise ValueError("kind has no effect on a table of scores; leave it out")
         idle = [name for name in ("passage_length", "pooling", "normalize") if getattr(self, name) is not None]
+        idle += ["index"] if self.index else []
         if idle:
             raise ValueError(
                 f"kind cross-encoder reads query and passage together (pair_length), so {', '.join(idle)} has no effect; leave it out"

@@ -176,13 +176,13 @@ class Run:
 
         bench, corpus = self.bench, self.corpus
         if label == "bm25":
-            return Bm25Scorer(self.bm25(), queries.texts, key_of(["bm25", corpus.text_hash, bench.bm25.k1, bench.bm25.b]))
+            return Bm25Scorer(self.bm25(), queries.texts, _bm25_key(bench, corpus))
         spec = bench.models[label]
         if spec.scores:
             return TableScorer(label, Path(spec.scores), queries.ids, corpus, key_of(self.model_identity(spec)))
         network: Any = self.network(label)
         if spec.kind == "bi-encoder":
-            return _bi_encoder(self, network, queries, self.cache)
+            return _bi_encoder(self, network, queries, self.cache, index=spec.index)
         passages = tokens_of_corpus(self.cache, corpus, network.tokenizer, prefix=network.reading.passage_prefix)
         pairs = PairScores(
             self.cache,
@@ -197,14 +197,20 @@ class Run:
     def bm25(self) -> Bm25Retriever:
         from mta4dpr.retrieval.bm25 import Bm25Retriever, build_index
 
-        folder = build_index(self.cache, self.corpus, heap=self.bench.bm25.heap, threads=self.threads)
+        settings = self.bench.bm25
+        if settings.index:
+            from mta4dpr.retrieval.prebuilt import bring, find
+
+            folder = bring(find(settings.index, dense=False), offline=self.request.offline)
+        else:
+            folder = build_index(self.cache, self.corpus, heap=settings.heap, threads=self.threads)
         retriever = Bm25Retriever(folder, self.corpus, self.bench.bm25, self.threads)
         if retriever.not_indexed:
             log.info("bm25: %d of %d passages are empty; Lucene leaves them out", retriever.not_indexed, len(self.corpus))
         return retriever
 
-    def dense(self, encoder: Encoder, root: Path) -> DenseRetriever:
-        """A retriever over the encoder's kept vectors under `root`; encodes the corpus if need be."""
+    def dense(self, encoder: Encoder, root: Path, *, index: str = "") -> DenseRetriever:
+        """A retriever over the encoder's kept vectors under `root`; encodes the corpus, or copies a prebuilt `index`, if need be."""
         from mta4dpr.data.tokens import tokens_of_corpus
         from mta4dpr.retrieval.dense import DenseRetriever
         from mta4dpr.retrieval.vectors import encode, vectors_folder
@@ -214,6 +220,13 @@ class Run:
         cut = tokens.truncated(reading.passage_length)
         if cut:
             log.info("%s: %d of %d passages are cut to %d tokens", encoder.label, cut, len(tokens), reading.passage_length)
+        if index:
+            from mta4dpr.retrieval.prebuilt import bring, find, vectors_of
+
+            prebuilt = find(index, dense=True)
+            place = bring(prebuilt, offline=self.request.offline)
+            copied = vectors_of(root, prebuilt, place, corpus=self.corpus, encoder=encoder, tokens=tokens, how=self.encoding)
+            return DenseRetriever(encoder, copied, self.corpus)
         folder = vectors_folder(root, encoder, tokens, reading.passage_length, self.encoding)
         if self.request.redo == "encode" and folder not in self._encoded_again:
             self._encoded_again.add(folder)
@@ -246,7 +259,7 @@ class Run:
             encoder = self.load_encoder(system.label, ModelSpec(model=str(model)))
             return self.dense(encoder, self._vectors_of_student(system))
         assert system.spec is not None
-        return self.dense(self.load_encoder(system.label, system.spec), self.cache)
+        return self.dense(self.load_encoder(system.label, system.spec), self.cache, index=system.spec.index)
 
     def training_folder(self, system: System) -> Path:
         return self.folder / "training" / file_name(system.label)
@@ -262,7 +275,7 @@ class Run:
 
     def identity(self, system: System) -> Any:
         if system.kind == "lexical":
-            return ["bm25", self.bench.bm25.k1, self.bench.bm25.b]
+            return ["bm25", self.bench.bm25.k1, self.bench.bm25.b, *filter(None, [self.bench.bm25.index])]
         dense = self.bench.dense.model_dump(exclude={"pyserini_index"})
         if system.recipe:
             return [self.training_inputs(system.recipe), dense]
@@ -301,6 +314,10 @@ class Run:
             "dense": bench.dense.model_dump(exclude={"pyserini_index"}),
             "distill": recipe.distill.model_dump(),
         }
+
+
+def _bm25_key(bench: Benchmark, corpus: Corpus) -> str:
+    return key_of(["bm25", corpus.text_hash, bench.bm25.k1, bench.bm25.b, *filter(None, [bench.bm25.index])])
 
 
 def _existing(path: Path) -> Path:
@@ -368,11 +385,12 @@ def _bench(opened: Run, recipe: Recipe) -> Bench:
     )
 
 
-def _bi_encoder(opened: Run, encoder: Encoder, queries: TrainingQueries, root: Path) -> Scorer:
+def _bi_encoder(opened: Run, encoder: Encoder, queries: TrainingQueries, root: Path, *, index: str = "") -> Scorer:
     from mta4dpr.distill.assistants import BiEncoderScorer
     from mta4dpr.retrieval.vectors import encode
 
     tokens = encoder.query_tokens(queries.texts)
     vectors = encode(root, encoder, tokens, longest=encoder.reading.query_length, how=opened.encoding)
-    retriever = opened.dense(encoder, root)
-    return BiEncoderScorer(encoder.label, retriever.index, vectors.array, key_of([encoder.key, asdict(opened.encoding), opened.device]))
+    retriever = opened.dense(encoder, root, index=index)
+    key = key_of([encoder.key, asdict(opened.encoding), opened.device, *filter(None, [index])])
+    return BiEncoderScorer(encoder.label, retriever.index, vectors.array, key)

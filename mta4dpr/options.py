@@ -11,6 +11,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+PREBUILT = r"^(prebuilt:\S+)?$"
+
 
 class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -24,6 +26,9 @@ def option(default: Any, mark: str, text: str, **limits: Any) -> Any:
 class Bm25(Section):
     k1: float = Field(0.9, ge=0, description="BM25's k1 (Anserini's default)")
     b: float = Field(0.4, ge=0, le=1, description="BM25's b (Anserini's default)")
+    index: str = Field(
+        "", pattern=PREBUILT, description="prebuilt:NAME searches Pyserini's prebuilt Lucene index of this corpus; empty: our own is built"
+    )
     heap: str = Field("", pattern=r"^([0-9]+[mgMG])?$", description="Java heap, such as 2g; empty: a quarter of the memory, 1-8 GB")
 
 

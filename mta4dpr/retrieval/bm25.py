@@ -17,8 +17,8 @@ import numpy as np
 from filelock import FileLock
 
 from mta4dpr.data.corpus import Corpus
-from mta4dpr.errors import EnvironmentLack
-from mta4dpr.files import folder_written_aside, key_of, read_json, write_json
+from mta4dpr.errors import EnvironmentLack, UserError
+from mta4dpr.files import folder_written_aside, key_of, write_json
 from mta4dpr.options import Bm25
 from mta4dpr.progress import track
 from mta4dpr.retrieval import java
@@ -81,13 +81,17 @@ class Bm25Retriever:
         self.folder, self.corpus, self.threads = folder, corpus, threads
         self._searcher = java.java_class("io.anserini.search.SimpleSearcher")(str(folder))
         self._searcher.set_bm25(settings.k1, settings.b)
+        if self.not_indexed < 0:
+            found = self._searcher.get_total_num_docs()
+            raise UserError(
+                f"expected a Lucene index of this corpus's {len(corpus):,} passages, found {found:,} in {folder}; choose another"
+            )
         self._generator = java.java_class("io.anserini.search.query.BagOfWordsQueryGenerator")()
 
     @property
     def not_indexed(self) -> int:
         """Passages without a single term, which Lucene leaves out."""
-        about = read_json(self.folder / "mta4dpr.json")
-        return int(about["passages"] - about["indexed"])
+        return len(self.corpus) - int(self._searcher.get_total_num_docs())
 
     def search(self, texts: Sequence[str], k: int) -> Iterator[Hits]:
         """Hits of at most SEARCH_BLOCK queries at a time; Lucene's own documents at the cut, our order."""
@@ -100,13 +104,12 @@ class Bm25Retriever:
                     rows.append(row)
                     ids.append(hit.docid)
                     scores.append(hit.score)
+            numbers = self.corpus.numbers(ids)
+            if (numbers < 0).any():
+                stranger = ids[int(np.flatnonzero(numbers < 0)[0])]
+                raise UserError(f"{self.folder} is an index of other passages: {stranger!r} is not in this corpus; choose another index")
             yield best(
-                np.array(rows, np.int64),
-                self.corpus.numbers(ids),
-                np.array(scores, np.float32),
-                queries=len(block),
-                k=k,
-                id_rank=self.corpus.id_rank,
+                np.array(rows, np.int64), numbers, np.array(scores, np.float32), queries=len(block), k=k, id_rank=self.corpus.id_rank
             )
 
     def score(self, text: str, passages: np.ndarray) -> np.ndarray:

@@ -1,0 +1,183 @@
+"""Pyserini's prebuilt indexes, by the names of its own registry and in its own cache: Lucene's for BM25, flat FAISS ones for vectors.
+
+Pyserini brings an index and compares its checksum. A flat index holds the vectors of a whole corpus: they are copied into the
+corpus's own order once, and serve search, mining and teacher scores as if they had been encoded here.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import tarfile
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from itertools import batched
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock
+
+from mta4dpr.data.corpus import Corpus
+from mta4dpr.data.tokens import TokenStore
+from mta4dpr.errors import EnvironmentLack, UserError, nearest
+from mta4dpr.files import key_of, lack_of_disk, write_json
+from mta4dpr.models.encoder import Encoder
+from mta4dpr.progress import bar
+from mta4dpr.retrieval import java
+from mta4dpr.retrieval.vectors import Encoding, Vectors, stored_vectors
+
+log = logging.getLogger(__name__)
+
+PREFIX = "prebuilt:"
+COPY_BLOCK = 65_536  # vectors copied at once
+MOST_LACKING = 0.001  # of the corpus: DPR's Wikipedia indexes lack 4 of 21,015,324 passages
+SAMPLE, SAME_MODEL = 16, 0.95  # passages that are encoded to see whether an index is of this model; least mean cosine
+
+
+@dataclass(frozen=True)
+class Prebuilt:
+    """An entry of Pyserini's registry. `bytes` are those of the archive that is downloaded."""
+
+    name: str
+    md5: str
+    bytes: int
+    passages: int
+
+    @property
+    def folder(self) -> Path | None:
+        """Where Pyserini keeps it; None while it is not there."""
+        from pyserini.util import check_downloaded, get_cache_home
+
+        return next(Path(get_cache_home(), "indexes").glob(f"*.{self.md5}"), None) if check_downloaded(self.name) else None
+
+
+def find(index: str, *, dense: bool) -> Prebuilt:
+    """The entry that `index` (prebuilt:NAME) names. UserError for a name that Pyserini does not know, or of the other kind."""
+    java.start()  # Pyserini reads its list of Lucene indexes out of Anserini's jar
+    from pyserini.prebuilt_index_info import FAISS_INDEX_INFO, TF_INDEX_INFO
+
+    name = index.removeprefix(PREFIX)
+    wanted, other = (FAISS_INDEX_INFO, TF_INDEX_INFO) if dense else (TF_INDEX_INFO, FAISS_INDEX_INFO)
+    if name not in wanted:
+        kind = "flat FAISS index" if dense else "Lucene index for BM25"
+        found = "one of the other kind" if name in other else "no such name"
+        raise UserError(f"expected the name of a {kind} that Pyserini has prebuilt, found {found}: {name!r}{nearest(name, list(wanted))}")
+    about = wanted[name]
+    return Prebuilt(name, about["md5"], int(about.get("size") or 0), int(about["documents"]))
+
+
+def bring(prebuilt: Prebuilt, *, offline: bool) -> Path:
+    """Its folder, downloaded by Pyserini where it is not there yet. EnvironmentLack when it cannot be had or is damaged."""
+    from pyserini.util import download_prebuilt_index, get_cache_home
+
+    home = Path(get_cache_home(), "indexes")
+    home.mkdir(parents=True, exist_ok=True)
+    with FileLock(str(home / f".{prebuilt.md5}.lock")):
+        found = prebuilt.folder
+        if found:
+            return found
+        if offline:
+            raise EnvironmentLack(f"Pyserini's index {prebuilt.name} is not in {home} yet, and --offline is given; fetch it with a network")
+        log.info("Pyserini's index %s: %.1f GB are downloaded", prebuilt.name, prebuilt.bytes / 1e9)
+        try:
+            with redirect_stdout(sys.stderr):
+                return Path(download_prebuilt_index(prebuilt.name, verbose=False))
+        except (AssertionError, ValueError, OSError, tarfile.TarError) as error:
+            reason = " ".join(str(error).split())[:300]
+            raise EnvironmentLack(
+                f"Pyserini could not bring its index {prebuilt.name} ({reason}); check the network and the space in {home} "
+                "(PYSERINI_CACHE chooses another folder), then run the same command again"
+            ) from error
+
+
+def vectors_of(
+    cache: Path, prebuilt: Prebuilt, folder: Path, *, corpus: Corpus, encoder: Encoder, tokens: TokenStore, how: Encoding
+) -> Vectors:
+    """The vectors of a flat index in the corpus's order; the few passages that it lacks are encoded here.
+
+    UserError for an index of another kind, of other passages, or of another model.
+    """
+    place = cache / "vectors" / key_of(["prebuilt", prebuilt.name, prebuilt.md5, corpus.text_hash, how.dtype, encoder.key])
+    place.mkdir(parents=True, exist_ok=True)
+    with FileLock(str(place) + ".lock"):
+        found = stored_vectors(place)
+        if found is None:
+            _copy(place, _flat_index(prebuilt, folder), prebuilt, folder, corpus=corpus, encoder=encoder, tokens=tokens, how=how)
+            found = stored_vectors(place)
+    assert found is not None
+    return found
+
+
+def _flat_index(prebuilt: Prebuilt, folder: Path) -> Any:
+    import faiss
+
+    try:
+        index = faiss.read_index(str(folder / "index"), faiss.IO_FLAG_MMAP_IFC)
+    except RuntimeError as error:
+        raise UserError(f"{folder / 'index'} is not a FAISS index ({' '.join(str(error).split())[-160:]})") from error
+    if not isinstance(index, faiss.IndexFlat) or index.metric_type != faiss.METRIC_INNER_PRODUCT:
+        raise UserError(f"{prebuilt.name}: expected a flat index of inner products, found {type(index).__name__}; choose another index")
+    return index
+
+
+def _copy(
+    place: Path, index: Any, prebuilt: Prebuilt, folder: Path, *, corpus: Corpus, encoder: Encoder, tokens: TokenStore, how: Encoding
+) -> None:
+    if index.d != encoder.dimensions:
+        raise UserError(f"{prebuilt.name}: expected vectors of {encoder.dimensions} dimensions for {encoder.label}, found {index.d}")
+    path, seen = place / "vectors.npy", np.zeros(len(corpus), bool)
+    aside = path.with_name(".vectors.part")
+    try:
+        array = np.lib.format.open_memmap(aside, mode="w+", dtype=how.dtype, shape=(len(corpus), index.d))
+        with open(folder / "docid", encoding="utf-8") as file, bar(index.ntotal, f"copy {prebuilt.name}", "vectors") as shown:
+            start = 0
+            for block in batched(file, COPY_BLOCK):
+                numbers = corpus.numbers([line.rstrip("\n") for line in block])
+                if (numbers < 0).any():
+                    stranger = block[int(np.flatnonzero(numbers < 0)[0])].strip()
+                    raise UserError(
+                        f"{prebuilt.name} is an index of other passages: {stranger!r} is not in this corpus; choose another index"
+                    )
+                array[numbers] = index.reconstruct_n(start, len(block))
+                seen[numbers] = True
+                start += len(block)
+                shown.advance(len(block))
+        lacking = np.flatnonzero(~seen)
+        if start != index.ntotal or len(lacking) > MOST_LACKING * len(corpus):
+            raise UserError(
+                f"{prebuilt.name}: expected the vectors of {len(corpus):,} passages, found {index.ntotal:,} vectors and {start:,} ids, "
+                f"{len(lacking):,} passages without one; choose another index"
+            )
+        _check_model(array, prebuilt, encoder, tokens, np.flatnonzero(seen)[:: max(1, int(seen.sum()) // SAMPLE)][:SAMPLE])
+        if len(lacking):
+            log.info("%s lacks %d passages; they are encoded here", prebuilt.name, len(lacking))
+            array[lacking] = encoder.encode(tokens, lacking, longest=encoder.reading.passage_length, token_budget=how.token_budget)
+        array.flush()
+        del array
+        aside.replace(path)
+    except OSError as error:
+        raise lack_of_disk(error, path) from error
+    finally:
+        aside.unlink(missing_ok=True)
+    write_json(
+        place / "vectors.json",
+        {
+            **{"model": encoder.label, "weights": encoder.weights_hash, "tokens": tokens.key, "longest": encoder.reading.passage_length},
+            **{"texts": len(corpus), "dimensions": encoder.dimensions, "dtype": how.dtype, "token_budget": how.token_budget},
+            **{"prebuilt": prebuilt.name, "md5": prebuilt.md5},
+        },
+    )
+
+
+def _check_model(array: np.ndarray, prebuilt: Prebuilt, encoder: Encoder, tokens: TokenStore, numbers: np.ndarray) -> None:
+    """An index made by another model, or from otherwise read texts, would give scores that mean nothing."""
+    own = encoder.encode(tokens, numbers, longest=encoder.reading.passage_length, token_budget=8192)
+    kept = np.asarray(array[numbers], np.float32)
+    cosine = float(((own * kept).sum(axis=1) / (np.linalg.norm(own, axis=1) * np.linalg.norm(kept, axis=1) + 1e-12)).mean())
+    log.info("%s: mean cosine %.4f between its vectors and those of %s, of %d passages", prebuilt.name, cosine, encoder.label, len(numbers))
+    if cosine < SAME_MODEL:
+        raise UserError(
+            f"{prebuilt.name} does not hold the vectors of {encoder.label}: expected a mean cosine of at least {SAME_MODEL}, found "
+            f"{cosine:.3f} over {len(numbers)} passages; choose the index of this model, or leave out index"
+        )
