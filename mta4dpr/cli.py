@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -48,6 +49,15 @@ DatasetOption = Annotated[str, typer.Option("--dataset", metavar="ID", help="an 
 QrelsOption = Annotated[Path | None, typer.Option("--qrels", metavar="FILE", help="a TREC qrels file, or BEIR's tsv")]
 MeasuresOption = Annotated[str, typer.Option("--measures", help="in ir-measures' notation, separated by spaces")]
 OfflineOption = Annotated[bool, typer.Option("--offline", help="open no connection to the network")]
+
+
+class Form(StrEnum):
+    """The formats of the paper's tables."""
+
+    MD = "md"
+    TEX = "tex"
+    HTML = "html"
+    CSV = "csv"
 
 
 def _request(bench: str, **given: Any) -> Request:
@@ -370,6 +380,37 @@ def report(
     _show_leaderboard(folders[0], as_json)
 
 
+@app.command()
+def tables(
+    runs: Annotated[
+        list[Path] | None,
+        typer.Option("--runs", metavar="DIR...", help="runs, or folders that hold some (default: runs/, then runs/reference/)"),
+    ] = None,
+    more: Annotated[list[Path] | None, typer.Argument(hidden=True)] = None,
+    form: Annotated[Form | None, typer.Option("--format", help="default: md")] = None,
+    output: Annotated[Path | None, typer.Option("--output", metavar="FILE", help="instead of standard output")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """The paper's tables: published figures beside what runs measured, with a verdict."""
+    from mta4dpr.benchmark import benchmark_folder
+    from mta4dpr.files import written_aside
+    from mta4dpr.measured import measured
+    from mta4dpr.report import paper
+
+    if more and not runs:
+        raise UserError(f"expected --runs before the folders of runs, found {more[0]}; write --runs {' '.join(map(str, more))}")
+    if as_json and form:
+        raise UserError("--json and --format are two formats; leave one out")
+    tables = paper.read_tables(benchmark_folder() / "paper")
+    filled = tables.filled(measured([*(runs or []), *(more or [])], tables.benchmarks(), tables.eval_sets()))
+    text = _json(paper.to_json(filled)) if as_json else filled.text(form or Form.MD)
+    if output is None:
+        sys.stdout.write(text)
+        return
+    with written_aside(output) as file:
+        file.write(text)
+
+
 def _show_leaderboard(folder: Path, as_json: bool) -> None:
     if as_json:
         from mta4dpr.files import read_json
@@ -398,7 +439,11 @@ def _print_error(text: str) -> None:
 
 
 def _print_json(document: Any) -> None:
-    sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+    sys.stdout.write(_json(document))
+
+
+def _json(document: Any) -> str:
+    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 
 
 def _print_table(title: str, rows: list[dict[str, Any]], columns: dict[str, str]) -> None:

@@ -44,6 +44,7 @@ def manifest_of(opened: Run) -> dict[str, Any]:
             "git_commit": environment.git_commit(),
             "threads": opened.threads,
             "source": opened.source.identity,
+            "passages": len(opened.corpus),
         }
     )
     for eval_set in opened.bench.eval_sets:

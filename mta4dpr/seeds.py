@@ -24,16 +24,13 @@ Seeds = dict[int, Evaluation]  # of one system on one eval set
 
 def join(folders: Sequence[Path], output: Path) -> Path:
     """Writes the leaderboard over the seeds of `folders` to `output`. A trained student has a row over the seeds that it was run with."""
-    runs = [(folder, _read(folder / "manifest.json"), _read(folder / "leaderboard.json")) for folder in folders]
+    runs = [(folder, read(folder / "manifest.json"), read(folder / "leaderboard.json")) for folder in folders]
     first, manifest, board = runs[0]
     seeds = [about["settings"]["seed"] for _, about, _ in runs]
     if len(set(seeds)) < len(seeds):
         raise UserError(f"expected runs with different seeds, found the seeds {seeds}; leave out those that are there twice")
     for folder, about, _ in runs[1:]:
-        keys = [key for key in differing(about["settings"], manifest["settings"]) if key != "seed"]
-        if keys or about["benchmark"] != manifest["benchmark"]:
-            what = ", ".join(keys) or "the benchmark"
-            raise UserError(f"{folder} and {first} are not runs of one benchmark with the same settings, {what} differs; leave one out")
+        refuse_other_settings(folder, about, first, manifest)
     found: dict[str, dict[str, Seeds]] = {}
     for folder, about, earlier in runs:
         missing = {(row["eval_set"], row["system"]): row["missing_queries"] for row in earlier["rows"]}
@@ -57,10 +54,22 @@ def join(folders: Sequence[Path], output: Path) -> Path:
     return output
 
 
-def _read(path: Path) -> Any:
+def read(path: Path) -> Any:
+    """A JSON file of a run; UserError where it is lacking or broken."""
     if not path.exists():
         raise UserError(f"expected the folder of a finished run, found no {path.name} in {path.parent}")
-    return read_json(path)
+    try:
+        return read_json(path)
+    except ValueError as error:
+        raise UserError(f"expected JSON in {path}, found: {error}; run `mta4dpr-bench run` again to rewrite it") from error
+
+
+def refuse_other_settings(folder: Path, about: dict[str, Any], first: Path, manifest: dict[str, Any]) -> None:
+    """Runs may differ in the seed alone to be averaged."""
+    keys = [key for key in differing(about["settings"], manifest["settings"]) if key != "seed"]
+    if keys or about["benchmark"] != manifest["benchmark"]:
+        what = ", ".join(keys) or "the benchmark"
+        raise UserError(f"{folder} and {first} are not runs of one benchmark with the same settings, {what} differs; leave one out")
 
 
 def _evaluation(path: Path, missing: int) -> Evaluation:

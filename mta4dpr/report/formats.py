@@ -6,8 +6,9 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from mta4dpr.report.leaderboard import Leaderboard, one_line
@@ -54,13 +55,13 @@ def to_markdown(board: Leaderboard) -> str:
     """GitHub's Markdown, with columns padded so that it reads well as plain text too."""
     parts = [f"# {markdown_text(board.title)}"]
     if board.notes:
-        parts.append("\n".join(_markdown_item((note,)) for note in board.notes))
+        parts.append("\n".join(markdown_item((note,)) for note in board.notes))
     for part in shown_tables(board):
         parts.append(f"{'##' if part.lead else '###'} {markdown_text(part.title)}")
-        parts += [f"**{_markdown_note(warning)}**" for warning in part.warnings]
-        parts += [_markdown_note(part.lead)] if part.lead else []
+        parts += [f"**{markdown_note(warning)}**" for warning in part.warnings]
+        parts += [markdown_note(part.lead)] if part.lead else []
         parts.append(markdown_table(part))
-        parts += ["\n".join(_markdown_item(note) for note in part.notes)] if part.notes else []
+        parts += ["\n".join(markdown_item(note) for note in part.notes)] if part.notes else []
     if _other_measures(board):
         parts.append("Contrasts on the other measures: `leaderboard.html`, `leaderboard.json`.")
     return "\n\n".join(parts) + "\n"
@@ -70,7 +71,7 @@ def markdown_table(part: Table) -> str:
     from rich.cells import cell_len  # counts wide characters as two
 
     lines = [[_markdown_cell(cell, column) for cell, column in zip(row, part.columns, strict=True)] for row in part.rows]
-    heads = [markdown_text(column.head) for column in part.columns]
+    heads = [markdown_text(head) for head in _flat_heads(part)]
     widths = [max(3, *(cell_len(line[i]) for line in [heads, *lines])) for i in range(len(heads))]
 
     def padded(line: list[str]) -> str:
@@ -82,6 +83,12 @@ def markdown_table(part: Table) -> str:
 
     rule = ["-" * (width - 1) + (":" if column.right else "-") for width, column in zip(widths, part.columns, strict=True)]
     return "\n".join([padded(heads), padded(rule), *map(padded, lines)])
+
+
+def _flat_heads(part: Table) -> list[str]:
+    """Markdown has one line of heads: the first column of a group has the group's name before its own."""
+    before = ["", *(column.group for column in part.columns)]
+    return [f"{c.group}: {c.head}" if c.group and c.group != was else c.head for c, was in zip(part.columns, before, strict=False)]
 
 
 def markdown_text(text: str) -> str:
@@ -105,7 +112,7 @@ def _markdown_cell(cell: Cell, column: Column) -> str:
     return (f"**{text}**" if cell.bold else text) + cell.marks.translate(SUPERSCRIPTS)
 
 
-def _markdown_note(note: Note) -> str:
+def markdown_note(note: Note) -> str:
     return "".join(_markdown_code(part) if isinstance(part, Name) else _markdown_fragment(part) for part in note)
 
 
@@ -114,9 +121,9 @@ def _markdown_fragment(part: str) -> str:
     return part[: len(part) - len(part.lstrip())] + markdown_text(part) + part[len(part.rstrip()) :]
 
 
-def _markdown_item(note: Note) -> str:
+def markdown_item(note: Note) -> str:
     """A list item; what would start a heading, a quote or another list at its head is escaped."""
-    return "- " + re.sub(r"^[#>+=-]", r"\\\g<0>", _markdown_note(note))
+    return "- " + re.sub(r"^[#>+=-]", r"\\\g<0>", markdown_note(note))
 
 
 LATEX = {
@@ -125,13 +132,17 @@ LATEX = {
     **{"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}"},
     **{"|": r"\textbar{}", '"': r"\textquotedbl{}", "–": "--", "—": "---", "−": "$-$", "×": r"$\times$"},
     **{"†": r"\textdagger{}", "·": r"\textperiodcentered{}", "“": "``", "”": "''", "‘": "`", "’": "'"},
+    **{"‡": r"\textdaggerdbl{}", "§": r"\textsection{}"},
     **{"…": r"\dots{}", "≥": r"$\geq$", "≤": r"$\leq$", "±": r"$\pm$", "→": r"$\rightarrow$", "\u00a0": "~"},
 }
 
 
+LATEX_NEEDS = r"% Needs \usepackage[T1]{fontenc}, \usepackage{booktabs} and \usepackage{graphicx}."
+
+
 def to_latex(board: Leaderboard) -> str:
     """One table environment for each eval set and for its contrasts, to \\input into a paper."""
-    lines = [f"% {one_line(board.title)}", "% Needs \\usepackage[T1]{fontenc} and \\usepackage{booktabs}."]
+    lines = [f"% {one_line(board.title)}", LATEX_NEEDS]
     lines += [f"% {one_line(note)}" for note in board.notes]
     return "\n".join(lines) + "\n\n" + "\n".join(latex_table(part, board.benchmark) for part in shown_tables(board))
 
@@ -142,18 +153,35 @@ def latex_table(part: Table, prefix: str) -> str:
     caption = " ".join([caption, *(rf"\textbf{{{_latex_note(warning)}}}" for warning in part.warnings)])
     lines = [r"\begin{table}", r"\centering\small", rf"\caption{{{caption}}}", rf"\label{{tab:{label}}}"]
     lines += [r"\setlength{\tabcolsep}{4pt}"]
+    lines += [r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"]  # a wide table shrinks to the line
     lines += [rf"\begin{{tabular}}{{{''.join('r' if column.right else 'l' for column in part.columns)}}}", r"\toprule"]
+    lines += _latex_groups(part)
     lines += [" & ".join(latex_text(column.head) for column in part.columns) + r" \\", r"\midrule"]
     for number, row in enumerate(part.rows):
         if part.groups and number and part.groups[number] != part.groups[number - 1]:
             lines.append(r"\addlinespace")
         # {} keeps a leading bracket from being read as an argument of the \\ before it
         lines.append("{}" * row[0].text.startswith("[") + " & ".join(map(_latex_cell, row)) + r" \\")
-    lines += [r"\bottomrule", r"\end{tabular}"]
+    lines += [r"\bottomrule", r"\end{tabular}}"]
     if part.notes:
         lines += [r"\par\smallskip\begin{minipage}{0.95\linewidth}\footnotesize"]
         lines += [" ".join(_latex_note(note) for note in part.notes), r"\end{minipage}"]
     return "\n".join([*lines, r"\end{table}", ""])
+
+
+def head_groups(columns: Sequence[Column]) -> list[tuple[str, int]]:
+    """(head over several columns, how many); '' over columns without one."""
+    return [(group, len(list(own))) for group, own in itertools.groupby(columns, key=lambda column: column.group)]
+
+
+def _latex_groups(part: Table) -> list[str]:
+    """A line of heads over several columns each, with a rule below each; nothing when no column has one."""
+    heads, rules, number = [], [], 1
+    for group, width in head_groups(part.columns):
+        heads.append(rf"\multicolumn{{{width}}}{{c}}{{{latex_text(group)}}}" if group else " & " * (width - 1))
+        rules += [rf"\cmidrule(lr){{{number}-{number + width - 1}}}"] if group else []
+        number += width
+    return [" & ".join(heads) + r" \\", "".join(rules)] if rules else []
 
 
 def latex_text(text: str) -> str:

@@ -8,19 +8,21 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mta4dpr.report.leaderboard import Leaderboard, one_line
 from mta4dpr.report.plots import BLUE, GROUND, INK, MUTED, RULE, Plot
 from mta4dpr.report.tables import NOTHING, Cell, Column, Name, Table, contrasts, limit_notes, table
 from mta4dpr.report.training import Training
 
+if TYPE_CHECKING:
+    import jinja2
+
 
 def to_html(
     board: Leaderboard, *, plots: Sequence[Plot] = (), trainings: Sequence[Training] = (), efficiency: dict[str, Any] | None = None
 ) -> str:
     """The page. Plots are read from their files; without efficiency or trainings their sections are left out."""
-    import jinja2
     from markupsafe import Markup
 
     drawn: dict[tuple[str, str], dict[str, Any]] = {}
@@ -49,16 +51,8 @@ def to_html(
         }
         for training in trainings
     ]
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.tests["name"] = lambda part: isinstance(part, Name)
-    return environment.get_template("leaderboard.html.j2").render(
+    template = environment().get_template("leaderboard.html.j2")
+    return template.render(
         board=board,
         warnings=limit_notes(board),
         sections=sections,
@@ -67,6 +61,22 @@ def to_html(
         stages=_stages(efficiency or {}),
         machine=_machine(efficiency or {}),
     )
+
+
+def environment() -> jinja2.Environment:
+    """Templates with all text escaped; the test `name` tells names in notes from words."""
+    import jinja2
+
+    found = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    found.tests["name"] = lambda part: isinstance(part, Name)
+    return found
 
 
 def inlined(svg: str, *, prefix: str) -> str:

@@ -28,6 +28,7 @@ class Column:
     right: bool = False  # aligned to the right
     names: bool = False  # holds system names
     wraps: bool = False  # holds words that may run over several lines
+    group: str = ""  # a second head over this column and its neighbours of the same group
 
 
 @dataclass(frozen=True)
