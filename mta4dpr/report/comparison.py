@@ -36,14 +36,12 @@ class Measured:
 
 @dataclass(frozen=True)
 class Entry:
-    """A cell of the paper: the figure published there, what we measured, and what the two say."""
+    """A cell of the paper: the figure published there, and what we measured."""
 
     row: Row
     column: Column
     figure: Figure | None
     found: Measured | None
-    differs: str  # "definition" or "collection": why there is no verdict although both are there; "" otherwise
-    verdict: str
 
     @property
     def digits(self) -> int:
@@ -57,33 +55,58 @@ class Entry:
     def std(self) -> str:
         return "" if self.found is None or self.found.std is None else percent(self.found.std, self.digits)
 
+    @property
+    def other_definition(self) -> bool:
+        """Whether the source counts something else than the column's measure, or does not say what it counts."""
+        return self.figure is not None and self.figure.definition != self.column.definition
+
+    @property
+    def other_collection(self) -> tuple[str, ...]:
+        """In what the measured collection is not the published one, in words."""
+        column, found, titled = self.column, self.found, self.row.titled
+        if found is None or not column.dataset:
+            return ()
+        words = []
+        if column.queries not in (None, found.queries):
+            words.append(f"measured on {found.queries:,} queries, not {column.queries:,}")
+        if column.passages not in (None, found.passages):
+            over = "an unrecorded number of" if found.passages is None else f"{found.passages:,}"
+            words.append(f"measured over {over} passages, not {column.passages:,}")
+        if None not in (titled, found.titled) and titled != found.titled:
+            with_or_without = ["with" if it else "without" for it in (found.titled, titled)]
+            words.append("measured over passages {} titles, published {}".format(*with_or_without))
+        return tuple(words)
+
+    @property
+    def verdict(self) -> str:
+        """reproduced | near | off | not run, or '' where there is nothing like to compare with."""
+        tolerance = self.row.tolerance or self.column.tolerance
+        if not self.column.dataset:
+            return ""
+        if self.found is None:
+            return NOT_RUN
+        if self.figure is None or tolerance is None or self.other_definition or self.other_collection:
+            return ""
+        return verdict(self.figure.value, self.measured, tolerance)
+
 
 def percent(fraction: float, digits: int) -> str:
     return f"{100 * fraction:.{digits}f}"
 
 
 def verdict(published: str, measured: str, tolerance: Tolerance) -> str:
-    """reproduced | near | off, of two figures as printed; a difference of exactly the tolerance is inside."""
+    """Of two figures as printed; a difference of exactly the tolerance is inside."""
     difference = abs(Decimal(measured) - Decimal(published))
     return "reproduced" if difference <= tolerance.reproduced else "near" if difference <= tolerance.near else "off"
 
 
 def entries(layout: Layout, published: Published, measured: Sequence[Measured]) -> list[list[Entry]]:
     """One list a row, an entry a column."""
-    return [[_entry(row, column, published, measured) for column in layout.columns] for row in layout.rows]
+    return [[Entry(row, c, _figure(row, c, published), _found(row, c, measured)) for c in layout.columns] for row in layout.rows]
 
 
-def _entry(row: Row, column: Column, published: Published, measured: Sequence[Measured]) -> Entry:
-    figure = published.figure(row.published, column.dataset, column.published, definition=column.definition) if row.published else None
-    found = _found(row, column, measured)
-    differs = _differs(column, figure, found)
-    said = ""
-    tolerance = row.tolerance or column.tolerance
-    if column.dataset and found is None:
-        said = NOT_RUN
-    elif figure and found and tolerance and not differs:
-        said = verdict(figure.value, percent(found.value, figure.digits), tolerance)
-    return Entry(row, column, figure, found, differs, said)
+def _figure(row: Row, column: Column, published: Published) -> Figure | None:
+    return published.figure(row.published, column.dataset, column.published, definition=column.definition) if row.published else None
 
 
 def _found(row: Row, column: Column, measured: Sequence[Measured]) -> Measured | None:
@@ -95,11 +118,3 @@ def _found(row: Row, column: Column, measured: Sequence[Measured]) -> Measured |
             "name with --runs the folders of the one to show"
         )
     return found[0] if found else None
-
-
-def _differs(column: Column, figure: Figure | None, found: Measured | None) -> str:
-    if figure and figure.definition != column.definition:
-        return "definition"
-    same_queries = found is None or column.queries in (None, found.queries)
-    same_passages = found is None or column.passages in (None, found.passages)
-    return "" if same_queries and same_passages else "collection"

@@ -153,8 +153,8 @@ def latex_table(part: Table, prefix: str) -> str:
     caption = " ".join([caption, *(rf"\textbf{{{_latex_note(warning)}}}" for warning in part.warnings)])
     lines = [r"\begin{table}", r"\centering\small", rf"\caption{{{caption}}}", rf"\label{{tab:{label}}}"]
     lines += [r"\setlength{\tabcolsep}{4pt}"]
-    lines += [r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"]  # a wide table shrinks to the line
-    lines += [rf"\begin{{tabular}}{{{''.join('r' if column.right else 'l' for column in part.columns)}}}", r"\toprule"]
+    shrunk = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{"  # where it is wider than the line
+    lines += [rf"{shrunk}\begin{{tabular}}{{{''.join('r' if column.right else 'l' for column in part.columns)}}}", r"\toprule"]
     lines += _latex_groups(part)
     lines += [" & ".join(latex_text(column.head) for column in part.columns) + r" \\", r"\midrule"]
     for number, row in enumerate(part.rows):

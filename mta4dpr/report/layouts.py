@@ -56,6 +56,7 @@ class Row(Section):
     about: str = Field("", description="the system in systems.csv")
     parameters: str = Field("", description="instead of those in systems.csv, which may name several sizes")
     measured: str | dict[str, str] = Field("", description="the system in our runs, or {eval set: system} where it has several names")
+    titled: bool | None = Field(None, description="published over passages with titles; a run over the other kind gets no verdict")
     group: str = Field("", description="a rule is drawn where it changes")
     tolerance: Tolerance | None = Field(None, description="instead of the columns'")
 

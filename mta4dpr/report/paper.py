@@ -1,6 +1,6 @@
 """The paper's tables again, as Markdown, LaTeX, HTML, CSV or JSON: published figures beside measured ones, with verdict and sources.
 
-Reads no run (`mta4dpr.seeds` gathers what was measured) and compares nothing (`comparison` does).
+Reads no run (`mta4dpr.measured` gathers what was measured) and compares nothing (`comparison` does).
 """
 
 from __future__ import annotations
@@ -57,8 +57,7 @@ def table(layout: Layout, published: Published, measured: Sequence[Measured]) ->
 def _cells(entry: Entry, published: Published, marks: Mapping[tuple[str, str, str], str]) -> Iterator[Cell]:
     figure, found = entry.figure, entry.found
     text = entry.measured + (f" ± {entry.std}" if entry.std else "")
-    foreign = found is not None and entry.differs == "collection"
-    shown = Cell(text, marks=OTHER_COLLECTION if foreign else "") if found else Cell()
+    shown = Cell(text, marks=OTHER_COLLECTION if entry.other_collection else "") if found else Cell()
     if not entry.column.dataset:
         yield shown
         return
@@ -66,7 +65,7 @@ def _cells(entry: Entry, published: Published, marks: Mapping[tuple[str, str, st
         yield Cell("")
     else:
         raised = marks[figure.trust, figure.kind, figure.source]
-        raised += OTHER_DEFINITION if figure.definition != entry.column.definition else ""
+        raised += OTHER_DEFINITION if entry.other_definition else ""
         raised += OTHERS_DIFFER if published.others(figure) else ""
         yield Cell(figure.value, marks=raised)
     yield shown
@@ -84,18 +83,18 @@ def _notes(
     elif any(entry.found is None for entry in flat):
         yield (f"{tables.NOTHING}: not run.",)
     yield from _sources_of_runs(flat)
-    for entry in flat:
-        if entry.found and entry.differs == "collection":
-            yield (f"{OTHER_COLLECTION} {entry.row.name}, {entry.column.head}: {_collection(entry)}; no verdict.",)
-    others = [e for e in flat if e.figure and e.figure.definition != e.column.definition]
+    for words in dict.fromkeys(entry.other_collection for entry in flat if entry.other_collection):
+        names = dict.fromkeys(f"{e.row.name}, {e.column.head}" for e in flat if e.other_collection == words)
+        yield (f"{OTHER_COLLECTION} {'; '.join(words)}: no verdict ({'; '.join(names)}).",)
+    others = [entry for entry in flat if entry.other_definition]
     if others:
         counted = sorted({(e.column.measure, e.figure.definition) for e in others if e.figure})
         how = "; ".join(f"beside {measure}: {'definition unknown' if word == UNKNOWN else word}" for measure, word in counted)
         yield (f"{OTHER_DEFINITION} The source counts something else than the measure of this column ({how}): no verdict.",)
     differing = [(e, published.others(e.figure)) for e in flat if e.figure and published.others(e.figure)]
     if differing:
-        words = [f"{e.row.name}, {e.column.head}: {', '.join(sorted({f.value for f in found}))}" for e, found in differing]
-        yield (f"{OTHERS_DIFFER} Other sources print other figures ({'; '.join(words)}).",)
+        listed = [f"{e.row.name}, {e.column.head}: {', '.join(sorted({f.value for f in found}))}" for e, found in differing]
+        yield (f"{OTHERS_DIFFER} Other sources print other figures ({'; '.join(listed)}).",)
     for (trust, kind, source), letter in marks.items():
         yield (f"{letter}: {source} ({trust}, {kind}).",)
 
@@ -137,16 +136,6 @@ def _tolerances(layout: Layout) -> str:
     return f"Verdict, of the figures as printed: {'; '.join(parts)}."
 
 
-def _collection(entry: Entry) -> str:
-    assert entry.found is not None
-    column, found = entry.column, entry.found
-    parts = [f"measured on {found.queries:,} of {column.queries:,} queries"] if column.queries not in (None, found.queries) else []
-    if column.passages not in (None, found.passages):
-        over = "an unrecorded number of" if found.passages is None else f"{found.passages:,}"
-        parts.append(f"measured over {over} passages, not {column.passages:,}")
-    return ", ".join(parts)
-
-
 def _parameters(published: Published, about: str) -> str:
     text = published.systems[about].params if about else ""
     return text if text and text != "-" else tables.NOTHING
@@ -184,6 +173,13 @@ class Paper:
 
     def text(self, form: str) -> str:
         return {"md": to_markdown, "tex": to_latex, "html": to_html, "csv": to_csv}[form](self)
+
+
+def _why_not(entry: Entry) -> str | None:
+    """Why there is no verdict although a figure was published and something measured."""
+    if not entry.figure or not entry.found:
+        return None
+    return "the published measure is defined otherwise" if entry.other_definition else "; ".join(entry.other_collection) or None
 
 
 def read_tables(folder: Path) -> Paper:
@@ -258,5 +254,5 @@ def _records(paper: Paper, name: str) -> Iterator[dict[str, Any]]:
             "value": found.value if found else None,
             "seeds": list(found.seeds) if found else [],
             "verdict": entry.verdict or None,
-            "no_verdict_because": entry.differs or None,
+            "no_verdict_because": _why_not(entry),
         }
