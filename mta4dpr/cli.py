@@ -386,9 +386,9 @@ def tables(
         list[Path] | None,
         typer.Option("--runs", metavar="DIR...", help="runs, or folders that hold some (default: runs/, then runs/reference/)"),
     ] = None,
-    more: Annotated[list[Path] | None, typer.Argument(hidden=True)] = None,
+    more: Annotated[list[Path] | None, typer.Argument(metavar="[--runs DIR...]", hidden=True)] = None,
     form: Annotated[Form | None, typer.Option("--format", help="default: md")] = None,
-    output: Annotated[Path | None, typer.Option("--output", metavar="FILE", help="instead of standard output")] = None,
+    output: Annotated[Path | None, typer.Option("--output", metavar="FILE", dir_okay=False, help="instead of standard output")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """The paper's tables: published figures beside what runs measured, with a verdict."""
@@ -401,8 +401,8 @@ def tables(
         raise UserError(f"expected --runs before the folders of runs, found {more[0]}; write --runs {' '.join(map(str, more))}")
     if as_json and form:
         raise UserError("--json and --format are two formats; leave one out")
-    tables = paper.read_tables(benchmark_folder() / "paper")
-    filled = tables.filled(measured([*(runs or []), *(more or [])], tables.benchmarks(), tables.eval_sets()))
+    empty = paper.read_tables(benchmark_folder() / "paper")
+    filled = empty.filled(measured([*(runs or []), *(more or [])], empty.benchmarks(), empty.eval_sets()))
     text = _json(paper.to_json(filled)) if as_json else filled.text(form or Form.MD)
     if output is None:
         sys.stdout.write(text)

@@ -35,7 +35,7 @@ def test_help_needs_no_heavy_library_and_lists_what_is_there() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip().endswith("[]")
-    for name in ("run", "train", "plan", "list", "doctor", "search", "evaluate", "compare", "report"):
+    for name in ("run", "train", "plan", "list", "doctor", "search", "evaluate", "compare", "report", "tables"):
         assert f" {name} " in done.stdout
 
 
@@ -64,6 +64,11 @@ def test_help_needs_no_heavy_library_and_lists_what_is_there() -> None:
         (["train", "tiny", "--strategy", "bm25,kd"], ["bm25 cannot be trained", "list strategies"]),
         (["train", "tiny", "--strategy", "prod", "--set", "regime=static"], ["prod", "regime rounds"]),
         (["train", "vaswani"], ["no student to train"]),
+        (["tables", "--format", "xls"], ["'xls'", "'md', 'tex', 'html', 'csv'"]),
+        (["tables", "--format", "csv", "--json"], ["two formats"]),
+        (["tables", "runs"], ["expected --runs"]),
+        (["tables", "--runs", "nowhere"], ["no folder nowhere"]),
+        (["tables", "--output", "."], ["directory"]),
     ],
 )
 def test_bad_input_is_exit_2_and_says_what_to_do(
@@ -295,3 +300,26 @@ def test_search_and_report_on_a_run(command: Any, tmp_path: Path, monkeypatch: p
     status, _, err = command("report", str(tmp_path))
     assert status == 2
     assert "leaderboard.json" in err
+
+
+def test_tables_print_data_alone_on_standard_output(
+    command: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The reference runs of the checkout, two folders after one --runs; which were read goes to the log, --output takes the same text."""
+    caplog.set_level("INFO")
+    reference = benchmark_folder().parent / "runs" / "reference" / "nfcorpus"
+    monkeypatch.chdir(tmp_path)
+    status, out, _ = command("tables", "--runs", str(reference / "seed-0"), str(reference))
+    assert status == 0
+    assert out.startswith("# Tables of the MTA4DPR paper\n")
+    assert f"{reference / 'seed-0'}: read (nfcorpus-strategies, seed 0)" in caplog.messages
+    assert command("tables", "--runs", str(reference), "--output", "tables.md")[:2] == (0, "")
+    assert (tmp_path / "tables.md").read_text() == out
+    status, out, _ = command("tables", "--runs", str(reference), "--json")
+    cells = [cell for part in json.loads(out)["tables"] for cell in part["cells"]]
+    board = {
+        (row["system"], row["measure"]): row["value"] for row in json.loads((reference / "seed-0" / "leaderboard.json").read_text())["rows"]
+    }
+    bm25 = next(cell for cell in cells if (cell["system"], cell["measure"]) == ("bm25", "nDCG@10"))
+    assert bm25["value"] == board["bm25", "nDCG@10"]
+    assert (bm25["measured"], bm25["published"], bm25["verdict"]) == ("32.2", None, None)

@@ -92,10 +92,7 @@ def test_a_folder_named_twice_is_read_once(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("first", "second", "words"),
-    [
-        ({}, {}, ["both have kd on x/test with seed 0", "--runs"]),
-        ({}, {"seed": 1, "distill": {"steps": 10}}, ["distill.steps differs"]),
-    ],
+    [({}, {}, ["both have kd on x/test with seed 0", "--runs"]), ({}, {"seed": 1, "distill": {"steps": 10}}, ["distill.steps differs"])],
 )
 def test_runs_that_cannot_be_averaged_are_refused(tmp_path: Path, first: dict[str, Any], second: dict[str, Any], words: list[str]) -> None:
     a_run(tmp_path / "a", **{"seed": 0, "values": {"kd": 0.5}, **first})
