@@ -386,7 +386,7 @@ def tables(
         list[Path] | None,
         typer.Option("--runs", metavar="DIR...", help="runs, or folders that hold some (default: runs/, then runs/reference/)"),
     ] = None,
-    more: Annotated[list[Path] | None, typer.Argument(metavar="[--runs DIR...]", hidden=True)] = None,
+    more: Annotated[list[Path] | None, typer.Argument(metavar="--runs DIR", hidden=True)] = None,
     form: Annotated[Form | None, typer.Option("--format", help="default: md")] = None,
     output: Annotated[Path | None, typer.Option("--output", metavar="FILE", dir_okay=False, help="instead of standard output")] = None,
     as_json: JsonOption = False,
