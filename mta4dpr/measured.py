@@ -47,6 +47,9 @@ def measured(folders: Sequence[Path], benchmarks: Sequence[str], eval_sets: Sequ
     """
     runs: list[Run] = []
     for folder, named in _folders(folders):
+        if not named and not (folder / "manifest.json").exists():
+            log.info("%s: left out, it has no manifest.json (a leaderboard over several runs, which are read themselves)", folder)
+            continue
         run = _run(folder)
         reason = _unfit(run, benchmarks, eval_sets)
         if not reason and not folders and REFERENCE in folder.parents and any(_own(other, run.benchmark) for other in runs):
@@ -78,7 +81,7 @@ def _folders(given: Sequence[Path]) -> list[tuple[Path, bool]]:
 
 def _runs_in(place: Path) -> list[Path]:
     found = []
-    for folder, inner, files in place.walk():
+    for folder, inner, files in place.walk(follow_symlinks=True):  # runs often lie on another disk
         if "leaderboard.json" in files or (folder == place and "manifest.json" in files):
             found.append(folder)
             inner.clear()  # a run holds no other run

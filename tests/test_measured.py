@@ -85,6 +85,18 @@ def test_without_runs_nothing_is_measured(here: Path, caplog: pytest.LogCaptureF
     assert "no run to show" in caplog.text
 
 
+def test_a_leaderboard_over_seeds_is_passed_over_and_links_are_followed(here: Path, tmp_path: Path) -> None:
+    """`report A B --output DIR` leaves a leaderboard without a manifest; and runs/ may hold links to a larger disk."""
+    a_run(tmp_path / "disk" / "seed-0", 0, {"kd": 0.5})
+    here.mkdir()
+    (here / "mine").symlink_to(tmp_path / "disk")
+    joined = a_run(here / "joined", 0, {"kd": 0.9})
+    (joined / "manifest.json").unlink()
+    assert [m.value for m in measured([], ["x"], [])] == [0.5]
+    with pytest.raises(UserError, match=r"no manifest\.json in"):
+        measured([joined], ["x"], [])
+
+
 def test_a_folder_named_twice_is_read_once(tmp_path: Path) -> None:
     run = a_run(tmp_path / "seed-0", 0, {"kd": 0.5})
     assert [m.value for m in measured([tmp_path, run], ["x"], [])] == [0.5]
