@@ -80,6 +80,10 @@ class Run:
     def eval_sets(self) -> dict[str, QuerySet]:
         return {e.id: load_query_set(self.source, e.id) for e in self.bench.eval_sets}
 
+    def query_set(self, name: str) -> QuerySet:
+        """An eval set of the benchmark, asked for by this command or not."""
+        return self.eval_sets.get(name) or load_query_set(self.source, name)
+
     @cached_property
     def train_set(self) -> QuerySet:
         return load_query_set(self.source, self.bench.train)
@@ -87,7 +91,7 @@ class Run:
     @cached_property
     def protected(self) -> list[QuerySet]:
         """The eval sets whose queries must not be trained on: all of the benchmark."""
-        return [self.eval_sets.get(name) or load_query_set(self.source, name) for name in self.every_eval_set]
+        return [self.query_set(name) for name in self.every_eval_set]
 
     @cached_property
     def training_data(self) -> str:

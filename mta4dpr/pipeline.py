@@ -21,10 +21,9 @@ import numpy as np
 
 from mta4dpr import environment
 from mta4dpr.benchmark import EvalSet, Recipe
-from mta4dpr.data.collection import load_query_set
 from mta4dpr.errors import UserError
 from mta4dpr.evaluation.efficiency import peak_memory_bytes
-from mta4dpr.files import file_name, folder_written_aside, key_of, read_json, sha256_of_file, write_json, written_aside
+from mta4dpr.files import file_name, folder_written_aside, key_of, read_json, sha256_of_file, write_json
 from mta4dpr.ledger import Ledger, locked, stage_shares
 from mta4dpr.manifest import manifest_entry, manifest_of, noted
 from mta4dpr.opened import Run, open_run
@@ -140,7 +139,7 @@ def _is_complete(opened: Run, manifest: dict[str, Any]) -> bool:
         and all(ledger.is_done(_search_stage(s, e), _search_inputs(opened, s, e)) for s in opened.systems for e in opened.bench.eval_sets)
         and all(ledger.is_done(f"latency {s.label}", _prepare_inputs(opened, s)) for s in opened.systems)
         and ledger.is_done("evaluate", _evaluate_inputs(opened, manifest))
-        and ledger.is_done("report", sha256_of_file(opened.folder / "leaderboard.json"))
+        and ledger.is_done("report", _report_inputs(opened))
     )
 
 
@@ -309,7 +308,7 @@ def measure_latency(opened: Run, system: System) -> None:
         entry = {
             "index_bytes": retriever.vectors.bytes if dense else sum(p.stat().st_size for p in retriever.folder.iterdir()),
             "encode_passages_per_second": passages_per_second(retriever.vectors.folder) if dense else None,
-            "query_ms": {"p50": timing.p50_ms, "p95": timing.p95_ms, "p99": timing.p99_ms},
+            "query_ms": {"p50": timing.p50_ms, "p95": timing.p95_ms, "p99": timing.p99_ms, "calls": timing.calls},
             "training_seconds": _training_seconds(opened, system),
         }
         path = opened.folder / "efficiency.json"
@@ -339,6 +338,7 @@ def _evaluate_inputs(opened: Run, manifest: dict[str, Any]) -> Any:
 def evaluate(opened: Run, manifest: dict[str, Any]) -> None:
     """leaderboard.json and per_query/ from every run file that this folder's ledger knows, those of earlier commands included."""
     from mta4dpr.evaluation.leaderboard import leaderboard
+    from mta4dpr.evaluation.per_query import per_query_file, write_per_query
 
     manifest["systems"] = read_json(opened.folder / "manifest.json")["systems"]
     files, inputs = _run_files(opened), _evaluate_inputs(opened, manifest)
@@ -347,13 +347,13 @@ def evaluate(opened: Run, manifest: dict[str, Any]) -> None:
     with opened.ledger.stage("evaluate", inputs) as outputs:
         evaluations: dict[str, dict[str, Evaluation]] = {}
         for eval_set_id, about in manifest["eval_sets"].items():
-            query_set = opened.limited(opened.eval_sets.get(eval_set_id) or load_query_set(opened.source, eval_set_id))
+            query_set = opened.limited(opened.query_set(eval_set_id))
             for system in manifest["systems"]:
                 if (system, eval_set_id) in files:
                     found = evaluate_run(opened.folder / files[system, eval_set_id][0], query_set.qrels, about["measures"])
                     evaluations.setdefault(eval_set_id, {})[system] = found
-                    place = opened.folder / "per_query" / file_name(eval_set_id) / f"{file_name(system)}.csv"
-                    write_per_query(place, found)
+                    place = per_query_file(opened.folder, eval_set_id, system)
+                    write_per_query(place, found.query_ids, found.values)
                     outputs.append(place)
         document = leaderboard(manifest, evaluations, titled=opened.corpus.titled, teacher=opened.bench.teacher)
         write_json(opened.folder / "leaderboard.json", document)
@@ -382,23 +382,16 @@ def evaluate_run(path: Path, qrels: dict[str, dict[str, int]], measures: Sequenc
     return evaluate(read_run(path), qrels, parse_measures(measures))
 
 
-def write_per_query(path: Path, found: Evaluation) -> None:
-    """One line a query: its id and the unrounded value of each measure."""
-    import csv
-
-    with written_aside(path) as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["query_id", *found.values])
-        for row, query_id in enumerate(found.query_ids):
-            writer.writerow([query_id, *(repr(float(column[row])) for column in found.values.values())])
+def _report_inputs(opened: Run) -> Any:
+    return [sha256_of_file(opened.folder / "leaderboard.json"), "with texts.json"]
 
 
 def report(opened: Run) -> None:
-    """Tables, plots and page from what the stages left."""
+    """Texts of the queries that differ most, then tables, plots and page from what the stages left."""
     from mta4dpr.report import write_report
+    from mta4dpr.report.texts import write_texts
 
-    inputs = sha256_of_file(opened.folder / "leaderboard.json")
-    names = [f"leaderboard.{suffix}" for suffix in ("csv", "md", "tex", "html")]
+    inputs = _report_inputs(opened)
     if opened.ledger.is_done("report", inputs):
         return
     with opened.ledger.stage("report", inputs) as outputs:
@@ -410,12 +403,15 @@ def report(opened: Run) -> None:
                 "stages": stage_shares(opened.ledger),
                 "peak_memory_bytes": max(before, peak_memory_bytes()),
                 "threads": opened.threads,
-                "device": opened.__dict__.get("device"),
+                "device": opened.__dict__.get("device") or document.get("device"),
             }
         )
         write_json(path, document)
+        query_sets = {name: opened.limited(opened.query_set(name)) for name in read_json(opened.folder / "manifest.json")["eval_sets"]}
+        runs = {key: opened.folder / name for key, (name, _) in _run_files(opened).items()}
+        outputs.append(write_texts(opened.folder, opened.corpus, query_sets, runs))
         write_report(opened.folder)
-        outputs.extend(opened.folder / name for name in names)
+        outputs += [opened.folder / f"leaderboard.{suffix}" for suffix in ("csv", "md", "tex", "html")]
 
 
 def search_once(request: Request, query: str, hits: int) -> dict[str, Any]:

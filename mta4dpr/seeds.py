@@ -5,7 +5,6 @@ Reads what the runs left (manifest.json, per_query/); knows no model and no run 
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,8 @@ import numpy as np
 from mta4dpr.errors import UserError
 from mta4dpr.evaluation.leaderboard import leaderboard
 from mta4dpr.evaluation.measures import Evaluation
-from mta4dpr.files import file_name, read_json, write_json
+from mta4dpr.evaluation.per_query import per_query_file, read_per_query, write_per_query
+from mta4dpr.files import read_json, write_json
 from mta4dpr.ledger import differing
 from mta4dpr.report import write_report
 
@@ -35,8 +35,8 @@ def join(folders: Sequence[Path], output: Path) -> Path:
     for folder, about, earlier in runs:
         missing = {(row["eval_set"], row["system"]): row["missing_queries"] for row in earlier["rows"]}
         for (eval_set, system), lacking in missing.items():
-            path = folder / "per_query" / file_name(eval_set) / f"{file_name(system)}.csv"
-            found.setdefault(eval_set, {}).setdefault(system, {})[about["settings"]["seed"]] = _evaluation(path, lacking)
+            seed_of = about["settings"]["seed"]
+            found.setdefault(eval_set, {}).setdefault(system, {})[seed_of] = _evaluation(per_query_file(folder, eval_set, system), lacking)
         manifest["systems"] = {**about["systems"], **manifest["systems"]}
     evaluations = {eval_set: {s: _mean(seeds) for s, seeds in systems.items()} for eval_set, systems in found.items()}
     teacher = next((s for s, about in manifest["systems"].items() if about["kind"] == "teacher"), "")
@@ -49,6 +49,13 @@ def join(folders: Sequence[Path], output: Path) -> Path:
     document["seed"] = None
     document["seeds"] = sorted(seeds)
     output.mkdir(parents=True, exist_ok=True)
+    for eval_set, systems in evaluations.items():
+        for system, mean in systems.items():
+            write_per_query(per_query_file(output, eval_set, system), mean.query_ids, mean.values)
+    for name, joined in (("efficiency.json", _efficiency), ("texts.json", _texts)):
+        known = {about["settings"]["seed"]: read_json(folder / name) for folder, about, _ in runs if (folder / name).exists()}
+        if known:
+            write_json(output / name, joined(known))
     write_json(output / "leaderboard.json", document)
     write_report(output)
     return output
@@ -74,11 +81,28 @@ def refuse_other_settings(folder: Path, about: dict[str, Any], first: Path, mani
 
 def _evaluation(path: Path, missing: int) -> Evaluation:
     """What a run wrote of each query."""
-    with open(path, encoding="utf-8", newline="") as file:
-        head, *rows = csv.reader(file)
-    columns = np.array([row[1:] for row in rows], np.float64).reshape(len(rows), len(head) - 1)
-    values = {measure: columns[:, n] for n, measure in enumerate(head[1:])}
-    return Evaluation([row[0] for row in rows], values, missing_queries=missing, ignored_queries=0, excluded=0)
+    query_ids, values = read_per_query(path)
+    return Evaluation(query_ids, values, missing_queries=missing, ignored_queries=0, excluded=0)
+
+
+def _efficiency(by_seed: dict[int, Any]) -> dict[str, Any]:
+    """What each system cost in the first run that has it: times of different runs are not averaged, as the machine was not the same."""
+    systems: dict[str, Any] = {}
+    for document in by_seed.values():
+        systems = {**document.get("systems", {}), **systems}
+    first, about = next(iter(by_seed.items()))
+    machine = {key: about[key] for key in ("threads", "device", "peak_memory_bytes") if key in about}
+    return {
+        "systems": systems,
+        **machine,
+        "note": f"Each system as it was measured in the first run that has it (seed {first} before others).",
+    }
+
+
+def _texts(by_seed: dict[int, Any]) -> dict[str, Any]:
+    """The first run's: the text of queries is the same in all, found passages are those of one seed, which is said."""
+    seed, texts = next(iter(by_seed.items()))
+    return {**texts, "note": f"Passages as the run with seed {seed} found them; values are means over the seeds."}
 
 
 def _mean(by_seed: Seeds) -> Evaluation:

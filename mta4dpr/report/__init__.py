@@ -14,10 +14,11 @@ import logging
 from pathlib import Path
 
 from mta4dpr.files import written_aside
+from mta4dpr.report.figures import Plot
 from mta4dpr.report.formats import to_csv, to_latex, to_markdown, to_rich
 from mta4dpr.report.leaderboard import Leaderboard, load
 from mta4dpr.report.page import to_html
-from mta4dpr.report.plots import Plot, draw
+from mta4dpr.report.plots import draw
 
 __all__ = ["Leaderboard", "Plot", "draw", "load", "to_csv", "to_html", "to_latex", "to_markdown", "to_rich", "write_report"]
 
@@ -29,16 +30,18 @@ def write_report(folder: Path) -> list[Path]:
 
     Needs `folder`/leaderboard.json (UserError without it); efficiency.json and training/ are used when there.
     """
+    from mta4dpr.report.queries import by_query
     from mta4dpr.report.training import load_efficiency, load_trainings
 
-    board = load(folder)
-    trainings = load_trainings(folder)
-    plots = draw(folder)
+    board, efficiency = load(folder), load_efficiency(folder)
+    page = to_html(
+        board, plots=(plots := draw(folder)), trainings=load_trainings(folder), efficiency=efficiency, queries=by_query(board, folder)
+    )
     texts = {
         "leaderboard.csv": to_csv(board),
         "leaderboard.md": to_markdown(board),
         "leaderboard.tex": to_latex(board),
-        "leaderboard.html": to_html(board, plots=plots, trainings=trainings, efficiency=load_efficiency(folder)),
+        "leaderboard.html": page,
     }
     for name, text in texts.items():
         with written_aside(folder / name) as file:

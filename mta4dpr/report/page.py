@@ -1,34 +1,43 @@
-"""leaderboard.html: everything about a run on one self-contained page, plots included. No network, no script.
+"""leaderboard.html: everything about a run on one self-contained page that opens no connection; plots and script are inside.
 
-All text is escaped by Jinja; only the SVGs that `plots` drew go in as markup.
+Every text is escaped by Jinja, and data for the script goes in as JSON in which no tag can end; only the SVGs that `plots` drew
+go in as markup. Without a script the page shows all tables and plots; with it they sort and filter, and two systems can be
+compared query by query.
 """
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import re
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mta4dpr.report.cost import cost_table, duration, machine, shares_table, stages
+from mta4dpr.report.figures import BLUE, GROUND, INK, MUTED, RULE, Plot
+from mta4dpr.report.frontier import COSTS
 from mta4dpr.report.leaderboard import Leaderboard, one_line
-from mta4dpr.report.plots import BLUE, GROUND, INK, MUTED, RULE, Plot
-from mta4dpr.report.tables import NOTHING, Cell, Column, Name, Table, contrasts, limit_notes, table
+from mta4dpr.report.tables import Cell, Column, Name, Table, contrasts, limit_notes, table
 from mta4dpr.report.training import Training
 
 if TYPE_CHECKING:
     import jinja2
 
+TEMPLATES = Path(__file__).parent / "templates"
+
 
 def to_html(
-    board: Leaderboard, *, plots: Sequence[Plot] = (), trainings: Sequence[Training] = (), efficiency: dict[str, Any] | None = None
+    board: Leaderboard,
+    *,
+    plots: Sequence[Plot] = (),
+    trainings: Sequence[Training] = (),
+    efficiency: dict[str, Any] | None = None,
+    queries: dict[str, Any] | None = None,
 ) -> str:
-    """The page. Plots are read from their files; without efficiency or trainings their sections are left out."""
-    from markupsafe import Markup
-
-    drawn: dict[tuple[str, str], dict[str, Any]] = {}
-    for plot in plots:
-        svg = Markup(inlined(plot.path.read_text(encoding="utf-8"), prefix=plot.path.stem))
-        drawn[plot.kind, plot.subject] = {"svg": svg, "description": plot.description, "file": plot.path.name}
+    """The page. Plots are read from their files; `queries` is what `by_query` made. Sections without data are left out."""
+    drawn = {(plot.kind, plot.subject): _figure(plot, number) for number, plot in enumerate(plots)}
     sections = []
     for number, eval_set in enumerate(board.eval_sets):
         measures = [eval_set.primary, *(m for m in eval_set.measures if m != eval_set.primary)]
@@ -39,6 +48,7 @@ def to_html(
                 "anchor": f"eval-{number}",
                 "table": table(board, eval_set),
                 "plot": drawn.get(("leaderboard", eval_set.id)),
+                "frontiers": [found for cost in COSTS if (found := drawn.get((f"frontier-{cost.kind}", eval_set.id)))],
                 "planned": planned[0],
                 "more": [found for found in [*planned[1:], *pairs] if found is not None],
             }
@@ -51,15 +61,23 @@ def to_html(
         }
         for training in trainings
     ]
-    template = environment().get_template("leaderboard.html.j2")
-    return template.render(
+    templates = environment()
+    templates.policies["json.dumps_kwargs"] = {"ensure_ascii": False, "separators": (",", ":"), "allow_nan": False}
+    templates.filters["meaning"] = partial(_meaning, {mark: system for system, mark in board.letters().items()})
+    script = (TEMPLATES / "page.js").read_text(encoding="utf-8")
+    return templates.get_template("leaderboard.html.j2").render(
         board=board,
+        kinds={system.system: system.kind for system in board.systems},
         warnings=limit_notes(board),
         sections=sections,
         strategies=strategies,
-        efficiency=efficiency_table(board, efficiency or {}),
-        stages=_stages(efficiency or {}),
-        machine=_machine(efficiency or {}),
+        costs=[found for found in (shares_table(board, efficiency or {}), cost_table(board, efficiency or {})) if found],
+        stages=stages(efficiency or {}),
+        machine=machine(efficiency or {}),
+        queries=queries,
+        style=_inside((TEMPLATES / "page.css").read_text(encoding="utf-8")),
+        script=_inside(script),
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
     )
 
 
@@ -68,7 +86,7 @@ def environment() -> jinja2.Environment:
     import jinja2
 
     found = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+        loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
@@ -80,14 +98,18 @@ def environment() -> jinja2.Environment:
 
 
 def inlined(svg: str, *, prefix: str) -> str:
-    """An SVG file as an element of the page: ids unique to it, ink that follows the page's colours."""
+    """An SVG file as an element of the page: ids unique to it, ink that follows the page's colours. Its text stays as it is."""
+    themes = {INK: "ink", MUTED: "muted", RULE: "rule", GROUND: "ground", BLUE: "blue"}
+
+    def fitted(tag: re.Match[str]) -> str:
+        text = re.sub(r'\b(id="|href="#|url\(#)', rf"\g<1>{prefix}-", tag[0])
+        for colour, theme in themes.items():
+            text = text.replace(colour, f"var(--{theme})")
+        return re.sub(r"(font: [^\"]*?)'DejaVu Sans'[^\";]*", r"\1'DejaVu Sans', Verdana, sans-serif", text)
+
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.DOTALL)
-    svg = re.sub(r'\b(id="|href="#|url\(#)', rf"\g<1>{prefix}-", svg)
-    themes = {INK: "ink", MUTED: "muted", RULE: "rule", GROUND: "ground", BLUE: "blue"}
-    for colour, theme in themes.items():
-        svg = svg.replace(colour, f"var(--{theme})")
-    return re.sub(r"(font: [^\"]*?)'DejaVu Sans'[^\";]*", r"\1'DejaVu Sans', Verdana, sans-serif", svg)
+    return re.sub(r"<[^<>]+>", fitted, svg)
 
 
 def rounds_table(training: Training) -> Table | None:
@@ -119,60 +141,23 @@ def _value(value: float | None, marks: str = "") -> Cell:
     return Cell(marks=marks) if value is None else Cell(f"{value:.4f}", marks=marks)
 
 
-def efficiency_table(board: Leaderboard, efficiency: dict[str, Any]) -> Table | None:
-    """What the machine decides, for the systems of the board and then any others; None when nothing was measured."""
-    measured: dict[str, dict[str, Any]] = efficiency.get("systems") or {}
-    order = [s.system for s in board.systems if s.system in measured]
-    order += [name for name in measured if name not in order]
-    if not order:
-        return None
-    dimensions = {system.system: system.dimensions for system in board.systems}
-    columns = [Column("system", names=True), Column("dimensions", right=True), Column("index", right=True)]
-    columns += [Column("passages/s", right=True), Column("query p50", right=True), Column("p95", right=True)]
-    columns += [Column("p99", right=True), Column("training", right=True)]
-    rows = []
-    for name in order:
-        found = measured[name] or {}
-        rate, query = found.get("encode_passages_per_second"), found.get("query_ms") or {}
-        cells = [Cell(name), Cell() if dimensions.get(name) is None else Cell(str(dimensions[name]))]
-        cells += [Cell(size(found.get("index_bytes"))), Cell() if rate is None else Cell(f"{rate:,.{1 if rate < 100 else 0}f}")]
-        cells += [Cell() if query.get(p) is None else Cell(f"{query[p]:,.1f} ms") for p in ("p50", "p95", "p99")]
-        rows.append((*cells, Cell(duration(found.get("training_seconds")))))
-    used = [i for i in range(len(columns)) if i < 1 or any(row[i].text != NOTHING for row in rows)]
-    return Table(title="Cost", columns=tuple(columns[i] for i in used), rows=tuple(tuple(row[i] for i in used) for row in rows))
+def _figure(plot: Plot, number: int) -> dict[str, Any]:
+    from markupsafe import Markup
+
+    svg = Markup(inlined(plot.path.read_text(encoding="utf-8"), prefix=f"plot{number}"))
+    return {"svg": svg, "description": plot.description, "file": plot.path.name}
 
 
-def size(count: float | None) -> str:
-    if count is None:
-        return NOTHING
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.0f} B" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.1f} TB"
+def _inside(text: str) -> Any:
+    """Our own style sheet or script as the content of its element, byte for byte."""
+    from markupsafe import Markup
+
+    assert "</" not in text, "what ends its element early has no place in it"
+    return Markup(text)
 
 
-def duration(seconds: float | None) -> str:
-    if seconds is None:
-        return NOTHING
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, hours = divmod(round(seconds), 60), divmod(round(seconds / 60), 60)
-    return f"{minutes[0]} min {minutes[1]:02d} s" if seconds < 3600 else f"{hours[0]} h {hours[1]:02d} min"
-
-
-def _stages(efficiency: dict[str, Any]) -> list[dict[str, Any]]:
-    stages = [stage for stage in efficiency.get("stages") or () if stage.get("stage")]
-    return [{"name": s["stage"], "time": duration(s.get("seconds")), "percent": f"{100 * (s.get('share') or 0):.1f}"} for s in stages]
-
-
-def _machine(efficiency: dict[str, Any]) -> str:
-    """One sentence about where the costs were measured, '' when nothing is known."""
-    parts = []
-    if efficiency.get("device"):
-        parts.append(f"device {efficiency['device']}")
-    if efficiency.get("threads"):
-        parts.append(f"{efficiency['threads']} {'thread' if efficiency['threads'] == 1 else 'threads'}")
-    if efficiency.get("peak_memory_bytes"):
-        parts.append(f"peak memory {size(efficiency['peak_memory_bytes'])}")
-    return ", ".join(parts)
+def _meaning(systems: dict[str, str], marks: str) -> str:
+    """What raised letters say, in words; '' for other marks."""
+    letters = marks.split(",") if "," in marks else list(marks) if marks not in systems else [marks]
+    names = [systems[letter] for letter in letters if letter in systems]
+    return f"significantly better than {', '.join(names)}" if len(names) == len(letters) and names else ""

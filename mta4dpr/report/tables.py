@@ -36,6 +36,7 @@ class Cell:
     text: str = NOTHING
     marks: str = ""  # superscript
     bold: bool = False
+    value: float | None = None  # unrounded: what the page sorts by
 
 
 @dataclass(frozen=True)
@@ -87,18 +88,19 @@ def table(board: Leaderboard, eval_set: EvalSet) -> Table:
             spread = "" if row is None or row.std is None else f" ± {row.std:.4f}"
             over = [] if row is None else [letters[other] for other in letters if other in row.significant_over]
             bold = row is not None and text == best[measure] and system in (students or systems)
-            cells.append(Cell(text + spread, marks=_joined(over), bold=bold))
+            cells.append(Cell(text + spread, marks=_joined(over), bold=bold, value=row.value if row else None))
             if measure == eval_set.primary:
-                cells.append(Cell(interval_text(row.ci95 if row else None)))
+                ci95 = row.ci95 if row else None
+                cells.append(Cell(interval_text(ci95), value=ci95[0] if ci95 else None))
         if shares:
             share = system.share_of_teacher
-            cells.append(Cell(NOTHING if share is None else f"{100 * share:.1f} %"))
+            cells.append(Cell(NOTHING if share is None else f"{100 * share:.1f} %", value=share))
         cells.append(Cell(system.kind))
         cells += [Cell(system.regime or NOTHING)] if regimes else []
-        cells.append(Cell(parameters_text(system.parameters)))
-        cells += [Cell(_count(system.steps))] if len(steps) > 1 else []
+        cells.append(Cell(parameters_text(system.parameters), value=system.parameters))
+        cells += [Cell(_count(system.steps), value=system.steps)] if len(steps) > 1 else []
         first = board.row(system.system, eval_set.id, eval_set.primary)
-        cells += [Cell(_count(first.seeds if first else None))] if board.seeds else []
+        cells += [Cell(_count(first.seeds if first else None), value=first.seeds if first else None)] if board.seeds else []
         lines.append(tuple(cells))
 
     return Table(
@@ -130,11 +132,12 @@ def contrasts(board: Leaderboard, eval_set: EvalSet, measure: str, *, explorator
     columns += [Column("p (random.)", right=True)] if randomised else []
     lines = []
     for c in found:
-        cells = [Cell(c.a), Cell(c.b), Cell(signed(c.difference)), Cell(interval_text(c.ci95, sign=True))]
-        cells += [Cell(p_text(c.p_holm), bold=significant(c)), Cell(verdict(c))]
+        cells = [Cell(c.a), Cell(c.b), Cell(signed(c.difference), value=c.difference)]
+        cells += [Cell(interval_text(c.ci95, sign=True), value=c.ci95[0] if c.ci95 else None)]
+        cells += [Cell(p_text(c.p_holm), bold=significant(c), value=c.p_holm), Cell(verdict(c))]
         counts = (c.wins, c.ties, c.losses)
-        cells.append(Cell(NOTHING if None in counts else "/".join(str(count) for count in counts)))
-        cells += [Cell(p_text(c.p_randomisation))] if randomised else []
+        cells.append(Cell(NOTHING if None in counts else "/".join(str(count) for count in counts), value=c.wins))
+        cells += [Cell(p_text(c.p_randomisation), value=c.p_randomisation)] if randomised else []
         lines.append(tuple(cells))
     notes: list[Note] = [
         (

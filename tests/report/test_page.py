@@ -14,8 +14,8 @@ from rich.console import Console
 
 from mta4dpr import report
 from mta4dpr.errors import UserError
+from mta4dpr.report.figures import shortened
 from mta4dpr.report.page import duration, size
-from mta4dpr.report.plots import shortened
 from mta4dpr.report.training import Training, load_trainings
 
 TEXTS = ["leaderboard.csv", "leaderboard.md", "leaderboard.tex", "leaderboard.html"]

@@ -1,0 +1,42 @@
+"""per_query/EVAL_SET/SYSTEM.csv: the unrounded value of each measure for each query. Reads and writes; computes nothing."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from mta4dpr.errors import UserError
+from mta4dpr.files import file_name, written_aside
+
+
+def per_query_file(folder: Path, eval_set: str, system: str) -> Path:
+    """Where a run's `folder` keeps the values of that system on that eval set."""
+    return folder / "per_query" / file_name(eval_set) / f"{file_name(system)}.csv"
+
+
+def write_per_query(path: Path, query_ids: Sequence[str], values: Mapping[str, np.ndarray]) -> None:
+    """One line a query: its id and the value of each measure, `values` being {measure: (queries,)}."""
+    with written_aside(path) as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["query_id", *values])
+        for row, query_id in enumerate(query_ids):
+            writer.writerow([query_id, *(repr(float(column[row])) for column in values.values())])
+
+
+def read_per_query(path: Path) -> tuple[list[str], dict[str, np.ndarray]]:
+    """Query ids, and {measure: (queries,) float64}. UserError when the file is not what `write_per_query` writes."""
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            head, *rows = csv.reader(file)
+        columns = np.array([row[1:] for row in rows], np.float64).reshape(len(rows), len(head) - 1)
+    except (OSError, ValueError, csv.Error) as error:
+        raise UserError(
+            f"expected the values of each query in {path} (query_id, then a column a measure), found: {error}; "
+            "run `mta4dpr-bench run BENCH --redo evaluate` to write it again"
+        ) from error
+    if not np.isfinite(columns).all():
+        raise UserError(f"expected finite values in {path}, found NaN or infinity; run `mta4dpr-bench run BENCH --redo evaluate`")
+    return [row[0] for row in rows], {measure: columns[:, n] for n, measure in enumerate(head[1:])}

@@ -1,0 +1,144 @@
+"""The efficiency frontier: what a system is worth on an eval set against what it costs (query latency, index, parameters).
+
+A system is on the frontier when none is at least as good and at least as cheap without being its equal in both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from mta4dpr.report.figures import GROUND, INK, KINDS, MARKERS, MUTED, REST, figure_of, legend, shortened, title
+from mta4dpr.report.leaderboard import EvalSet, Leaderboard, System
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+SHAPES = dict(zip(KINDS, MARKERS, strict=False))
+WIDTH = 5.1  # inches: two of them side by side on a wide page, one on a phone
+BETWEEN_LABELS = 0.19  # inches
+
+
+@dataclass(frozen=True)
+class Cost:
+    """An axis: `of` takes a system and its entry in efficiency.json."""
+
+    kind: str
+    axis: str
+    words: str
+    of: Callable[[System, dict[str, Any]], float | None]
+
+
+COSTS = (
+    Cost("latency", "query latency, median (ms)", "latency of one query", lambda _, found: (found.get("query_ms") or {}).get("p50")),
+    Cost("index", "index (MB)", "size of the index", lambda _, found: (found.get("index_bytes") or 0) / 1e6 or None),
+    Cost("parameters", "parameters (millions)", "size of the model", lambda system, _: (system.parameters or 0) / 1e6 or None),
+)
+
+
+@dataclass(frozen=True)
+class Point:
+    system: System
+    cost: float
+    value: float
+
+
+def points(board: Leaderboard, eval_set: EvalSet, cost: Cost, efficiency: dict[str, Any]) -> list[Point]:
+    """The systems whose cost is known and which were measured on the eval set, by its primary measure."""
+    measured = efficiency.get("systems") or {}
+    found = []
+    for system in board.systems:
+        row, paid = board.row(system.system, eval_set.id, eval_set.primary), cost.of(system, measured.get(system.system) or {})
+        if row is not None and paid is not None and paid > 0:
+            found.append(Point(system, float(paid), row.value))
+    return found
+
+
+def on_frontier(given: Sequence[Point]) -> list[Point]:
+    """The points that no other one beats, from the cheapest on. Equal points are all on it, or none."""
+
+    def beats(other: Point, point: Point) -> bool:
+        return other.cost <= point.cost and other.value >= point.value and (other.cost, other.value) != (point.cost, point.value)
+
+    return sorted((p for p in given if not any(beats(other, p) for other in given)), key=lambda p: (p.cost, p.value))
+
+
+def frontier(board: Leaderboard, eval_set: EvalSet, cost: Cost, efficiency: dict[str, Any]) -> Figure | None:
+    """The eval set's primary measure against `cost`; None for fewer than two systems, or when all cost the same."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    found = points(board, eval_set, cost, efficiency)
+    if len({point.cost for point in found}) < 2:
+        return None
+    best = on_frontier(found)
+    figure = figure_of(height=max(2.9, 1.1 + BETWEEN_LABELS * len(found)), width=WIDTH)[0]
+    axes = figure.axes[0]
+    xs, ys = [point.cost for point in best], [point.value for point in best]
+    left, right = min(p.cost for p in found), max(p.cost for p in found)
+    margin = (right / left) ** 0.06
+    axes.set_xscale("log")
+    axes.set_xlim(left / margin, right * margin)
+    axes.plot([*xs, right * margin], [*ys, ys[-1]], color=MUTED, drawstyle="steps-post", linewidth=1.2, zorder=1)
+    for kind in dict.fromkeys(point.system.kind for point in found):
+        chosen = [point for point in found if point.system.kind == kind]
+        axes.plot(
+            [point.cost for point in chosen],
+            [point.value for point in chosen],
+            linestyle="none",
+            marker=SHAPES.get(kind, MARKERS[-1]),
+            color=KINDS.get(kind, REST),
+            markeredgecolor=GROUND,
+            markersize=8.5,
+            label=kind,
+            zorder=3,
+        )
+    low, high = min(p.value for p in found), max(p.value for p in found)
+    room = 0.08 * (high - low) or 0.05
+    axes.set_ylim(max(0.0, low - room) if low >= 0 else low - room, high + room)
+    axes.grid(axis="y")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if right / left < 100 else (1,)))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+    axes.set_xlabel(cost.axis)
+    axes.set_ylabel(eval_set.primary)
+    _label(axes, found, {point.system.system for point in best})
+    kinds = dict(zip(axes.get_legend_handles_labels()[1], axes.get_legend_handles_labels()[0], strict=True))
+    legend(figure, list(kinds.items()), letters=64)
+    title(figure, f"{eval_set.primary} against {cost.words}", f"{shortened(eval_set.id, 34)}; bold: on the frontier (line)")
+    return figure
+
+
+def _label(axes: Any, found: Sequence[Point], bold: set[str]) -> None:
+    """Names in a column right of the axes, in the order of their points and never on one another, each with a thin line."""
+    ranked = sorted(found, key=lambda point: (-point.value, point.cost))
+    height = axes.figure.get_figheight() - 1.35  # what titles, ticks and legend leave to the axes, roughly
+    step = min(BETWEEN_LABELS / height, 1 / max(1, len(ranked) - 1))
+    low, high = axes.get_ylim()
+    places = _spread([(point.value - low) / (high - low) for point in ranked], step)
+    for point, place in zip(ranked, places, strict=True):
+        name = point.system.system
+        axes.annotate(
+            shortened(name, 22),
+            xy=(point.cost, point.value),
+            xytext=(1.07, place),
+            textcoords="axes fraction",
+            va="center",
+            fontsize=9,
+            fontweight="bold" if name in bold else "normal",
+            color=INK,
+            arrowprops={"arrowstyle": "-", "color": MUTED, "linewidth": 0.6, "alpha": 0.55, "shrinkA": 1, "shrinkB": 4},
+            zorder=2,
+        )
+
+
+def _spread(wanted: Sequence[float], step: float) -> list[float]:
+    """Places from the top (1) down, at least `step` apart, inside [0, 1], each as near to the one wanted as that allows from above."""
+    places: list[float] = []
+    for place in wanted:
+        places.append(min(place, places[-1] - step if places else 1.0))
+    floor = 0.0
+    for number in range(len(places) - 1, -1, -1):  # those pushed below the axes come up again
+        places[number] = max(places[number], floor)
+        floor = places[number] + step
+    return places
