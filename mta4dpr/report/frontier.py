@@ -22,18 +22,23 @@ BETWEEN_LABELS = 0.19  # inches
 
 @dataclass(frozen=True)
 class Cost:
-    """An axis: `of` takes a system and its entry in efficiency.json."""
+    """An axis: `of` takes a system and its entry in efficiency.json; `units` from the largest, of which one is chosen."""
 
     kind: str
     axis: str
     words: str
+    units: tuple[tuple[float, str], ...]
     of: Callable[[System, dict[str, Any]], float | None]
 
 
+BYTES = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
+COUNTS = ((1e9, "billions"), (1e6, "millions"), (1e3, "thousands"))
 COSTS = (
-    Cost("latency", "query latency, median (ms)", "latency of one query", lambda _, found: (found.get("query_ms") or {}).get("p50")),
-    Cost("index", "index (MB)", "size of the index", lambda _, found: (found.get("index_bytes") or 0) / 1e6 or None),
-    Cost("parameters", "parameters (millions)", "size of the model", lambda system, _: (system.parameters or 0) / 1e6 or None),
+    Cost(
+        "latency", "query latency, median", "latency of one query", ((1, "ms"),), lambda _, found: (found.get("query_ms") or {}).get("p50")
+    ),
+    Cost("index", "index", "size of the index", BYTES, lambda _, found: found.get("index_bytes")),
+    Cost("parameters", "parameters", "size of the model", COUNTS, lambda system, _: system.parameters),
 )
 
 
@@ -76,6 +81,7 @@ def frontier(board: Leaderboard, eval_set: EvalSet, cost: Cost, efficiency: dict
     axes = figure.axes[0]
     xs, ys = [point.cost for point in best], [point.value for point in best]
     left, right = min(p.cost for p in found), max(p.cost for p in found)
+    scale, unit = next((entry for entry in cost.units if right >= entry[0]), cost.units[-1])
     margin = (right / left) ** 0.06
     axes.set_xscale("log")
     axes.set_xlim(left / margin, right * margin)
@@ -99,13 +105,14 @@ def frontier(board: Leaderboard, eval_set: EvalSet, cost: Cost, efficiency: dict
     axes.grid(axis="y")
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if right / left < 100 else (1,)))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
-    axes.set_xlabel(cost.axis)
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x / scale:,g}"))
+    axes.set_xlabel(f"{cost.axis} ({unit})")
     axes.set_ylabel(eval_set.primary)
     _label(axes, found, {point.system.system for point in best})
     kinds = dict(zip(axes.get_legend_handles_labels()[1], axes.get_legend_handles_labels()[0], strict=True))
     legend(figure, list(kinds.items()), letters=64)
-    title(figure, f"{eval_set.primary} against {cost.words}", f"{shortened(eval_set.id, 34)}; bold: on the frontier (line)")
+    limit = "" if board.limit is None else f", first {board.limit:,} queries only (--limit)"
+    title(figure, f"{eval_set.primary} against {cost.words}", f"{shortened(eval_set.id, 34)}{limit}; bold: on the line")
     return figure
 
 

@@ -65,7 +65,7 @@ def to_html(
     templates.policies["json.dumps_kwargs"] = {"ensure_ascii": False, "separators": (",", ":"), "allow_nan": False}
     templates.filters["meaning"] = partial(_meaning, {mark: system for system, mark in board.letters().items()})
     script = (TEMPLATES / "page.js").read_text(encoding="utf-8")
-    return templates.get_template("leaderboard.html.j2").render(
+    text = templates.get_template("leaderboard.html.j2").render(
         board=board,
         kinds={system.system: system.kind for system in board.systems},
         warnings=limit_notes(board),
@@ -79,6 +79,7 @@ def to_html(
         script=_inside(script),
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
     )
+    return text.lstrip()
 
 
 def environment() -> jinja2.Environment:

@@ -26,7 +26,16 @@ def contrast(a: str, b: str, difference: float, p_holm: float, **more: Any) -> d
 
 
 @pytest.fixture
-def document() -> dict[str, Any]:
+def document(make_document: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    return make_document()
+
+
+@pytest.fixture(scope="session")
+def make_document() -> Callable[[], dict[str, Any]]:
+    return _document
+
+
+def _document() -> dict[str, Any]:
     student = {"kind": "student", "parameters": 13_000_000, "dimensions": 384, "regime": "static", "steps": 300}
     return {
         "benchmark": "mini",
@@ -78,7 +87,16 @@ def run(document: dict[str, Any], write: Callable[[dict[str, Any]], Path]) -> Pa
 
 
 @pytest.fixture
-def trained(run: Path) -> Path:
+def trained(run: Path, add_training: Callable[[Path], Path]) -> Path:
+    return add_training(run)
+
+
+@pytest.fixture(scope="session")
+def add_training() -> Callable[[Path], Path]:
+    return _trained
+
+
+def _trained(run: Path) -> Path:
     """The run with training/mta4dpr (2 rounds of 4 steps) and efficiency.json."""
     folder = run / "training" / "mta4dpr"
     folder.mkdir(parents=True)

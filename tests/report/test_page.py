@@ -14,8 +14,8 @@ from rich.console import Console
 
 from mta4dpr import report
 from mta4dpr.errors import UserError
+from mta4dpr.report.cost import duration, size
 from mta4dpr.report.figures import shortened
-from mta4dpr.report.page import duration, size
 from mta4dpr.report.training import Training, load_trainings
 
 TEXTS = ["leaderboard.csv", "leaderboard.md", "leaderboard.tex", "leaderboard.html"]
@@ -24,7 +24,7 @@ TEXTS = ["leaderboard.csv", "leaderboard.md", "leaderboard.tex", "leaderboard.ht
 class Page(HTMLParser):
     """Ids, links and text of a page, and that every tag closes."""
 
-    VOID = ("meta", "br", "path", "use", "rect")
+    VOID = ("meta", "br", "input", "path", "use", "rect")
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -64,7 +64,7 @@ def page_of(folder: Path) -> Page:
 def test_page_is_whole_and_self_contained(trained: Path) -> None:
     page = page_of(trained)
     assert page.open == []
-    assert "script" not in page.tags and "link" not in page.tags and "img" not in page.tags
+    assert "link" not in page.tags and "img" not in page.tags
     assert len(page.ids) == len(set(page.ids))
     assert page.targets and all(target[:1] == "#" and target[1:] in page.ids for target in page.targets)
     words = " ".join(page.text.split())
@@ -80,7 +80,8 @@ def test_page_is_whole_and_self_contained(trained: Path) -> None:
 def test_page_without_training_and_efficiency(run: Path) -> None:
     page = page_of(run)
     assert "Training" not in page.text and "Measured on one machine" not in page.text
-    assert [path.name for path in sorted((run / "plots").iterdir())] == ["leaderboard-mini-test.svg"]
+    assert "compare" not in page.ids  # no per_query/
+    assert [path.name for path in sorted((run / "plots").iterdir())] == ["frontier-parameters-mini-test.svg", "leaderboard-mini-test.svg"]
 
 
 def test_efficiency_may_lack_everything(run: Path) -> None:
@@ -102,6 +103,7 @@ def test_plots_hold_names_as_text(trained: Path) -> None:
     plots = report.draw(trained)
     assert [(plot.kind, plot.subject) for plot in plots] == [
         ("leaderboard", "mini/test"),
+        ("frontier-parameters", "mini/test"),
         ("training", "mta4dpr"),
         ("assistants", "mta4dpr"),
         ("rounds", "mta4dpr"),
@@ -112,10 +114,11 @@ def test_plots_hold_names_as_text(trained: Path) -> None:
         texts.append([element.text for element in root.iter("{http://www.w3.org/2000/svg}text")])
         assert float(root.attrib["width"].removesuffix("pt")) * 96 / 72 < 700
     assert {"a&b_<c>%", "0.3900", "RR@10 on mini/test", "95 % bootstrap interval, 300 queries"} <= set(texts[0])
-    assert {"total loss", "cross-entropy", "KL to the teacher (nats)", "round 1"} <= set(texts[1])
-    assert "KL to the chosen assistant (nats)" not in texts[1]  # the steps have none
-    assert {"75 %", "50 %", "$y$", "round 0 (4 batches)"} <= set(texts[2])
-    assert {"student", "$y$", "student-r0", "replaced by a copy of the student"} <= set(texts[3])
+    assert {"total loss", "cross-entropy", "KL to the teacher (nats)", "round 1"} <= set(texts[2])
+    assert {"a&b_<c>%", "parameters (millions)"} <= set(texts[1])
+    assert "KL to the chosen assistant (nats)" not in texts[2]  # the steps have none
+    assert {"75 %", "50 %", "$y$", "round 0 (4 batches)"} <= set(texts[3])
+    assert {"student", "$y$", "student-r0", "replaced by a copy of the student"} <= set(texts[4])
 
 
 def test_plots_say_the_limit(run: Path) -> None:
@@ -126,7 +129,7 @@ def test_plots_say_the_limit(run: Path) -> None:
 
 def test_bytes_are_stable(trained: Path) -> None:
     names = [*TEXTS, *(f"plots/{kind}-mta4dpr.svg" for kind in ("training", "assistants", "rounds"))]
-    names.append("plots/leaderboard-mini-test.svg")
+    names += ["plots/leaderboard-mini-test.svg", "plots/frontier-parameters-mini-test.svg"]
     written = report.write_report(trained)
     assert sorted(str(path.relative_to(trained)) for path in written) == sorted(names)
     first = {name: (trained / name).read_bytes() for name in names}
@@ -165,7 +168,7 @@ def test_steps_may_count_on_or_start_again(steps: list[int]) -> None:
 def test_a_diverged_loss_leaves_a_gap(trained: Path) -> None:
     path = trained / "training" / "mta4dpr" / "steps.jsonl"
     path.write_text(path.read_text() + '{"round": 1, "step": 9, "loss": NaN, "ce": Infinity, "assistant": null}\n')
-    assert len(report.draw(trained)) == 4
+    assert len(report.draw(trained)) == 5
 
 
 def test_short_forms() -> None:

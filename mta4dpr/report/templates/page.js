@@ -31,6 +31,7 @@ function sortable(table) {
   const original = [...body.rows];
   const heads = [...table.tHead.rows[0].cells];
   heads.forEach((head, column) => {
+    if (head.querySelector(".hidden")) return; // the letters are in the first order
     const cells = original.map((row) => row.cells[column]);
     const numeric = cells.some((cell) => cell.dataset.value !== undefined);
     const key = (row) => (numeric ? Number(row.cells[column].dataset.value ?? NaN) : row.cells[column].textContent);
@@ -144,8 +145,8 @@ function comparison(data) {
     const rows = set.rows[measure.value];
     const test = set.contrasts.find((c) => c.measure === measure.value && ((c.a === a && c.b === b) || (c.a === b && c.b === a)));
     const lines = [
-      [name(a, "a-side"), `${measure.value} ${fixed(rows[a])}`],
-      [name(b, "b-side"), `${measure.value} ${fixed(rows[b])}`],
+      [element("span", { className: "a-side" }, "A: ", name(a)), `${measure.value} ${fixed(rows[a])}`],
+      [element("span", { className: "b-side" }, "B: ", name(b)), `${measure.value} ${fixed(rows[b])}`],
       ["A − B", signed(rows[a] - rows[b])],
       ["queries", `A better on ${counts[0]}, equal on ${counts[1]}, B better on ${counts[2]}`],
     ];
@@ -159,7 +160,7 @@ function comparison(data) {
     byId("verdicts").replaceChildren(...terms);
   }
 
-  const name = (text, className = "") => element("bdi", { className, textContent: text });
+  const name = (text) => element("bdi", { textContent: text });
 
   function remarks(set, packed) {
     const said = [];
@@ -167,7 +168,7 @@ function comparison(data) {
     if (kept < set.total) said.push(`This page holds the ${kept} of ${set.total} queries on which systems differ most; counts are of those.`);
     if (packed.rounded !== null) said.push(`Values of each query are rounded to ${packed.rounded} digits here, so a small difference may count as equal.`);
     if (set.leftOut.length) said.push(`Not on this page for its size: ${set.leftOut.join(", ")}; see per_query/.`);
-    if (!data.hasTexts) said.push("The text of queries and passages is not in this folder (texts.json): `mta4dpr-bench run` writes it while the corpus is at hand.");
+    if (!data.hasTexts) said.push("The text of queries and passages is not in this folder (texts.json): mta4dpr-bench run writes it while the corpus is at hand.");
     else said.push("The first passages are kept for the queries on which a pair differs most by the primary measure; long texts are cut.");
     if (data.note) said.push(data.note);
     byId("remarks").replaceChildren(...said.map((text) => element("li", { textContent: text })));
@@ -217,7 +218,8 @@ function comparison(data) {
   function picture(difference, a, b, counts) {
     const largest = difference.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
     if (!largest) return [];
-    const [width, left, middle, half] = [720, 58, 90, 70];
+    const width = Math.min(760, Math.max(300, byId("differences").clientWidth || 720));
+    const [left, middle, half] = [58, 90, 70];
     const sorted = [...difference].sort((one, two) => two - one);
     const x = (i) => left + ((width - left) * i) / sorted.length;
     const y = (value) => middle - (half * value) / largest;
@@ -263,8 +265,13 @@ function comparison(data) {
     show();
     byId("queries").children[many - PAGE]?.querySelector("summary").focus();
   });
-  chooseSet();
   byId("comparison").hidden = false;
+  chooseSet();
+  let width = innerWidth;
+  addEventListener("resize", () => {
+    if (width !== innerWidth) show(); // the picture is as wide as the page; a phone's bars change the height alone
+    width = innerWidth;
+  });
 }
 
 const tables = all("table.systems");

@@ -1,0 +1,76 @@
+"""Which systems are on the frontier, and where labels go."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mta4dpr import report
+from mta4dpr.report.cost import cost_table, shares_table
+from mta4dpr.report.frontier import COSTS, Point, _spread, on_frontier, points
+from mta4dpr.report.leaderboard import System
+from mta4dpr.report.training import load_efficiency
+
+
+def names(*given: tuple[str, float, float]) -> list[str]:
+    return [p.system.system for p in on_frontier([Point(System(name, "student"), cost, value) for name, cost, value in given])]
+
+
+def test_the_frontier_by_hand() -> None:
+    """c costs more than b and is worth less; d is worth what b is, at a higher cost."""
+    assert names(("a", 9, 0.5), ("b", 2, 0.4), ("c", 3, 0.3), ("d", 4, 0.4), ("e", 1, 0.1)) == ["e", "b", "a"]
+
+
+def test_equals_are_on_it_together() -> None:
+    """Two systems of the same cost and value: none is better, so both are bold."""
+    assert names(("a", 1, 0.4), ("b", 1, 0.4), ("c", 1, 0.3)) == ["a", "b"]
+
+
+def test_systems_without_a_known_cost_are_left_out(trained: Path) -> None:
+    """bm25 has no parameters and no latency here; a latency of 0 would be a fault of the file and has no place on a log axis."""
+    board, efficiency = report.load(trained), load_efficiency(trained)
+    latency, index, parameters = COSTS
+    assert [p.system.system for p in points(board, board.eval_sets[0], latency, efficiency)] == ["mta4dpr"]
+    assert [p.cost for p in points(board, board.eval_sets[0], index, efficiency)] == [2_150_400]
+    assert len(points(board, board.eval_sets[0], parameters, {})) == 4
+    assert points(board, board.eval_sets[0], latency, {"systems": {"kd": {"query_ms": {"p50": 0.0}}}}) == []
+
+
+@pytest.mark.parametrize("wanted", [[0.9, 0.9, 0.9], [0.02, 0.01, 0.0], [1.0, 0.5, 0.0], [0.5, 0.49, 0.48]])
+def test_labels_keep_apart_inside_the_axes(wanted: list[float]) -> None:
+    places = _spread(wanted, 0.2)
+    assert all(above - below >= 0.2 - 1e-12 for above, below in pairwise(places))
+    assert 0.0 <= min(places) <= max(places) <= 1.0
+
+
+def test_the_limit_is_said_in_the_picture(document: dict[str, Any], write: Any) -> None:
+    folder = write({**document, "limit": 50})
+    [picture] = [plot for plot in report.draw(folder) if plot.kind == "frontier-parameters"]
+    assert "first 50 queries only (--limit)" in picture.path.read_text()
+
+
+def test_costs_stand_beside_the_measure(trained: Path) -> None:
+    table = cost_table(report.load(trained), load_efficiency(trained))
+    assert table is not None
+    assert [column.head for column in table.columns] == [
+        *("system", "RR@10", "parameters", "dimensions", "index", "passages/s", "query p50", "p95", "p99", "training")
+    ]
+    assert [cell.text for cell in table.rows[1]] == [
+        *("mta4dpr", "0.3900", "13.0 M", "384", "2.2 MB", "81.2", "4.1 ms", "6.2 ms", "9.9 ms", "5 min 12 s")
+    ]
+    assert "warm, 2 threads" in table.notes[0][0]
+
+
+def test_students_as_shares_of_their_teacher(trained: Path) -> None:
+    """0.39 of 0.4, 13 of 22.7 million; the teacher's latency is unknown, so that share is not made up."""
+    table = shares_table(report.load(trained), load_efficiency(trained))
+    assert table is not None
+    assert [column.head for column in table.columns] == ["student", "RR@10", "parameters"]
+    assert [[cell.text for cell in row] for row in table.rows] == [
+        ["init", "10.0 %", "57.2 %"],
+        ["kd", "95.0 %", "57.2 %"],
+        ["mta4dpr", "97.5 %", "57.2 %"],
+    ]
