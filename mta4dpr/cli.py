@@ -417,9 +417,9 @@ def _show_leaderboard(folder: Path, as_json: bool) -> None:
 
         _print_json(read_json(folder / "leaderboard.json"))
         return
-    from mta4dpr.report import load, to_rich
+    from mta4dpr.report import load, load_efficiency, to_rich
 
-    to_rich(load(folder), _console())
+    to_rich(load(folder), _console(), efficiency=load_efficiency(folder))
     _print_error(f"page, tables and run files: {folder}")
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from mta4dpr.errors import UserError
+from mta4dpr.evaluation.per_query import per_query_file, read_per_query
 from mta4dpr.report.leaderboard import load
 from mta4dpr.seeds import join
 
@@ -55,9 +56,28 @@ def test_per_query_values_are_averaged_over_seeds_before_anything_else(tmp_path:
     [contrast] = [c for c in board.comparisons if (c.a, c.b) == ("mta4dpr", "kd")]
     assert contrast.difference == pytest.approx((4.5 - 3.6) / 6)
     assert (contrast.wins, contrast.ties, contrast.losses) == (2, 3, 1)  # q3 and q5 against q4, on the means over seeds
+    page = (tmp_path / "both" / "leaderboard.html").read_text()
+    assert "mean over the seeds 0, 1" in page and 'id="comparison"' in page
+    _, values = read_per_query(per_query_file(tmp_path / "both", "x/test", "kd"))
+    assert values["RR@10"].tolist() == [1, 1, 1, 0.5, 0.1, 0]
     table = (tmp_path / "both" / "leaderboard.md").read_text()
     assert "0.6000 ± 0.1414" in table
     assert "seeds 0, 1" in table
+
+
+def test_costs_and_texts_are_those_of_the_first_run_that_has_them(tmp_path: Path) -> None:
+    """Times of different runs are not averaged, and found passages are one seed's: the page says whose."""
+    first, second = a_run(tmp_path / "a", 3, {"bm25": [0] * 6, "kd": [1] * 6}), a_run(tmp_path / "b", 4, {"kd": [0] * 6})
+    (first / "efficiency.json").write_text('{"systems": {"bm25": {"index_bytes": 7}}, "threads": 2}')
+    (second / "efficiency.json").write_text('{"systems": {"kd": {"index_bytes": 9}, "bm25": {"index_bytes": 8}}, "threads": 4}')
+    (second / "texts.json").write_text('{"queries": {"x/test": {"q0": "what is it?"}}, "hits": {}, "passages": {}}')
+    output = join([first, second], tmp_path / "both")
+    efficiency = json.loads((output / "efficiency.json").read_text())
+    assert efficiency["systems"] == {"kd": {"index_bytes": 9}, "bm25": {"index_bytes": 7}}
+    assert efficiency["threads"] == 2
+    page = (output / "leaderboard.html").read_text()
+    for said in ("what is it?", "the run with seed 4 found them", "seed 3 before others"):
+        assert said in page
 
 
 def test_a_seed_that_is_there_twice_is_refused(tmp_path: Path) -> None:

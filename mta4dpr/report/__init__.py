@@ -2,10 +2,11 @@
 
     from mta4dpr import report
     report.to_rich(report.load(folder), console)   # for the terminal
-    report.write_report(folder)                    # leaderboard.{csv,md,tex,html} and plots/*.svg again
+    report.write_report(folder)                    # leaderboard.{csv,md,tex,html}, efficiency.md and plots/*.svg again
 
-`leaderboard` reads leaderboard.json, `tables` decides what a table shows, `formats` turns tables into text, `page`
-makes the HTML page, `training` reads what training and the efficiency measurements left, `plots` draws.
+`leaderboard` reads leaderboard.json, `tables` and `cost` decide what a table shows, `formats` turns tables into text,
+`training` reads what training and the efficiency measurements left. `plots` draws with `frontier` and `curves`, all in the
+style of `figures`. `page` makes the HTML page, with the values of each query from `queries` and the texts that `texts` kept.
 """
 
 from __future__ import annotations
@@ -14,35 +15,46 @@ import logging
 from pathlib import Path
 
 from mta4dpr.files import written_aside
-from mta4dpr.report.figures import Plot
-from mta4dpr.report.formats import to_csv, to_latex, to_markdown, to_rich
+from mta4dpr.report.formats import costs_to_markdown, to_csv, to_latex, to_markdown, to_rich
 from mta4dpr.report.leaderboard import Leaderboard, load
 from mta4dpr.report.page import to_html
 from mta4dpr.report.plots import draw
+from mta4dpr.report.training import load_efficiency, load_trainings
 
-__all__ = ["Leaderboard", "Plot", "draw", "load", "to_csv", "to_html", "to_latex", "to_markdown", "to_rich", "write_report"]
+__all__ = [
+    "Leaderboard",
+    "Plot",
+    "draw",
+    "load",
+    "load_efficiency",
+    "to_csv",
+    "to_html",
+    "to_latex",
+    "to_markdown",
+    "to_rich",
+    "write_report",
+]
 
 log = logging.getLogger(__name__)
 
 
 def write_report(folder: Path) -> list[Path]:
-    """Writes leaderboard.{csv,md,tex,html} and plots/*.svg of the run in `folder`; returns the files written.
+    """Writes leaderboard.{csv,md,tex,html}, efficiency.md and plots/*.svg of the run in `folder`; returns the files written.
 
-    Needs `folder`/leaderboard.json (UserError without it); efficiency.json and training/ are used when there.
+    Needs `folder`/leaderboard.json (UserError without it); all else is used when there: efficiency.json, training/, per_query/, texts.json.
     """
     from mta4dpr.report.queries import by_query
-    from mta4dpr.report.training import load_efficiency, load_trainings
 
     board, efficiency = load(folder), load_efficiency(folder)
-    page = to_html(
-        board, plots=(plots := draw(folder)), trainings=load_trainings(folder), efficiency=efficiency, queries=by_query(board, folder)
-    )
+    plots, queries = draw(folder), by_query(board, folder)
     texts = {
         "leaderboard.csv": to_csv(board),
         "leaderboard.md": to_markdown(board),
         "leaderboard.tex": to_latex(board),
-        "leaderboard.html": page,
+        "leaderboard.html": to_html(board, plots=plots, trainings=load_trainings(folder), efficiency=efficiency, queries=queries),
     }
+    if efficiency:
+        texts["efficiency.md"] = costs_to_markdown(board, efficiency)
     for name, text in texts.items():
         with written_aside(folder / name) as file:
             file.write(text)

@@ -11,6 +11,12 @@ from mta4dpr.report.leaderboard import Leaderboard, System
 from mta4dpr.report.tables import NOTHING, Cell, Column, Note, Table, limit_notes, parameters_text
 
 
+def cost_tables(board: Leaderboard, efficiency: dict[str, Any]) -> list[Table]:
+    """Students as shares of their teacher, then every system's costs; none when nothing was measured."""
+    found = (shares_table(board, efficiency), cost_table(board, efficiency)) if efficiency.get("systems") else ()
+    return [part for part in found if part is not None]
+
+
 def cost_table(board: Leaderboard, efficiency: dict[str, Any]) -> Table | None:
     """What the machine decides, beside the first eval set's primary measure; None when nothing was measured."""
     measured: dict[str, dict[str, Any]] = efficiency.get("systems") or {}

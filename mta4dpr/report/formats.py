@@ -9,8 +9,9 @@ import io
 import itertools
 import re
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+from mta4dpr.report.cost import cost_tables, machine
 from mta4dpr.report.leaderboard import Leaderboard, one_line
 from mta4dpr.report.tables import Cell, Column, Name, Note, Table, contrasts, table
 
@@ -56,15 +57,26 @@ def to_markdown(board: Leaderboard) -> str:
     parts = [f"# {markdown_text(board.title)}"]
     if board.notes:
         parts.append("\n".join(markdown_item((note,)) for note in board.notes))
-    for part in shown_tables(board):
-        parts.append(f"{'##' if part.lead else '###'} {markdown_text(part.title)}")
-        parts += [f"**{markdown_note(warning)}**" for warning in part.warnings]
-        parts += [markdown_note(part.lead)] if part.lead else []
-        parts.append(markdown_table(part))
-        parts += ["\n".join(markdown_item(note) for note in part.notes)] if part.notes else []
+    parts += [_markdown_part(part) for part in shown_tables(board)]
     if _other_measures(board):
         parts.append("Contrasts on the other measures: `leaderboard.html`, `leaderboard.json`.")
     return "\n\n".join(parts) + "\n"
+
+
+def costs_to_markdown(board: Leaderboard, efficiency: dict[str, Any]) -> str:
+    """efficiency.md: what the machine decides, kept apart from what the seed decides."""
+    parts = [f"# Cost: {markdown_text(board.title)}"]
+    parts += [f"Measured on one machine ({markdown_text(where)})."] if (where := machine(efficiency)) else []
+    return "\n\n".join([*parts, *(_markdown_part(part) for part in cost_tables(board, efficiency))]) + "\n"
+
+
+def _markdown_part(part: Table) -> str:
+    parts = [f"{'##' if part.lead else '###'} {markdown_text(part.title)}"]
+    parts += [f"**{markdown_note(warning)}**" for warning in part.warnings]
+    parts += [markdown_note(part.lead)] if part.lead else []
+    parts.append(markdown_table(part))
+    parts += ["\n".join(markdown_item(note) for note in part.notes)] if part.notes else []
+    return "\n\n".join(parts)
 
 
 def markdown_table(part: Table) -> str:
@@ -200,8 +212,8 @@ def _latex_note(note: Note) -> str:
     return "".join(rf"\texttt{{{latex_text(part)}}}" if isinstance(part, Name) else latex_text(part) for part in note)
 
 
-def to_rich(board: Leaderboard, console: Console) -> None:
-    """Prints the tables to a terminal. Names are never read as Rich markup."""
+def to_rich(board: Leaderboard, console: Console, *, efficiency: dict[str, Any] | None = None) -> None:
+    """Prints the tables to a terminal, what systems cost last. Names are never read as Rich markup."""
     from rich.text import Text
 
     console.print(Text(board.title, style="bold"))
@@ -211,6 +223,8 @@ def to_rich(board: Leaderboard, console: Console) -> None:
         print_table(part, console)
     if _other_measures(board):
         console.print(Text("Contrasts on the other measures: leaderboard.html, leaderboard.json.", style="dim"))
+    for part in cost_tables(board, efficiency or {}):
+        print_table(part, console)
 
 
 def print_table(part: Table, console: Console) -> None:

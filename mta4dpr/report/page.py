@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mta4dpr.report.cost import cost_table, duration, machine, shares_table, stages
+from mta4dpr.report.cost import cost_tables, duration, machine, stages
 from mta4dpr.report.figures import BLUE, GROUND, INK, MUTED, RULE, Plot
 from mta4dpr.report.frontier import COSTS
 from mta4dpr.report.leaderboard import Leaderboard, one_line
@@ -71,7 +71,7 @@ def to_html(
         warnings=limit_notes(board),
         sections=sections,
         strategies=strategies,
-        costs=[found for found in (shares_table(board, efficiency or {}), cost_table(board, efficiency or {})) if found],
+        costs=cost_tables(board, efficiency or {}),
         stages=stages(efficiency or {}),
         machine=machine(efficiency or {}),
         queries=queries,

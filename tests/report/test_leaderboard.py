@@ -92,7 +92,7 @@ def test_limit_is_said_in_every_table(document: dict[str, Any], write: Write) ->
     assert report.to_markdown(board).count(said) == 2
     assert report.to_latex(board).count(said.replace("--", "-{}-")) == 2
     assert out.getvalue().count(said) == 2
-    assert report.to_html(board).count(said) == 5  # the head, the table, the contrasts of both measures, the students' shares
+    assert report.to_html(board).count(said) == 4  # the head, the table, the contrasts of both measures
     assert all(line["limit"] == "50" for line in csv.DictReader(io.StringIO(report.to_csv(board))))
 
 

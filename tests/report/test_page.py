@@ -18,7 +18,7 @@ from mta4dpr.report.cost import duration, size
 from mta4dpr.report.figures import shortened
 from mta4dpr.report.training import Training, load_trainings
 
-TEXTS = ["leaderboard.csv", "leaderboard.md", "leaderboard.tex", "leaderboard.html"]
+TEXTS = ["leaderboard.csv", "leaderboard.md", "leaderboard.tex", "leaderboard.html", "efficiency.md"]
 
 
 class Page(HTMLParser):
