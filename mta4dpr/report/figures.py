@@ -8,6 +8,7 @@ shown as they are, never as mathematics; long ones are shortened in the middle.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -114,7 +115,8 @@ def saved(figure: Figure | None, folder: Path, kind: str, subject: str, descript
     path = folder / "plots" / f"{kind}-{file_name(subject)}.svg"
     matplotlib.rcParams["svg.hashsalt"] = path.name
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-    with written_aside(path, binary=True) as file:
+    with written_aside(path, binary=True) as file, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # text stays text: the reader's browser has the letters
         figure.savefig(file, format="svg", metadata=nothing)
     plt.close(figure)
     return Plot(path, kind, subject, description)
