@@ -47,6 +47,8 @@ def test_the_files_of_the_contract(tiny: Path) -> None:
         "leaderboard.tex",
         "leaderboard.html",
         "efficiency.json",
+        "efficiency.md",
+        "texts.json",
     ):
         assert (tiny / name).stat().st_size > 0, name
     for system in SYSTEMS:
@@ -137,6 +139,21 @@ def test_other_settings_in_the_same_folder_are_refused(tiny: Path) -> None:
     assert "seed: 0 there, 3 now" in str(caught.value)
     with pytest.raises(UserError, match="limit"):
         pipeline.run(Request("tiny", output=tiny, limit=3))
+
+
+def test_the_texts_of_the_page_are_those_of_the_run_files(tiny: Path) -> None:
+    """The passages kept for a query are the first of the run file, with the corpus's text: the page shows what was found."""
+    texts = read_json(tiny / "texts.json")
+    for system, hits in texts["hits"]["tiny/test"].items():
+        found: dict[str, list[str]] = {}
+        for line in (tiny / "runs" / "tiny-test" / f"{system}.trec").read_text().splitlines():
+            query_id, _, passage_id, *_ = line.split()
+            found.setdefault(query_id, []).append(passage_id)
+        assert hits
+        assert all([passage_id for passage_id, _ in first] == found.get(query_id, [])[:3] for query_id, first in hits.items())
+    assert len(texts["queries"]["tiny/test"]) == read_json(tiny / "leaderboard.json")["eval_sets"][0]["queries"]
+    assert all(text for _, text in texts["passages"].values())
+    assert any(relevance for hits in texts["hits"]["tiny/test"].values() for first in hits.values() for _, relevance in first)
 
 
 def test_limit_takes_the_first_queries_with_unchanged_scores(tiny: Path, tmp_path: Path) -> None:
