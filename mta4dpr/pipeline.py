@@ -22,7 +22,7 @@ import numpy as np
 from mta4dpr import environment
 from mta4dpr.benchmark import EvalSet, Recipe
 from mta4dpr.errors import UserError
-from mta4dpr.evaluation.efficiency import peak_memory_bytes
+from mta4dpr.evaluation.efficiency import energy_used, peak_memory_bytes
 from mta4dpr.files import file_name, folder_written_aside, key_of, read_json, sha256_of_file, write_json
 from mta4dpr.ledger import Ledger, locked, stage_shares
 from mta4dpr.manifest import manifest_entry, manifest_of, noted
@@ -168,9 +168,14 @@ def train(opened: Run, system: System, recipe: Recipe) -> None:
     inputs = opened.training_inputs(recipe)
     if opened.ledger.is_done(f"train {system.label}", inputs):
         return
-    _clear_if_other(opened.training_folder(system), [inputs, environment.process_count()])
+    folder = opened.training_folder(system)
+    _clear_if_other(folder, [inputs, environment.process_count()])
+    begun_before = [path.name for path in folder.iterdir()] != ["inputs.json"]
     with opened.ledger.stage(f"train {system.label}", inputs, by=opened.launch) as outputs:
-        final = _distil(opened, system, recipe)
+        with energy_used() as joules:
+            final = _distil(opened, system, recipe)
+        if joules and not begun_before:  # of a training that was stopped in between, the first part is not known
+            write_json(folder / "energy.json", joules)
         model = opened.folder / "models" / file_name(system.label)
         with folder_written_aside(model) as aside:
             shutil.copytree(final, aside, dirs_exist_ok=True)
@@ -303,7 +308,8 @@ def measure_latency(opened: Run, system: System) -> None:
         texts = list(opened.limited(opened.eval_sets[opened.bench.eval_sets[0].id]).texts.values())
         sample = texts[:: max(1, len(texts) // LATENCY_QUERIES)][:LATENCY_QUERIES]
         call: Callable[[str], Any] = lambda text: list(retriever.search([text], opened.bench.depth))  # noqa: E731
-        timing = time_calls(call, sample, warmup=min(LATENCY_WARMUP, len(sample)))
+        with energy_used() as joules:
+            timing = time_calls(call, sample, warmup=(warmup := min(LATENCY_WARMUP, len(sample))))
         dense = isinstance(retriever, DenseRetriever)
         entry = {
             "index_bytes": retriever.vectors.bytes if dense else sum(p.stat().st_size for p in retriever.folder.iterdir()),
@@ -311,6 +317,10 @@ def measure_latency(opened: Run, system: System) -> None:
             "query_ms": {"p50": timing.p50_ms, "p95": timing.p95_ms, "p99": timing.p99_ms, "calls": timing.calls},
             "training_seconds": _training_seconds(opened, system),
         }
+        if joules:
+            entry["query_joules"] = {part: value / (len(sample) + warmup) for part, value in joules.items()}
+        if (energy := opened.training_folder(system) / "energy.json").exists():
+            entry["training_joules"] = read_json(energy)
         path = opened.folder / "efficiency.json"
         document = read_json(path) if path.exists() else {"systems": {}}
         document["systems"][system.label] = entry

@@ -27,7 +27,8 @@ def cost_table(board: Leaderboard, efficiency: dict[str, Any]) -> Table | None:
     eval_set = next(iter(board.eval_sets), None)
     columns = [Column("system", names=True), Column(eval_set.primary if eval_set else "value"), Column("parameters", right=True)]
     columns += [Column("dimensions", right=True), Column("index", right=True), Column("passages/s", right=True)]
-    columns += [Column("query p50", right=True), Column("p95", right=True), Column("p99", right=True), Column("training", right=True)]
+    columns += [Column("query p50", right=True), Column("p95", right=True), Column("p99", right=True), Column("query energy", right=True)]
+    columns += [Column("training", right=True), Column("training energy", right=True)]
     rows = []
     for name in order:
         found, system = measured[name] or {}, systems.get(name)
@@ -40,7 +41,8 @@ def cost_table(board: Leaderboard, efficiency: dict[str, Any]) -> Table | None:
         cells += [Cell(size(found.get("index_bytes")), value=found.get("index_bytes"))]
         cells += [Cell() if rate is None else Cell(f"{rate:,.{1 if rate < 100 else 0}f}", value=rate)]
         cells += [Cell() if query.get(p) is None else Cell(f"{query[p]:,.1f} ms", value=query[p]) for p in ("p50", "p95", "p99")]
-        rows.append((*cells, Cell(duration(found.get("training_seconds")), value=found.get("training_seconds"))))
+        cells += [energy(found.get("query_joules")), Cell(duration(found.get("training_seconds")), value=found.get("training_seconds"))]
+        rows.append((*cells, energy(found.get("training_joules"))))
     used = [i for i in range(len(columns)) if i < 1 or any(row[i].text != NOTHING for row in rows)]
     return Table(
         title="Cost of each system",
@@ -61,6 +63,8 @@ def _cost_notes(board: Leaderboard, efficiency: dict[str, Any]) -> list[Note]:
         text += f", {threads} {'thread' if threads == 1 else 'threads'}" if threads else ""
         text += f", {' or '.join(f'{count:,}' for count in sorted(calls))} queries timed" if calls else ""
         notes.append((text + ".",))
+    if parts := sorted({part for f in measured for key in ("query_joules", "training_joules") for part in f.get(key) or {}}):
+        notes.append((f"Energy: of the whole machine, as far as its counters tell ({', '.join(parts)}); other programs are in it.",))
     if any(found.get("index_bytes") for found in measured):
         notes.append(("Index: the vectors of a dense system, Lucene’s files of a lexical one.",))
     if efficiency.get("peak_memory_bytes"):
@@ -139,6 +143,15 @@ def size(count: float | None) -> str:
             return f"{count:.0f} B" if unit == "B" else f"{count:.1f} {unit}"
         count /= 1000
     return f"{count:.1f} TB"
+
+
+def energy(joules: dict[str, float] | None) -> Cell:
+    """The sum over what has counters."""
+    if not joules:
+        return Cell()
+    total = sum(joules.values())
+    scale, unit = next((entry for entry in ((1e6, "MJ"), (1e3, "kJ"), (1, "J")) if total >= entry[0]), (1e-3, "mJ"))
+    return Cell(f"{total / scale:.1f} {unit}", value=total)
 
 
 def duration(seconds: float | None) -> str:

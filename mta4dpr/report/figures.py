@@ -29,6 +29,7 @@ COLOURS = [BLUE, "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#b8a800
 REST = "#999999"
 MARKERS = "os^Dv<>P"
 WIDTH = 7.2  # inches of 72 points: 691 px on a page
+NARROW = 5.1  # inches: two side by side on a wide page, one on a phone
 
 
 @dataclass(frozen=True)

@@ -9,14 +9,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mta4dpr.report.figures import GROUND, INK, KINDS, MARKERS, MUTED, REST, figure_of, legend, shortened, title
+from mta4dpr.report.figures import GROUND, INK, KINDS, MARKERS, MUTED, NARROW, REST, figure_of, legend, shortened, title
 from mta4dpr.report.leaderboard import EvalSet, Leaderboard, System
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SHAPES = dict(zip(KINDS, MARKERS, strict=False))
-WIDTH = 5.1  # inches: two of them side by side on a wide page, one on a phone
 BETWEEN_LABELS = 0.19  # inches
 
 
@@ -77,7 +76,7 @@ def frontier(board: Leaderboard, eval_set: EvalSet, cost: Cost, efficiency: dict
     if len({point.cost for point in found}) < 2:
         return None
     best = on_frontier(found)
-    figure = figure_of(height=max(2.9, 1.1 + BETWEEN_LABELS * len(found)), width=WIDTH)[0]
+    figure = figure_of(height=max(2.9, 1.1 + BETWEEN_LABELS * len(found)), width=NARROW)[0]
     axes = figure.axes[0]
     xs, ys = [point.cost for point in best], [point.value for point in best]
     left, right = min(p.cost for p in found), max(p.cost for p in found)

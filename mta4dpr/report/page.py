@@ -25,6 +25,7 @@ from mta4dpr.report.training import Training
 if TYPE_CHECKING:
     import jinja2
 
+SHOWN = ("leaderboard", *(f"frontier-{cost.kind}" for cost in COSTS))
 TEMPLATES = Path(__file__).parent / "templates"
 
 
@@ -47,8 +48,7 @@ def to_html(
             {
                 "anchor": f"eval-{number}",
                 "table": table(board, eval_set),
-                "plot": drawn.get(("leaderboard", eval_set.id)),
-                "frontiers": [found for cost in COSTS if (found := drawn.get((f"frontier-{cost.kind}", eval_set.id)))],
+                "plots": [drawn[kind, eval_set.id] for kind in SHOWN if (kind, eval_set.id) in drawn],
                 "planned": planned[0],
                 "more": [found for found in [*planned[1:], *pairs] if found is not None],
             }

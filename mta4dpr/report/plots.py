@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mta4dpr.report.curves import assistants_chosen, student_by_round, training_curves
-from mta4dpr.report.figures import GROUND, INK, KINDS, REST, Plot, figure_of, legend, saved, shortened, style, title
+from mta4dpr.report.figures import GROUND, INK, KINDS, NARROW, REST, Plot, figure_of, legend, saved, shortened, style, title
 from mta4dpr.report.frontier import COSTS, frontier
 from mta4dpr.report.leaderboard import EvalSet, Leaderboard, load
 from mta4dpr.report.training import load_efficiency, load_trainings
@@ -45,7 +45,7 @@ def _leaderboard(board: Leaderboard, eval_set: EvalSet) -> Figure | None:
     found = [(system, row) for system, row in rows if row is not None]
     if not found:
         return None
-    figure, axes = figure_of(height=0.9 + 0.29 * len(found))
+    figure, axes = figure_of(height=max(2.6, 0.9 + 0.27 * len(found)), width=NARROW)
     top = max(row.ci95[1] if row.ci95 else row.value for _, row in found) or 1.0
     for y, (system, row) in enumerate(found):
         axes.barh(y, row.value, height=0.62, color=KINDS.get(system.kind, REST))
@@ -56,16 +56,16 @@ def _leaderboard(board: Leaderboard, eval_set: EvalSet) -> Figure | None:
                 axes.errorbar(middle, y, xerr=half, color=colour, elinewidth=width, capthick=width, capsize=2.5 + width / 2)
         end = max(row.value, row.ci95[1] if row.ci95 else 0.0)
         axes.text(end + 0.018 * top, y, f"{row.value:.4f}", va="center", fontsize=9)
-    axes.set_yticks(range(len(found)), [shortened(system.system) for system, _ in found])
+    axes.set_yticks(range(len(found)), [shortened(system.system, 24) for system, _ in found])
     axes.set_ylim(len(found) - 0.45, -0.55)
-    axes.set_xlim(0, 1.16 * top)
+    axes.set_xlim(0, 1.24 * top)
     axes.grid(axis="x")
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
     kinds = list(dict.fromkeys(system.kind for system, _ in found))
     if len(kinds) > 1:
-        legend(figure, [(kind, KINDS.get(kind, REST)) for kind in kinds])
+        legend(figure, [(kind, KINDS.get(kind, REST)) for kind in kinds], letters=64)
     queries = f"{board.queries(eval_set):,} queries"
-    queries += "" if board.limit is None else f" (--limit {board.limit:,}: not comparable with a full run)"
-    title(figure, f"{eval_set.primary} on {shortened(eval_set.id, 44)}", f"95 % bootstrap interval, {queries}")
+    queries += "" if board.limit is None else f" (--limit {board.limit:,}, no full run)"
+    title(figure, f"{eval_set.primary} on {shortened(eval_set.id, 30)}", f"95 % bootstrap interval, {queries}")
     return figure

@@ -74,3 +74,13 @@ def test_students_as_shares_of_their_teacher(trained: Path) -> None:
         ["kd", "95.0 %", "57.2 %"],
         ["mta4dpr", "97.5 %", "57.2 %"],
     ]
+
+
+def test_energy_is_shown_where_the_machine_told(trained: Path) -> None:
+    efficiency = load_efficiency(trained)
+    efficiency["systems"]["mta4dpr"] |= {"query_joules": {"cpu": 0.25, "ram": 0.05}, "training_joules": {"cpu": 51_000}}
+    table = cost_table(report.load(trained), efficiency)
+    assert table is not None
+    shown = dict(zip([column.head for column in table.columns], [cell.text for cell in table.rows[1]], strict=True))
+    assert (shown["query energy"], shown["training energy"]) == ("300.0 mJ", "51.0 kJ")
+    assert any("its counters tell (cpu, ram)" in note[0] for note in table.notes)

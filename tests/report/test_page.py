@@ -124,7 +124,7 @@ def test_plots_hold_names_as_text(trained: Path) -> None:
 def test_plots_say_the_limit(run: Path) -> None:
     document = json.loads((run / "leaderboard.json").read_text())
     (run / "leaderboard.json").write_text(json.dumps({**document, "limit": 50}))
-    assert "300 queries (--limit 50: not comparable with a full run)" in report.draw(run)[0].path.read_text()
+    assert "300 queries (--limit 50, no full run)" in report.draw(run)[0].path.read_text()
 
 
 def test_bytes_are_stable(trained: Path) -> None:

@@ -106,6 +106,7 @@ function comparison(data) {
   const [sideA, sideB, evalSet, measure, way, find] = ["side-a", "side-b", "eval-set", "measure", "way", "find"].map(byId);
   const PAGE = 10;
   let many = PAGE;
+  let redraw = () => {};
 
   const options = (select, names, chosen) => {
     select.replaceChildren(...names.map((name) => element("option", { value: name, textContent: name, dir: "auto" })));
@@ -136,7 +137,8 @@ function comparison(data) {
     const ranked = [...difference.keys()].sort((i, j) => Math.abs(difference[j]) - Math.abs(difference[i]) || i - j);
     const counts = [1, 0, -1].map((sign) => ranked.filter((i) => Math.sign(difference[i]) === sign).length);
     verdicts(set, a, b, counts);
-    byId("differences").replaceChildren(...picture(difference, a, b, counts));
+    redraw = () => byId("differences").replaceChildren(...picture(difference, a, b, counts));
+    redraw();
     list(set, a, b, valuesA, valuesB, difference, ranked);
     remarks(set, packed);
   }
@@ -267,11 +269,7 @@ function comparison(data) {
   });
   byId("comparison").hidden = false;
   chooseSet();
-  let width = innerWidth;
-  addEventListener("resize", () => {
-    if (width !== innerWidth) show(); // the picture is as wide as the page; a phone's bars change the height alone
-    width = innerWidth;
-  });
+  addEventListener("resize", () => redraw()); // the picture is as wide as the page
 }
 
 const tables = all("table.systems");
