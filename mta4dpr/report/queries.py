@@ -7,6 +7,7 @@ query, in base64: 6,980 queries x 20 systems x 4 measures take about 1.5 MB.
 from __future__ import annotations
 
 import base64
+import math
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -132,7 +133,7 @@ def _rows(board: Leaderboard, eval_set: EvalSet, measures: Mapping[str, Any], sy
     found: dict[str, dict[str, float]] = {}
     for measure in measures:
         rows = {system: board.row(system, eval_set.id, measure) for system in systems}
-        found[measure] = {system: row.value for system, row in rows.items() if row is not None}
+        found[measure] = {system: row.value for system, row in rows.items() if row is not None and math.isfinite(row.value)}
     return found
 
 

@@ -13,6 +13,7 @@ function element(tag, properties = {}, ...children) {
 
 // Four digits as C's printf and Python write them: a value exactly half-way goes to the even digit.
 function fixed(value) {
+  if (!Number.isFinite(value)) return "–";
   const scaled = Math.abs(value) * 10000;
   const halfway = Number.isInteger(value * 2 ** 20) && scaled % 1 === 0.5;
   const even = Math.floor(scaled) + (Math.floor(scaled) % 2);
@@ -169,7 +170,7 @@ function comparison(data) {
     const kept = set.queries.length;
     if (kept < set.total) said.push(`This page holds the ${kept} of ${set.total} queries on which systems differ most; counts are of those.`);
     if (packed.rounded !== null) said.push(`Values of each query are rounded to ${packed.rounded} digits here, so a small difference may count as equal.`);
-    if (set.leftOut.length) said.push(`Not on this page for its size: ${set.leftOut.join(", ")}; see per_query/.`);
+    if (set.leftOut.length) said.push(`Not on this page: ${set.leftOut.join(", ")}; see per_query/.`);
     if (!data.hasTexts) said.push("The text of queries and passages is not in this folder (texts.json): mta4dpr-bench run writes it while the corpus is at hand.");
     else said.push("The first passages are kept for the queries on which a pair differs most by the primary measure; long texts are cut.");
     if (data.note) said.push(data.note);
