@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Iterable, Sequence
 
-from mta4dpr.benchmark import Benchmark, Recipe, Variant
+from mta4dpr.benchmark import Benchmark, EvalSet, Recipe, Variant
 from mta4dpr.errors import EnvironmentLack, UserError, nearest
 from mta4dpr.files import file_name
 from mta4dpr.request import REDO, STUDENT_INIT, Request, System, student_names, trainable, variant_of
@@ -68,6 +68,15 @@ def check_names(bench: Benchmark, systems: Sequence[System]) -> None:
         except UserError as error:
             problems.append(f"distill.compare_measure: {error}")
     problems += _wrong_subsets(bench.distill.fused, bench.assistants)
+    if problems:
+        raise UserError("\n".join(problems))
+
+
+def check_answered(eval_sets: Sequence[EvalSet]) -> None:
+    """The measures of eval sets that are judged by answers."""
+    from mta4dpr.evaluation.answered import check_measures
+
+    problems = [problem for eval_set in eval_sets for problem in check_measures(eval_set.measures, eval_set.id)]
     if problems:
         raise UserError("\n".join(problems))
 

@@ -49,7 +49,7 @@ def manifest_of(opened: Run) -> dict[str, Any]:
     )
     for eval_set in opened.bench.eval_sets:
         query_set = opened.eval_sets[eval_set.id]
-        fingerprint = key_of([query_set.texts, query_set.qrels])
+        fingerprint = key_of([query_set.texts, query_set.qrels, query_set.answers])
         manifest["eval_sets"][eval_set.id] = {**eval_set.model_dump(mode="json"), "hash": fingerprint}
     for system in opened.systems:
         for other in manifest["systems"]:

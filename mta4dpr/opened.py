@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -16,8 +16,8 @@ from uuid import uuid4
 
 from mta4dpr import environment
 from mta4dpr.benchmark import Benchmark, ModelSpec, Recipe, parse_settings
-from mta4dpr.checks import check_names, check_request, idle_settings
-from mta4dpr.data.collection import QuerySet, Source, load_query_set
+from mta4dpr.checks import check_answered, check_names, check_request, idle_settings
+from mta4dpr.data.collection import QuerySet, Source, judged_by_answers, load_query_set
 from mta4dpr.data.corpus import Corpus, open_corpus
 from mta4dpr.errors import UserError
 from mta4dpr.files import file_name, key_of, read_json, sha256_of_file
@@ -86,7 +86,8 @@ class Run:
 
     @cached_property
     def train_set(self) -> QuerySet:
-        return load_query_set(self.source, self.bench.train)
+        """Training knows positives and all else alike, so judgements of 0 and less are not kept."""
+        return load_query_set(self.source, self.bench.train, least=1)
 
     @cached_property
     def protected(self) -> list[QuerySet]:
@@ -126,7 +127,9 @@ class Run:
         if self.request.limit is None:
             return query_set
         texts = dict(list(query_set.texts.items())[: self.request.limit])
-        return QuerySet(query_set.id, texts, {query_id: query_set.qrels[query_id] for query_id in texts}, query_set.counts)
+        qrels = {query_id: query_set.qrels[query_id] for query_id in texts}
+        answers = {query_id: query_set.answers[query_id] for query_id in texts if query_id in query_set.answers}
+        return replace(query_set, texts=texts, qrels=qrels, answers=answers)
 
     # systems
 
@@ -338,6 +341,7 @@ def open_run(request: Request) -> Run:
     bench, source, every_eval_set = resolve_benchmark(request)
     systems = resolve_systems(bench, request.systems)
     check_names(bench, systems)
+    check_answered([eval_set for eval_set in bench.eval_sets if judged_by_answers(source, eval_set.id)])
     folder = output_folder(request, bench)
     idle = idle_settings(bench, systems, parse_settings(list(request.settings)).get("distill", {}))
     if idle and not _adds_rows(folder, bench):

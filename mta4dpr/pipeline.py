@@ -30,6 +30,8 @@ from mta4dpr.opened import Run, open_run
 from mta4dpr.request import Request, System
 
 if TYPE_CHECKING:
+    from mta4dpr.data.collection import QuerySet
+    from mta4dpr.data.corpus import Corpus
     from mta4dpr.evaluation.measures import Evaluation
     from mta4dpr.retrieval.hits import Hits
 
@@ -360,7 +362,7 @@ def evaluate(opened: Run, manifest: dict[str, Any]) -> None:
             query_set = opened.limited(opened.query_set(eval_set_id))
             for system in manifest["systems"]:
                 if (system, eval_set_id) in files:
-                    found = evaluate_run(opened.folder / files[system, eval_set_id][0], query_set.qrels, about["measures"])
+                    found = evaluate_run(opened.folder / files[system, eval_set_id][0], query_set, about["measures"], opened.corpus)
                     evaluations.setdefault(eval_set_id, {})[system] = found
                     place = per_query_file(opened.folder, eval_set_id, system)
                     write_per_query(place, found.query_ids, found.values)
@@ -381,15 +383,19 @@ def evaluate(opened: Run, manifest: dict[str, Any]) -> None:
         )
 
 
-def evaluate_run(path: Path, qrels: dict[str, dict[str, int]], measures: Sequence[str]) -> Evaluation:
+def evaluate_run(path: Path, query_set: QuerySet, measures: Sequence[str], corpus: Corpus) -> Evaluation:
     """A run file of ours; one without a single hit is worth 0 everywhere."""
+    from mta4dpr.evaluation.answered import judge
     from mta4dpr.evaluation.measures import Evaluation, evaluate, parse_measures
     from mta4dpr.evaluation.trecrun import read_run
 
     if path.stat().st_size == 0:
-        zeros = {measure: np.zeros(len(qrels)) for measure in measures}
-        return Evaluation(list(qrels), zeros, missing_queries=len(qrels), ignored_queries=0, excluded=0)
-    return evaluate(read_run(path), qrels, parse_measures(measures))
+        judged = list(query_set.qrels)
+        zeros = {measure: np.zeros(len(judged)) for measure in measures}
+        return Evaluation(judged, zeros, missing_queries=len(judged), ignored_queries=0, excluded=0)
+    run, wanted = read_run(path), parse_measures(measures)
+    qrels = judge(run, query_set.answers, corpus, wanted)[0] if query_set.answers else query_set.qrels
+    return evaluate(run, qrels, wanted)
 
 
 def _report_inputs(opened: Run) -> Any:

@@ -12,7 +12,7 @@ from typing import Any
 
 from mta4dpr import benchmark
 from mta4dpr.benchmark import Benchmark, ModelSpec, Recipe, Variant
-from mta4dpr.data.collection import BeirFolder, Source, open_source
+from mta4dpr.data.collection import BeirFolder, Source, judged_by_answers, open_source
 from mta4dpr.errors import UserError, nearest
 from mta4dpr.files import file_name
 
@@ -97,11 +97,18 @@ def _adhoc(request: Request, settings: dict[str, Any]) -> tuple[Benchmark, Sourc
             "corpus": name,
             "exclude_self": source.exclude_self,
             "systems": ["bm25"],
-            "eval_sets": [{"id": e, "measures": ADHOC_MEASURES} for e in eval_sets],
+            "eval_sets": [{"id": e, "measures": usual_measures(source, e)} for e in eval_sets],
         },
         settings,
     )
     return benchmark.parse_benchmark(document, name), source
+
+
+def usual_measures(source: Source, eval_set: str) -> list[str]:
+    """What is reported of an eval set that no benchmark says it of."""
+    from mta4dpr.evaluation.answered import USUAL
+
+    return USUAL if judged_by_answers(source, eval_set) else ADHOC_MEASURES
 
 
 def _splits(source: BeirFolder, wanted: Sequence[str]) -> list[str]:

@@ -25,6 +25,10 @@ log = logging.getLogger(__name__)
 CRANFIELD_RELEVANCE = {1: 4, 2: 3, 3: 2, 4: 1, -1: 0}
 # BEIR's convention: these collections hold their queries as passages
 EXCLUDE_SELF = ("beir/arguana", "beir/quora")
+# ir_datasets splits these at tabs and leaves CSV's quotes in the fields; DPR reads them as CSV
+CSV_QUOTED = ("dpr-w100",)
+# a query's id is its place in its own file: the same id in two files means nothing
+NUMBERED_QUERIES = ("dpr-w100",)
 
 
 class Passage(NamedTuple):
@@ -69,13 +73,25 @@ class QuerySet:
     texts: dict[str, str]
     qrels: dict[str, dict[str, int]]
     counts: list[str] = field(default_factory=list)
+    answers: dict[str, tuple[str, ...]] = field(default_factory=dict)  # of a set judged by answers, whose qrels hold no passage
+    namespace: str = ""  # equal ids are the same query only within one
 
 
-def load_qrels(source: Source, query_set: str) -> tuple[dict[str, dict[str, int]], list[str]]:
-    """{query id: {passage id: relevance}}, and what a reader should know of them. UserError when there are none."""
+def judged_by_answers(source: Source, query_set: str) -> bool:
+    """Whether a passage of that set counts when its text has an answer, rather than by judgements of passages."""
+    return isinstance(source, IrDataset) and source.has_answers(query_set)
+
+
+def load_qrels(source: Source, query_set: str, *, least: int | None = None) -> tuple[dict[str, dict[str, int]], list[str]]:
+    """{query id: {passage id: relevance}}, and what a reader should know of them. UserError when there are none.
+
+    Judgements below `least` are not kept, their queries are: DPR's training set has 8.9 million lines, 95 % of them negatives.
+    """
     qrels: dict[str, dict[str, int]] = {}
     for line in source.qrels(query_set):
         judged = qrels.setdefault(line.query_id, {})
+        if least is not None and line.relevance < least:
+            continue
         if judged.setdefault(line.passage_id, line.relevance) != line.relevance:
             raise UserError(
                 f"{query_set}: passage {line.passage_id!r} is judged twice for query {line.query_id!r}, with relevance "
@@ -87,9 +103,14 @@ def load_qrels(source: Source, query_set: str) -> tuple[dict[str, dict[str, int]
     return qrels, [f"{query_set}: Cranfield's codes run from 1 (best) to 4; mapped 1→4, 2→3, 3→2, 4→1, -1→0"] if inverted else []
 
 
-def load_query_set(source: Source, query_set: str) -> QuerySet:
-    """The queries with at least one judgement (trec_eval -c). UserError when there is none."""
-    qrels, counts = load_qrels(source, query_set)
+def load_query_set(source: Source, query_set: str, *, least: int | None = None) -> QuerySet:
+    """The queries with at least one judgement (trec_eval -c), or with answers. UserError when there is none."""
+    answers: dict[str, tuple[str, ...]] = {}
+    if isinstance(source, IrDataset) and source.has_answers(query_set):
+        answers = source.answers(query_set)
+        qrels, counts = {query_id: dict[str, int]() for query_id in answers}, list[str]()
+    else:
+        qrels, counts = load_qrels(source, query_set, least=least)
     texts: dict[str, str] = {}
     unjudged = 0
     for query_id, text in source.queries(query_set):
@@ -113,7 +134,8 @@ def load_query_set(source: Source, query_set: str) -> QuerySet:
         counts.append(f"{query_set}: {len(without_text)} judged queries have no text (such as {without_text[0]!r}); they score 0")
     if unjudged:
         log.debug("%s: %d queries without judgements are left out", query_set, unjudged)
-    return QuerySet(query_set, texts, qrels, counts)
+    namespace = source.namespace(query_set) if isinstance(source, IrDataset) else ""
+    return QuerySet(query_set, texts, qrels, counts, answers, namespace)
 
 
 def _stat(path: Path) -> list[list[Any]]:
@@ -142,8 +164,10 @@ class IrDataset:
         self.exclude_self = dataset_id.startswith(EXCLUDE_SELF)
         import ir_datasets
 
+        from mta4dpr.data import questions
+
         self.identity = {
-            "ir_datasets": str(ir_datasets.docs_parent_id(dataset_id)),
+            "ir_datasets": questions.CORPUS if dataset_id in questions.DOWNLOADS else str(ir_datasets.docs_parent_id(dataset_id)),
             "version": importlib.metadata.version("ir_datasets"),
             "home": str(ir_datasets.util.home_path()),
         }
@@ -152,6 +176,9 @@ class IrDataset:
     def _load(dataset_id: str) -> Any:
         import ir_datasets
 
+        from mta4dpr.data import questions
+
+        questions.register()
         try:
             return ir_datasets.load(dataset_id)
         except KeyError as error:
@@ -180,7 +207,10 @@ class IrDataset:
                 if document is None:
                     return
                 if hasattr(document, "text"):
-                    yield Passage(document.doc_id, getattr(document, "title", None) or "", document.text or "")
+                    title, text = getattr(document, "title", None) or "", document.text or ""
+                    if self.identity["ir_datasets"] in CSV_QUOTED:
+                        title, text = _unquoted(title), _unquoted(text)
+                    yield Passage(document.doc_id, title, text)
                 else:  # default_text holds the title already
                     yield Passage(document.doc_id, "", document.default_text() or "")
 
@@ -192,6 +222,21 @@ class IrDataset:
             for query in dataset.queries_iter():
                 yield query.query_id, query.text if hasattr(query, "text") else query.default_text()
 
+    def has_answers(self, query_set: str) -> bool:
+        """Whether its questions come with answers and without judgements."""
+        from mta4dpr.data import questions
+
+        return query_set in questions.DOWNLOADS
+
+    def answers(self, query_set: str) -> dict[str, tuple[str, ...]]:
+        with lacking_download(query_set):
+            return {query.query_id: tuple(query.answers) for query in self._load(query_set).queries_iter()}
+
+    def namespace(self, query_set: str) -> str:
+        """What query ids belong to: the same id in the same namespace is the same query."""
+        corpus = str(self.identity["ir_datasets"])
+        return query_set if corpus in NUMBERED_QUERIES else corpus
+
     def qrels(self, query_set: str) -> Iterator[Qrel]:
         dataset = self._load(query_set)
         if not dataset.has_qrels():
@@ -202,6 +247,11 @@ class IrDataset:
         with lacking_download(query_set):
             for line in dataset.qrels_iter():
                 yield Qrel(line.query_id, line.doc_id, mapping.get(line.relevance, line.relevance))
+
+
+def _unquoted(field: str) -> str:
+    """A field of a CSV file as it was before quoting."""
+    return field[1:-1].replace('""', '"') if len(field) > 1 and field[0] == field[-1] == '"' else field
 
 
 class lacking_download:  # noqa: N801 (reads as a phrase in `with`)

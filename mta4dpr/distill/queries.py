@@ -1,6 +1,7 @@
 """The training queries: which are left after leaks are dropped, and which of them make D_eval.
 
-A training query whose id or normalised text occurs in any eval set is dropped and counted. D_eval is the part with the
+A training query whose id or normalised text occurs in any eval set is dropped and counted (ids count within one collection:
+every file of DPR's numbers its questions from 0). D_eval is the part with the
 smallest hashes of the normalised text, so that duplicates of a text are always on one side.
 """
 
@@ -72,7 +73,7 @@ def training_queries(
 
     With `exclude_self`, the passage that has the query's own id is never a negative.
     """
-    eval_ids = {query_id for eval_set in eval_sets for query_id in eval_set.texts}
+    eval_ids = {query_id for eval_set in eval_sets if eval_set.namespace == train.namespace for query_id in eval_set.texts}
     eval_texts = {normalised(text) for eval_set in eval_sets for text in eval_set.texts.values()}
     kept: list[tuple[int, str, str, np.ndarray, np.ndarray]] = []
     leaks = without_positive = absent = 0

@@ -63,7 +63,7 @@ CHECKPOINTS: dict[str, Checkpoint] = {
         pooling="cls",
         normalize=False,
         query_length=32,
-        passage_length=144,
+        passage_length=140,
     ),
     "contriever": Checkpoint("facebook/contriever-msmarco", "110 M, Contriever (Izacard 2022)", pooling="mean", normalize=False),
     "e5-base-v2": Checkpoint(

@@ -250,6 +250,7 @@ def test_cranfield_codes_are_turned_round(fake: Callable[[FakeDataset], None]) -
     lines = [SimpleNamespace(query_id="1", doc_id=str(code), relevance=code) for code in (1, 2, 3, 4, -1)]
     fake(FakeDataset(qrels=lines, queries=[SimpleNamespace(query_id="1", text="what")]))
     source = object.__new__(IrDataset)
+    source.identity = {"ir_datasets": "any"}
     found = load_query_set(source, "cranfield")
     assert found.qrels == {"1": {"1": 4, "2": 3, "3": 2, "4": 1, "-1": 0}}
     assert len(found.counts) == 1
@@ -262,7 +263,7 @@ def test_documents_without_a_text_field_give_their_default_text(fake: Callable[[
     records = [SimpleNamespace(doc_id="1", title=None, text="a"), SimpleNamespace(doc_id="2", default_text=lambda: "b")]
     fake(FakeDataset(docs=records))
     source = object.__new__(IrDataset)
-    source.id, source._dataset = "x", IrDataset._load("x")
+    source.id, source._dataset, source.identity = "x", IrDataset._load("x"), {"ir_datasets": "x"}
     assert list(source.passages()) == [Passage("1", "", "a"), Passage("2", "", "b")]
 
 
