@@ -268,6 +268,8 @@ class lacking_download:  # noqa: N801 (reads as a phrase in `with`)
             return
         import ir_datasets
 
+        if isinstance(error, ImportError):  # it says itself which of its extras is lacking
+            raise EnvironmentLack(f"ir_datasets cannot read {self.dataset_id} without another package: {error}") from error
         if isinstance(error, OSError | RuntimeError | EOFError) or type(error).__module__.startswith(("requests", "urllib3")):
             reason = " ".join(str(error).split())[:300] or type(error).__name__
             raise EnvironmentLack(

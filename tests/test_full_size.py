@@ -1,0 +1,146 @@
+"""`run msmarco` and `run nq` as they are, on small files in the collections' own formats: through ir_datasets' loaders, with training."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mta4dpr.benchmark import load_benchmark
+from mta4dpr.data.corpus import Corpus
+from mta4dpr.files import file_name, read_json
+
+from . import miniatures
+
+pytestmark = pytest.mark.slow
+
+STEPS = 8
+SMALL = {"rounds": 2, "steps": STEPS, "warmup": 2, "batch_queries": 4, "group": 4, "scored": 6, "depth": 20, "checkpoint_every": 100}
+"""What a laptop changes of the full-size settings; everything else is as the benchmark's YAML says."""
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("miniatures")
+    miniatures.msmarco(folder / "irds")
+    miniatures.dpr(folder / "irds")
+    miniatures.models(folder / "models")
+    return folder
+
+
+def command(place: Path, *arguments: str, cache: str = "cache") -> subprocess.CompletedProcess[str]:
+    settings = {"IR_DATASETS_HOME": "irds", "MTA4DPR_MODELS": "models", "MTA4DPR_CACHE": cache}
+    environment = {**os.environ, **{name: str(place / folder) for name, folder in settings.items()}}
+    return subprocess.run(
+        [sys.executable, "-m", "mta4dpr", *arguments], cwd=place, env=environment, capture_output=True, text=True, timeout=900
+    )
+
+
+def run(place: Path, name: str) -> str:
+    """Runs a benchmark with all its systems; returns what it said."""
+    settings = [argument for key, value in SMALL.items() for argument in ("--set", f"{key}={value}")]
+    done = command(place, "run", name, "--offline", "--output", name, *settings)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stderr
+
+
+def values(board: dict[str, Any], eval_set: str) -> dict[str, dict[str, float]]:
+    rows: dict[str, dict[str, float]] = {}
+    for row in board["rows"]:
+        if row["eval_set"] == eval_set:
+            rows.setdefault(row["system"], {})[row["measure"]] = row["value"]
+    return rows
+
+
+def check_everything_is_there(place: Path, name: str) -> dict[str, Any]:
+    bench = load_benchmark(name, {})
+    assert bench is not None
+    board: dict[str, Any] = read_json(place / name / "leaderboard.json")
+    wanted = {(e.id, s, m) for e in bench.eval_sets for s in bench.systems for m in e.measures}
+    assert {(row["eval_set"], row["system"], row["measure"]) for row in board["rows"]} == wanted
+    assert all(row["queries"] > 0 for row in board["rows"])
+    for student in ("contrastive", "kd", "kd_ta", "mta4dpr"):
+        assert len((place / name / "training" / student / "steps.jsonl").read_text().splitlines()) == STEPS
+        assert (place / name / "models" / student / "model.safetensors").is_file()
+    return board
+
+
+def test_msmarco_from_its_own_files_to_a_leaderboard(place: Path) -> None:
+    """Eval sets, training queries and the collection's repaired encoding come from ir_datasets; figures are those of ir_measures alone."""
+    import ir_measures
+
+    said = run(place, "msmarco")
+    board = check_everything_is_there(place, "msmarco")
+    assert "1 dropped because they occur in an eval set" in said  # the same words in capitals, under another id
+    assert "msmarco-passage/train/judged: 119 training queries" in said
+    (store,) = (place / "cache" / "corpora").glob("msmarco-passage-*/")
+    assert Corpus(store).passage(0).text.startswith(miniatures.REPAIRED)
+    bm25 = values(board, "msmarco-passage/dev/small")["bm25"]
+    assert (bm25["R@1000"], bm25["Success@50"]) == (1, 1)
+    assert bm25["RR@10"] > 0.7  # the queries are words of their passages
+    for eval_set, qrels in {
+        "trec-dl-2019/judged": "trec-dl-2019",
+        "trec-dl-2020/judged": "trec-dl-2020",
+        "trec-dl-hard": "trec-dl-hard",
+    }.items():
+        judged = list(ir_measures.read_trec_qrels(str(place / "irds" / "msmarco-passage" / qrels / "qrels")))
+        path = place / "msmarco" / "runs" / file_name(f"msmarco-passage/{eval_set}") / "bm25.trec"
+        found = values(board, f"msmarco-passage/{eval_set}")["bm25"]
+        measures = [ir_measures.parse_measure(name) for name in found]
+        expected = ir_measures.calc_aggregate(measures, judged, list(ir_measures.read_trec_run(str(path))))
+        assert found == {str(measure): pytest.approx(value, abs=1e-12) for measure, value in expected.items()}
+        assert found["nDCG@10"] > 0.3
+
+
+def test_natural_questions_by_answers_is_what_pyserini_computes(place: Path) -> None:
+    """Success@k of every system's run file, by Pyserini's own matching of answers in the texts; a title's answer counts for nothing."""
+    from pyserini.eval.evaluate_dpr_retrieval import SimpleTokenizer, has_answers
+
+    said = run(place, "nq")
+    board = check_everything_is_there(place, "nq")
+    assert "dpr-w100/natural-questions/train: 89 training queries" in said  # the ids of all 90 are ids in nq/test's file or nq/dev's too
+    assert "1 dropped because they occur in an eval set" in said
+    (store,) = (place / "cache" / "corpora").glob("dpr-w100-*/")
+    corpus, tokenizer = Corpus(store), SimpleTokenizer()
+    assert '"Z' in corpus.passage(0).text  # read as the CSV that it is
+    assert '""' not in corpus.passage(0).text
+    in_title_only = 0
+    for eval_set, questions in {
+        "nq/test": miniatures.questions(place / "irds", "test"),
+        "nq/dev": miniatures.questions(place / "irds", "dev"),
+    }.items():
+        for system, found in values(board, eval_set).items():
+            first = {query: 10**9 for query in questions}
+            hits: dict[str, int] = {}
+            for line in (place / "nq" / "runs" / file_name(eval_set) / f"{system}.trec").read_text().splitlines():
+                query, _, passage, *_ = line.split()
+                hits[query] = rank = hits.get(query, 0) + 1
+                about = corpus.passage(int(corpus.numbers([passage])[0]))
+                if has_answers(about.text, questions[query], tokenizer):
+                    first[query] = min(first[query], rank)
+                else:
+                    in_title_only += has_answers(about.title, questions[query], tokenizer)
+            assert found == {f"Success@{k}": pytest.approx(np.mean([rank <= k for rank in first.values()])) for k in (5, 20, 100)}
+    assert in_title_only > 0
+    assert values(board, "nq/test")["bm25"]["Success@5"] > 0.7
+    assert values(board, "dpr-w100/natural-questions/dev")["bm25"]["R(rel=2)@100"] == 1
+    check_evaluate(place, board)
+
+
+def check_evaluate(place: Path, board: dict[str, Any]) -> None:
+    """`evaluate --dataset nq/test` on that run file: the same figures; without the texts, what is lacking."""
+    arguments = ["evaluate", "nq/runs/nq-test/bm25.trec", "--dataset", "nq/test", "--json"]
+    document = json.loads(command(place, *arguments).stdout)
+    assert {row["measure"]: row["value"] for row in document["rows"]} == values(board, "nq/test")["bm25"]
+    refused = command(place, *arguments, cache="nowhere")
+    assert refused.returncode == 3
+    assert "texts of retrieved passages, and those of dpr-w100 are not in" in refused.stderr
+    refused = command(place, *arguments, "--measures", "nDCG@10")
+    assert refused.returncode == 2
+    assert "choose from Success, RR, P" in refused.stderr
