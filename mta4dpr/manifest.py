@@ -11,7 +11,7 @@ from typing import Any
 
 from mta4dpr import environment
 from mta4dpr.benchmark import Benchmark
-from mta4dpr.data.collection import QuerySet
+from mta4dpr.data.collection import IrDataset, QuerySet
 from mta4dpr.data.corpus import Corpus
 from mta4dpr.errors import UserError
 from mta4dpr.files import file_name, key_of, read_json, write_json
@@ -30,13 +30,14 @@ def manifest_of(opened: Run) -> dict[str, Any]:
     manifest: dict[str, Any] = read_json(path) if path.exists() else {"systems": {}, "eval_sets": {}, "runs": []}
     if not path.exists() and opened.ledger.stages:  # without it nothing is known of earlier rows; all but training is done again
         opened.ledger.forget([stage for stage in opened.ledger.stages if not stage.startswith("train ")])
+    partial = _partial_corpus(opened)
     if "settings" in manifest:
         refuse_other_settings(opened.folder, settings, manifest["settings"])
     manifest.update(
         {
             "benchmark": opened.bench.name,
             "title": opened.bench.title,
-            "notes": [*opened.bench.notes, *opened.source.notes],
+            "notes": [*opened.bench.notes, *opened.source.notes, *partial],
             "contrasts": [list(pair) for pair in opened.bench.contrasts],
             "settings": settings,
             "versions": environment.versions(),
@@ -50,7 +51,8 @@ def manifest_of(opened: Run) -> dict[str, Any]:
     for eval_set in opened.bench.eval_sets:
         query_set = opened.eval_sets[eval_set.id]
         fingerprint = key_of([query_set.texts, query_set.qrels, query_set.answers])
-        manifest["eval_sets"][eval_set.id] = {**eval_set.model_dump(mode="json"), "hash": fingerprint}
+        about = eval_set.model_dump(mode="json", exclude={"expected"} if partial else None)
+        manifest["eval_sets"][eval_set.id] = {"expected": [], **about, "hash": fingerprint}
     for system in opened.systems:
         for other in manifest["systems"]:
             if other != system.label and file_name(other).casefold() == file_name(system.label).casefold():
@@ -88,6 +90,14 @@ def manifest_entry(system: System, retriever: Any, bench: Benchmark) -> dict[str
         "dimensions": encoder.dimensions if encoder else None,
         "weights": encoder.weights_hash if encoder else None,
     }
+
+
+def _partial_corpus(opened: Run) -> list[str]:
+    """A note when a published collection is not here as a whole: published figures are then nothing to compare with."""
+    whole, here = opened.source.expected_passages(), len(opened.corpus)
+    if whole in (None, here) or not isinstance(opened.source, IrDataset):
+        return []
+    return [f"This corpus is not the whole collection: {here:,} passages of {whole:,}. No figure can be compared with published ones."]
 
 
 def _absent_passages(query_set: QuerySet, corpus: Corpus) -> list[str]:

@@ -316,3 +316,23 @@ def test_the_real_cranfield() -> None:
     assert Counter(line.relevance for line in source.qrels("cranfield")) == {4: 128, 3: 387, 2: 734, 1: 363, 0: 225}
     assert sum(1 for _ in source.passages()) == 1400
     assert [Path(path).name for path, *_ in source.files()] == ["docs.txt"]
+
+
+def test_judgements_that_no_training_needs_are_not_kept_but_their_queries_are(folder: Path, beir_folder: Callable[..., Path]) -> None:
+    """DPR's training set has 8.9 million judgements, 95 % of them negatives; a query without a positive is still counted as such."""
+    beir_folder(folder, PASSAGES, QUERIES, {"test": [("q1", "d1", 2), ("q1", "d2", 0), ("q2", "d1", -1)]})
+    assert load_query_set(BeirFolder(folder), "mini/test", least=1).qrels == {"q1": {"d1": 2}, "q2": {}}
+    assert load_query_set(BeirFolder(folder), "mini/test").qrels == {"q1": {"d1": 2, "d2": 0}, "q2": {"d1": -1}}
+
+
+def test_dprs_passages_lose_the_quotes_of_the_csv_they_come_in(fake: Callable[[FakeDataset], None]) -> None:
+    """ir_datasets splits its lines at tabs; DPR reads them as CSV, and its encoders never saw the quotes."""
+    records = [("1", '"said ""no"" twice"', "Plain"), ("2", "no quotes", '"""Weird Al"" Yankovic"'), ("3", '"', '""')]
+    fake(FakeDataset(docs=[SimpleNamespace(doc_id=name, text=text, title=title) for name, text, title in records]))
+    source = object.__new__(IrDataset)
+    source.id, source._dataset, source.identity = "dpr-w100", IrDataset._load("dpr-w100"), {"ir_datasets": "dpr-w100"}
+    assert list(source.passages()) == [
+        Passage("1", "Plain", 'said "no" twice'),
+        Passage("2", '"Weird Al" Yankovic', "no quotes"),
+        Passage("3", "", '"'),
+    ]

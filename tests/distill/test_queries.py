@@ -117,3 +117,12 @@ def test_hashes_depend_on_the_id_alone(queries: TrainingQueries) -> None:
     assert len(set(queries.hashes.tolist())) == len(queries.ids)
     turned = TrainingQueries(queries.ids[::-1], queries.texts[::-1], queries.positives[::-1], queries.relevant[::-1], 1, [])
     assert (turned.hashes[::-1] == queries.hashes).all()
+
+
+@pytest.mark.parametrize(("namespace", "left"), [("", 17), ("another file", 19)])
+def test_equal_ids_count_as_a_leak_within_one_collection_only(corpus: Corpus, namespace: str, left: int) -> None:
+    """Every file of DPR numbers its questions from 0: question 3 to train on is not question 3 of the test."""
+    ids = [str(n) for n in range(20)]
+    train = QuerySet("t/train", {n: f"question {n}" for n in ids}, {n: {"p00": 1} for n in ids})
+    test = QuerySet("t/test", {"3": "asked", "4": "told", "x": "Question  9"}, {}, namespace=namespace)
+    assert len(training_queries(train, [test], corpus, positive_rel=1, eval_fraction=0.1, eval_max=5).ids) == left
