@@ -48,6 +48,13 @@ class EvalSet(Section):
         return self
 
 
+class Suite(Section):
+    """Collections of their own and the measure whose mean over them is reported, each weighing the same; only when --eval-sets names it."""
+
+    measure: str
+    sets: list[str] = Field(min_length=1, description="ir_datasets ids with docs, queries and qrels; those that are here are evaluated")
+
+
 class ModelSpec(Section):
     """A model: where its weights are and how it reads texts. Empty lengths and prefixes come from the model's own files."""
 
@@ -135,6 +142,7 @@ class Benchmark(Section):
     exclude_self: bool = Field(False, description="drop a passage whose id is the query's (BEIR's convention for arguana and quora)")
     train: str = Field("", description="training queries: an ir_datasets id, FOLDER/SPLIT, or NAME/train for docstrings")
     eval_sets: list[EvalSet] = Field(min_length=1)
+    suites: dict[str, Suite] = Field({}, description="optional: more collections, {NAME: {measure, sets}}; --eval-sets NAME evaluates them")
     systems: list[str] = Field(min_length=1)
     depth: int = Field(1000, ge=1, description="passages of a query in a run file")
     bm25: Bm25 = Bm25()
@@ -163,6 +171,8 @@ class Benchmark(Section):
                 if not re.fullmatch(MODEL_LABEL, label) or label == "bm25" or (label in self.models and label in self.variants):
                     problems.append(f"{what} cannot be called {label!r}")
         lists = [("assistants", self.assistants), ("systems", self.systems), ("eval_sets", [e.id for e in self.eval_sets])]
+        lists += [(f"suites.{name}.sets", suite.sets) for name, suite in self.suites.items()]
+        problems += [f"a suite cannot be called {name!r}" for name in self.suites if not re.fullmatch(MODEL_LABEL, name)]
         lists += [(f"variants.{name}.assistants", variant.assistants or []) for name, variant in self.variants.items()]
         for what, names in lists:
             for twice in sorted({n for n in names if names.count(n) > 1}):
@@ -346,11 +356,12 @@ def _section_at(loc: tuple[int | str, ...]) -> type[Section]:
         "eval_sets": EvalSet,
         "expected": Expected,
         "models": ModelSpec,
+        "suites": Suite,
         "variants": Variant,
     }
     found: type[Section] = Benchmark
     for part in loc:
-        if found not in (ModelSpec, Variant):  # below them are labels, which may be called like a section
+        if found not in (ModelSpec, Suite, Variant):  # below them are labels, which may be called like a section
             found = inner.get(str(part), found)
     return found
 

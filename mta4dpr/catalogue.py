@@ -27,7 +27,8 @@ def benchmarks() -> Rows:
     rows = []
     for name in benchmark_names():
         document = read_yaml(benchmark_folder() / f"{name}.yaml")
-        rows.append({"benchmark": name, "title": document["title"], "eval sets": ", ".join(e["id"] for e in document["eval_sets"])})
+        sets = [*(e["id"] for e in document["eval_sets"]), *(f"{suite} (optional)" for suite in document.get("suites", ()))]
+        rows.append({"benchmark": name, "title": document["title"], "eval sets": ", ".join(sets)})
     return rows
 
 

@@ -52,6 +52,13 @@ def check_names(bench: Benchmark, systems: Sequence[System]) -> None:
                     problems.append(f"{eval_set.id}: write the measure {measure!r} as {' '.join(map(str, parsed))!r}")
             except UserError as error:
                 problems.append(f"{eval_set.id}: {error}")
+    for name, suite in bench.suites.items():
+        try:
+            parsed = parse_measures(suite.measure)
+            if len(parsed) != 1 or str(parsed[0]) != suite.measure:
+                problems.append(f"suites.{name}: write the measure {suite.measure!r} as {' '.join(map(str, parsed))!r}")
+        except UserError as error:
+            problems.append(f"suites.{name}: {error}")
     known = ["bm25", STUDENT_INIT, *student_names(bench), *bench.models, *bench.systems]
     named = [("contrasts", label) for pair in bench.contrasts for label in pair]
     named += [(f"{eval_set.id}: expected", e.system) for eval_set in bench.eval_sets for e in eval_set.expected]

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
-from mta4dpr import environment
+from mta4dpr import environment, suite
 from mta4dpr.benchmark import Benchmark
 from mta4dpr.data.collection import IrDataset, QuerySet
 from mta4dpr.data.corpus import Corpus
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 def manifest_of(opened: Run) -> dict[str, Any]:
     """Who runs what, where, with which versions; with what earlier commands left in the folder. Refuses other settings."""
     path = opened.folder / "manifest.json"
-    document = opened.bench.model_dump(mode="json", exclude={"systems", "variants", "eval_sets", "contrasts", "title", "notes"})
+    document = opened.bench.model_dump(mode="json", exclude={"systems", "variants", "eval_sets", "suites", "contrasts", "title", "notes"})
     settings = {**document, "limit": opened.request.limit, "seed": opened.request.seed, "text_hash": opened.corpus.text_hash}
     manifest: dict[str, Any] = read_json(path) if path.exists() else {"systems": {}, "eval_sets": {}, "runs": []}
     if not path.exists() and opened.ledger.stages:  # without it nothing is known of earlier rows; all but training is done again
@@ -53,6 +53,8 @@ def manifest_of(opened: Run) -> dict[str, Any]:
         fingerprint = key_of([query_set.texts, query_set.qrels, query_set.answers])
         about = eval_set.model_dump(mode="json", exclude={"expected"} if partial else None)
         manifest["eval_sets"][eval_set.id] = {"expected": [], **about, "hash": fingerprint}
+    manifest["eval_sets"].update({name: suite.about(name, one) for name, one in opened.bench.suites.items()})
+    manifest["notes"] += [found["note"] for found in manifest["eval_sets"].values() if "note" in found]
     for system in opened.systems:
         for other in manifest["systems"]:
             if other != system.label and file_name(other).casefold() == file_name(system.label).casefold():

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mta4dpr import environment
+from mta4dpr import environment, suite
 from mta4dpr.benchmark import EvalSet, Recipe
 from mta4dpr.errors import UserError
 from mta4dpr.evaluation.efficiency import energy_used, peak_memory_bytes
@@ -46,14 +46,19 @@ def run(request: Request) -> Path:
     _ready(opened)
     if not environment.is_main_process():
         _train_along(opened)
-        return opened.folder
-    with locked(opened.folder, wait=request.wait):
+    else:
+        _run(opened)
+    return opened.folder
+
+
+def _run(opened: Run) -> None:
+    with locked(opened.folder, wait=opened.request.wait):
         manifest = manifest_of(opened)
-        if request.redo:
+        if opened.request.redo:
             _redo(opened)
         if _is_complete(opened, manifest):
             log.info("everything is done already in %s", opened.folder)
-            return opened.folder
+            return
         with noted(opened, manifest):
             for system in opened.systems:
                 if system.recipe:
@@ -62,11 +67,17 @@ def run(request: Request) -> Path:
                 for eval_set in opened.bench.eval_sets:
                     search(opened, system, eval_set)
                 measure_latency(opened, system)
+            for member in _members(opened, manifest):
+                _run(member)
             evaluate(opened, manifest)
             report(opened)
     shares = ", ".join(f"{stage['stage']} {stage['share']:.0%}" for stage in stage_shares(opened.ledger))
     log.info("time by stage: %s; peak memory %s", shares, environment.gigabytes(peak_memory_bytes()))
-    return opened.folder
+
+
+def _members(opened: Run, manifest: dict[str, Any]) -> list[Run]:
+    """The runs of the collections of the suites asked for."""
+    return [suite.member(opened, name, one) for name in opened.bench.suites for one in manifest["eval_sets"][name]["suite"]]
 
 
 def train_students(request: Request) -> dict[str, Any]:
@@ -112,6 +123,8 @@ def train_students(request: Request) -> dict[str, Any]:
 
 def _ready(opened: Run) -> None:
     """What must be so before a folder is made or locked."""
+    for name, one in opened.bench.suites.items():
+        suite.at_hand(name, one)
     opened.eval_sets  # noqa: B018 (queries that cannot be read stop the run before it makes a folder)
     if opened.request.redo and environment.process_count() > 1:
         raise UserError("--redo takes one process; run it once without torchrun, then start the processes")
@@ -139,7 +152,8 @@ def _is_complete(opened: Run, manifest: dict[str, Any]) -> bool:
         all(ledger.is_done(f"train {s.label}", opened.training_inputs(s.recipe)) for s in opened.systems if s.recipe)
         and all(ledger.is_done(_prepare_stage(s), _prepare_inputs(opened, s)) for s in opened.systems)
         and all(ledger.is_done(_search_stage(s, e), _search_inputs(opened, s, e)) for s in opened.systems for e in opened.bench.eval_sets)
-        and all(ledger.is_done(f"latency {s.label}", _prepare_inputs(opened, s)) for s in opened.systems)
+        and all(ledger.is_done(f"latency {s.label}", _prepare_inputs(opened, s)) for s in opened.systems if opened.bench.eval_sets)
+        and all(_is_complete(member, manifest_of(member)) for member in _members(opened, manifest))
         and ledger.is_done("evaluate", _evaluate_inputs(opened, manifest))
         and ledger.is_done("report", _report_inputs(opened))
     )
@@ -299,7 +313,7 @@ def _all_hits(retriever: Any, texts: list[str], first: int, k: int) -> Iterator[
 def measure_latency(opened: Run, system: System) -> None:
     """What the machine decides of a system, for efficiency.json: bytes, rates, and the time of single queries."""
     stage, inputs = f"latency {system.label}", _prepare_inputs(opened, system)
-    if opened.ledger.is_done(stage, inputs):
+    if opened.ledger.is_done(stage, inputs) or not opened.bench.eval_sets:
         return
     from mta4dpr.evaluation.efficiency import time_calls
     from mta4dpr.retrieval.dense import DenseRetriever
@@ -344,6 +358,7 @@ def _run_files(opened: Run) -> dict[tuple[str, str], tuple[str, dict[str, Any]]]
 
 def _evaluate_inputs(opened: Run, manifest: dict[str, Any]) -> Any:
     hashes = {f"{system} {eval_set}": about["sha256"] for (system, eval_set), (_, about) in _run_files(opened).items()}
+    hashes.update(suite.hashes(opened.folder, manifest["eval_sets"]))
     return [hashes, *(manifest[key] for key in ("eval_sets", "contrasts", "systems", "notes", "title"))]
 
 
@@ -359,15 +374,21 @@ def evaluate(opened: Run, manifest: dict[str, Any]) -> None:
     with opened.ledger.stage("evaluate", inputs) as outputs:
         evaluations: dict[str, dict[str, Evaluation]] = {}
         for eval_set_id, about in manifest["eval_sets"].items():
+            if "suite" in about:
+                evaluations[eval_set_id] = suite.means(opened.folder, eval_set_id, about)
+                continue
             query_set = opened.limited(opened.query_set(eval_set_id))
             for system in manifest["systems"]:
                 if (system, eval_set_id) in files:
                     found = evaluate_run(opened.folder / files[system, eval_set_id][0], query_set, about["measures"], opened.corpus)
                     evaluations.setdefault(eval_set_id, {})[system] = found
-                    place = per_query_file(opened.folder, eval_set_id, system)
-                    write_per_query(place, found.query_ids, found.values)
-                    outputs.append(place)
-        document = leaderboard(manifest, evaluations, titled=opened.corpus.titled, teacher=opened.bench.teacher)
+        for eval_set_id, of_systems in evaluations.items():
+            for system, found in of_systems.items():
+                place = per_query_file(opened.folder, eval_set_id, system)
+                write_per_query(place, found.query_ids, found.values)
+                outputs.append(place)
+        titled = {name: opened.corpus.titled for name in evaluations} | suite.titled(opened.folder, manifest["eval_sets"])
+        document = leaderboard(manifest, evaluations, titled=titled, teacher=opened.bench.teacher)
         write_json(opened.folder / "leaderboard.json", document)
         outputs.append(opened.folder / "leaderboard.json")
     for line in document["expected"]:

@@ -63,12 +63,14 @@ def resolve_benchmark(request: Request) -> tuple[Benchmark, Source, list[str]]:
     source = open_source(bench.corpus, name=bench.name, max_passages=bench.max_passages)
     if request.eval_sets:
         known = {e.id: e for e in bench.eval_sets}
-        unknown = [e for e in request.eval_sets if e not in known]
+        names = [*known, *bench.suites]
+        unknown = [e for e in request.eval_sets if e not in names]
         if unknown:
             raise UserError(
-                f"benchmark {bench.name} has no eval set {unknown[0]!r}{nearest(unknown[0], list(known))}; it has: {', '.join(known)}"
+                f"benchmark {bench.name} has no eval set {unknown[0]!r}{nearest(unknown[0], names)}; it has: {', '.join(names)}"
             )
-        bench = bench.model_copy(update={"eval_sets": [known[e] for e in request.eval_sets]})
+        bench = bench.model_copy(update={"eval_sets": [known[e] for e in request.eval_sets if e in known]})
+    bench = bench.model_copy(update={"suites": {name: suite for name, suite in bench.suites.items() if name in request.eval_sets}})
     return bench, source, every
 
 

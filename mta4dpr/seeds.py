@@ -40,7 +40,7 @@ def join(folders: Sequence[Path], output: Path) -> Path:
         manifest["systems"] = {**about["systems"], **manifest["systems"]}
     evaluations = {eval_set: {s: _mean(seeds) for s, seeds in systems.items()} for eval_set, systems in found.items()}
     teacher = next((s for s, about in manifest["systems"].items() if about["kind"] == "teacher"), "")
-    document = leaderboard(manifest, evaluations, titled=board["eval_sets"][0]["titled"], teacher=teacher)
+    document = leaderboard(manifest, evaluations, titled={one["id"]: one["titled"] for one in board["eval_sets"]}, teacher=teacher)
     for row in document["rows"]:
         by_seed = found[row["eval_set"]][row["system"]]
         values = [e.mean(row["measure"]) for e in by_seed.values()]

@@ -12,6 +12,7 @@ import io
 import json
 import random
 import tarfile
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -135,6 +136,23 @@ def dpr(home: Path, *, passages: int = 300, train: int = 90, dev: int = 10, test
         _written(root / f"{name}.qa.csv", lines.getvalue())
     _written(root / "nq-train.json.gz", json.dumps([record(*one) for one in trained]))
     _written(root / "nq-dev.json.gz", json.dumps([record(*one) for one in evaluated["nq-dev"]]))
+
+
+def beir(home: Path, *names: str, passages: int = 40, queries: int = 6) -> None:
+    """beir/NAME: a zip with corpus.jsonl, queries.jsonl and qrels/test.tsv; a query is words of the passage that answers it."""
+    for name in names:
+        texts = [_text(15) for _ in range(passages)]
+        answers = [DRAW.randrange(passages) for _ in range(queries)]
+        asked = [" ".join(DRAW.sample(texts[n].split(), 3)) for n in answers]
+        path = home / "beir" / name / "source.zip"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with zipfile.ZipFile(path, "w") as file:
+            records = [{"_id": f"d{n}", "title": "Title", "text": text, "metadata": {"url": "u"}} for n, text in enumerate(texts)]
+            file.writestr(f"{name}/corpus.jsonl", "".join(json.dumps(one) + "\n" for one in records))
+            of_queries = [{"_id": f"q{n}", "text": text, "metadata": {"url": "u"}} for n, text in enumerate(asked)]
+            file.writestr(f"{name}/queries.jsonl", "".join(json.dumps(one) + "\n" for one in of_queries))
+            lines = _lines([("query-id", "corpus-id", "score"), *((f"q{n}", f"d{answer}", 1) for n, answer in enumerate(answers))])
+            file.writestr(f"{name}/qrels/test.tsv", lines)
 
 
 def questions(home: Path, split: str) -> dict[str, list[str]]:

@@ -20,6 +20,7 @@ from . import miniatures
 
 pytestmark = pytest.mark.slow
 
+BEIR = ("beir/nfcorpus/test", "beir/scifact/test")
 STEPS = 8
 SMALL = {"rounds": 2, "steps": STEPS, "warmup": 2, "batch_queries": 4, "group": 4, "scored": 6, "depth": 20, "checkpoint_every": 100}
 """What a laptop changes of the full-size settings; everything else is as the benchmark's YAML says."""
@@ -30,6 +31,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("miniatures")
     miniatures.msmarco(folder / "irds")
     miniatures.dpr(folder / "irds")
+    miniatures.beir(folder / "irds", "nfcorpus", "scifact")
     miniatures.models(folder / "models")
     return folder
 
@@ -42,10 +44,10 @@ def command(place: Path, *arguments: str, cache: str = "cache") -> subprocess.Co
     )
 
 
-def run(place: Path, name: str) -> str:
-    """Runs a benchmark with all its systems; returns what it said."""
+def run(place: Path, name: str, *more: str) -> str:
+    """Runs a benchmark, with all its systems unless `more` says otherwise; returns what it said."""
     settings = [argument for key, value in SMALL.items() for argument in ("--set", f"{key}={value}")]
-    done = command(place, "run", name, "--offline", "--output", name, *settings)
+    done = command(place, "run", name, "--offline", "--output", name, *settings, *more)
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stderr
 
@@ -96,6 +98,25 @@ def test_msmarco_from_its_own_files_to_a_leaderboard(place: Path) -> None:
         expected = ir_measures.calc_aggregate(measures, judged, list(ir_measures.read_trec_run(str(path))))
         assert found == {str(measure): pytest.approx(value, abs=1e-12) for measure, value in expected.items()}
         assert found["nDCG@10"] > 0.3
+    check_suite(place, board)
+
+
+def check_suite(place: Path, before: dict[str, Any]) -> None:
+    """`--eval-sets beir` adds the mean over the two collections that are here, of a trained student too; other rows stay as they are."""
+    arguments = ["--systems", "bm25,mta4dpr", "--eval-sets", "beir"]
+    assert "beir: 2 of 13 collections are here; not beir/trec-covid" in run(place, "msmarco", *arguments)
+    board = read_json(place / "msmarco" / "leaderboard.json")
+    assert [row for row in board["rows"] if row["eval_set"] != "beir"] == before["rows"]
+    rows = {row["system"]: row for row in board["rows"] if row["eval_set"] == "beir"}
+    assert list(rows) == ["bm25", "mta4dpr"]
+    for system, row in rows.items():
+        runs = [place / "msmarco" / "suites" / "beir" / f"beir-{name}-test" for name in ("nfcorpus", "scifact")]
+        alone = [values(read_json(one / "leaderboard.json"), eval_set)[system]["nDCG@10"] for one, eval_set in zip(runs, BEIR, strict=True)]
+        assert (row["value"], row["queries"], row["titled"]) == (pytest.approx(np.mean(alone)), 2, True)
+        assert (place / "msmarco" / "per_query" / "beir" / f"{system}.csv").read_text().splitlines()[1] == f"{BEIR[0]},{alone[0]!r}"
+    assert rows["bm25"]["value"] > 0.7
+    assert any("over 2 of 13 collections, each weighing the same" in note for note in board["notes"])
+    assert "everything is done already" in run(place, "msmarco", *arguments)
 
 
 def test_natural_questions_by_answers_is_what_pyserini_computes(place: Path) -> None:

@@ -16,9 +16,10 @@ BASELINES = ("kd", "kd_ta")
 
 
 def leaderboard(
-    manifest: Mapping[str, Any], evaluations: Mapping[str, Mapping[str, Evaluation]], *, titled: bool, teacher: str
+    manifest: Mapping[str, Any], evaluations: Mapping[str, Mapping[str, Evaluation]], *, titled: Mapping[str, bool], teacher: str
 ) -> dict[str, Any]:
-    """The document of the contract. `evaluations` are {eval set: {system: its per-query values}}."""
+    """The document of the contract. `evaluations` are {eval set: {system: its per-query values}}, `titled` says of each whether its
+    passages have titles."""
     seed, sets = manifest["settings"]["seed"], manifest["eval_sets"]
     rows: list[dict[str, Any]] = []
     comparisons: list[dict[str, Any]] = []
@@ -40,7 +41,7 @@ def leaderboard(
                     "eval_set": eval_set,
                     **measured(systems[system], measure, [low, high]),
                     "significant_over": significant_over(system, compared[measure]),
-                    "titled": titled,
+                    "titled": titled[eval_set],
                 }
             )
         described.append(
@@ -49,7 +50,7 @@ def leaderboard(
                 "primary": about["primary"],
                 "measures": about["measures"],
                 "queries": max(len(found.query_ids) for found in systems.values()),
-                "titled": titled,
+                "titled": titled[eval_set],
             }
         )
         expected += [

@@ -1,0 +1,114 @@
+"""A suite: collections of their own on which a benchmark's systems are tried too, and the mean of one measure over them.
+
+Each collection that is here gets a run of its own inside the benchmark's folder, by the same stages as any; students come as the
+models that the benchmark has trained. Their means are one more eval set, whose "queries" are the collections.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mta4dpr.benchmark import ModelSpec, Suite, parse_benchmark
+from mta4dpr.data.collection import downloads_of, open_source
+from mta4dpr.errors import EnvironmentLack
+from mta4dpr.evaluation.measures import Evaluation
+from mta4dpr.files import file_name, read_json, sha256_of_file
+from mta4dpr.opened import Run
+from mta4dpr.request import System
+
+log = logging.getLogger(__name__)
+
+BRING = "`mta4dpr-bench run ID --systems bm25` brings one"
+
+
+def at_hand(name: str, suite: Suite) -> list[str]:
+    """The sets whose files are on this machine. EnvironmentLack when there is none."""
+    here = [one for one in suite.sets if all(download.present for download in downloads_of(one, [one]))]
+    if not here:
+        raise EnvironmentLack(f"none of the {len(suite.sets)} collections of {name} is here ({', '.join(suite.sets)}); {BRING}")
+    return here
+
+
+def about(name: str, suite: Suite) -> dict[str, Any]:
+    """What manifest.json says of a suite, in the shape of an eval set."""
+    here = at_hand(name, suite)
+    lacking = [one for one in suite.sets if one not in here]
+    if lacking:
+        log.info("%s: %d of %d collections are here; not %s (%s)", name, len(here), len(suite.sets), ", ".join(lacking), BRING)
+    return {
+        "id": name,
+        "measures": [suite.measure],
+        "primary": suite.measure,
+        "expected": [],
+        "suite": here,
+        "note": f"{name}: mean {suite.measure} over {len(here)} of {len(suite.sets)} collections, each weighing the same "
+        f"({', '.join(here)}); its rows count collections as queries, and training queries are not checked against theirs.",
+    }
+
+
+def member(opened: Run, suite: str, set_id: str) -> Run:
+    """The run of one collection, with the benchmark's systems and settings; students must have been trained."""
+    systems = [_as_it_is(opened, system) for system in opened.systems]
+    bench = opened.bench
+    document = {
+        "name": file_name(set_id),
+        "title": f"{set_id} ({suite})",
+        "corpus": set_id,
+        "eval_sets": [{"id": set_id, "measures": [bench.suites[suite].measure]}],
+        "systems": [system.label for system in systems],
+        "contrasts": [list(pair) for pair in bench.contrasts],
+        **{name: getattr(bench, name).model_dump(exclude_unset=True) for name in ("bm25", "dense")},
+        "depth": bench.depth,
+    }
+    alone = parse_benchmark(document, suite)
+    source = open_source(set_id, name=alone.name, max_passages=None)
+    return Run(opened.request, alone, source, systems, _folder(opened.folder, suite, set_id), [set_id], opened.cache)
+
+
+def _as_it_is(opened: Run, system: System) -> System:
+    """A trained student as the encoder that it has become."""
+    if not system.recipe:
+        return system
+    model = opened.folder / "models" / file_name(system.label)
+    return replace(system, kind="encoder", spec=ModelSpec(model=str(model.resolve())), recipe=None)
+
+
+def _folder(folder: Path, suite: str, set_id: str) -> Path:
+    return folder / "suites" / file_name(suite) / file_name(set_id)
+
+
+def hashes(folder: Path, eval_sets: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """What the means are made of: the hash of each collection's leaderboard."""
+    boards = [_folder(folder, name, one) / "leaderboard.json" for name, found in eval_sets.items() for one in found.get("suite", ())]
+    return {str(path.relative_to(folder)): sha256_of_file(path) for path in boards if path.exists()}
+
+
+def titled(folder: Path, eval_sets: Mapping[str, Mapping[str, Any]]) -> dict[str, bool]:
+    """Of each suite, whether any of its collections has titles."""
+    return {
+        name: any(read_json(_folder(folder, name, one) / "leaderboard.json")["eval_sets"][0]["titled"] for one in found["suite"])
+        for name, found in eval_sets.items()
+        if "suite" in found
+    }
+
+
+def means(folder: Path, name: str, found: Mapping[str, Any]) -> dict[str, Evaluation]:
+    """{system: its value on each collection}, of the systems that have one on all of them."""
+    (measure,) = found["measures"]
+    boards = [read_json(_folder(folder, name, one) / "leaderboard.json") for one in found["suite"]]
+    values: dict[str, list[float]] = {}
+    for board in boards:
+        for row in board["rows"]:
+            if row["measure"] == measure:
+                values.setdefault(row["system"], []).append(row["value"])
+    return {
+        system: Evaluation(list(found["suite"]), {measure: np.array(of_system)}, missing_queries=0, ignored_queries=0, excluded=0)
+        for system, of_system in values.items()
+        if len(of_system) == len(boards)
+    }
