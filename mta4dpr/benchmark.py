@@ -172,7 +172,8 @@ class Benchmark(Section):
                     problems.append(f"{what} cannot be called {label!r}")
         lists = [("assistants", self.assistants), ("systems", self.systems), ("eval_sets", [e.id for e in self.eval_sets])]
         lists += [(f"suites.{name}.sets", suite.sets) for name, suite in self.suites.items()]
-        problems += [f"a suite cannot be called {name!r}" for name in self.suites if not re.fullmatch(MODEL_LABEL, name)]
+        taken = [eval_set.id for eval_set in self.eval_sets]
+        problems += [f"a suite cannot be called {name!r}" for name in self.suites if not re.fullmatch(MODEL_LABEL, name) or name in taken]
         lists += [(f"variants.{name}.assistants", variant.assistants or []) for name, variant in self.variants.items()]
         for what, names in lists:
             for twice in sorted({n for n in names if names.count(n) > 1}):
