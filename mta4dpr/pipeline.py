@@ -375,7 +375,8 @@ def evaluate(opened: Run, manifest: dict[str, Any]) -> None:
         evaluations: dict[str, dict[str, Evaluation]] = {}
         for eval_set_id, about in manifest["eval_sets"].items():
             if "suite" in about:
-                evaluations[eval_set_id] = suite.means(opened.folder, eval_set_id, about)
+                means = suite.means(opened.folder, eval_set_id, about)
+                evaluations |= {eval_set_id: means} if means else {}
                 continue
             query_set = opened.limited(opened.query_set(eval_set_id))
             for system in manifest["systems"]:

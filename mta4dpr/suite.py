@@ -92,23 +92,31 @@ def hashes(folder: Path, eval_sets: Mapping[str, Mapping[str, Any]]) -> dict[str
 def titled(folder: Path, eval_sets: Mapping[str, Mapping[str, Any]]) -> dict[str, bool]:
     """Of each suite, whether any of its collections has titles."""
     return {
-        name: any(read_json(_folder(folder, name, one) / "leaderboard.json")["eval_sets"][0]["titled"] for one in found["suite"])
+        name: any(board["eval_sets"][0]["titled"] for board in _boards(folder, name, found))
         for name, found in eval_sets.items()
         if "suite" in found
     }
 
 
 def means(folder: Path, name: str, found: Mapping[str, Any]) -> dict[str, Evaluation]:
-    """{system: its value on each collection}, of the systems that have one on all of them."""
+    """{system: its value on each collection}; of a system that lacks one, no mean is given, which is told."""
     (measure,) = found["measures"]
-    boards = [read_json(_folder(folder, name, one) / "leaderboard.json") for one in found["suite"]]
     values: dict[str, list[float]] = {}
-    for board in boards:
+    for board in _boards(folder, name, found):
         for row in board["rows"]:
             if row["measure"] == measure:
                 values.setdefault(row["system"], []).append(row["value"])
+    lacking = [system for system, of_system in values.items() if len(of_system) < len(found["suite"])]
+    if lacking:
+        log.warning("%s: no mean of %s, which lack some of its collections; run them with --eval-sets %s", name, ", ".join(lacking), name)
     return {
         system: Evaluation(list(found["suite"]), {measure: np.array(of_system)}, missing_queries=0, ignored_queries=0, excluded=0)
         for system, of_system in values.items()
-        if len(of_system) == len(boards)
+        if system not in lacking
     }
+
+
+def _boards(folder: Path, name: str, found: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The leaderboards of its collections, as far as they have not been removed."""
+    paths = [_folder(folder, name, one) / "leaderboard.json" for one in found["suite"]]
+    return [read_json(path) for path in paths if path.exists()]

@@ -51,7 +51,7 @@ def test_the_collections_that_are_here_are_named_with_how_many_there_are(here: s
     assert "mean nDCG@10 over 1 of 2 collections" in about["note"]
 
 
-def test_a_system_that_lacks_a_collection_has_no_mean(tmp_path: Path) -> None:
+def test_a_system_that_lacks_a_collection_has_no_mean(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """A mean over other collections than its neighbours' would look like one over the same."""
     for one, found in {"beir/nfcorpus/test": {"bm25": 0.3, "kd": 0.25}, "beir/scifact/test": {"bm25": 0.6}}.items():
         rows = [{"system": s, "measure": "nDCG@10", "value": v} for s, v in found.items()] + [
@@ -63,9 +63,12 @@ def test_a_system_that_lacks_a_collection_has_no_mean(tmp_path: Path) -> None:
     about = {"measures": ["nDCG@10"], "suite": TWO.sets}
     means = suite.means(tmp_path, "beir", about)
     assert list(means) == ["bm25"]
+    assert "no mean of kd, which lack some of its collections" in caplog.text
     assert means["bm25"].query_ids == TWO.sets
     assert means["bm25"].mean("nDCG@10") == pytest.approx(np.mean([0.3, 0.6]))
     assert suite.titled(tmp_path, {"beir": about, "other": {}}) == {"beir": True}
+    path.unlink()
+    assert suite.means(tmp_path, "beir", about) == {}
 
 
 @pytest.mark.parametrize(
