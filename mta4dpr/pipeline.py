@@ -445,7 +445,8 @@ def report(opened: Run) -> None:
             }
         )
         write_json(path, document)
-        query_sets = {name: opened.limited(opened.query_set(name)) for name in read_json(opened.folder / "manifest.json")["eval_sets"]}
+        eval_sets = read_json(opened.folder / "manifest.json")["eval_sets"]
+        query_sets = {name: suite.collections(name, about) or opened.limited(opened.query_set(name)) for name, about in eval_sets.items()}
         runs = {key: opened.folder / name for key, (name, _) in _run_files(opened).items()}
         outputs.append(write_texts(opened.folder, opened.corpus, query_sets, runs))
         write_report(opened.folder)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from mta4dpr.benchmark import ModelSpec, Suite, parse_benchmark
-from mta4dpr.data.collection import downloads_of, open_source
+from mta4dpr.data.collection import QuerySet, downloads_of, open_source
 from mta4dpr.errors import EnvironmentLack
 from mta4dpr.evaluation.measures import Evaluation
 from mta4dpr.files import file_name, read_json, sha256_of_file
@@ -87,6 +87,11 @@ def hashes(folder: Path, eval_sets: Mapping[str, Mapping[str, Any]]) -> dict[str
     """What the means are made of: the hash of each collection's leaderboard."""
     boards = [_folder(folder, name, one) / "leaderboard.json" for name, found in eval_sets.items() for one in found.get("suite", ())]
     return {str(path.relative_to(folder)): sha256_of_file(path) for path in boards if path.exists()}
+
+
+def collections(name: str, found: Mapping[str, Any]) -> QuerySet | None:
+    """A suite's collections as if they were queries, for those who show queries; None for any other eval set."""
+    return QuerySet(name, {one: one for one in found["suite"]}, {}) if "suite" in found else None
 
 
 def titled(folder: Path, eval_sets: Mapping[str, Mapping[str, Any]]) -> dict[str, bool]:

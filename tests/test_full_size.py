@@ -151,6 +151,8 @@ def test_natural_questions_by_answers_is_what_pyserini_computes(place: Path) -> 
                     in_title_only += has_answers(about.title, questions[query], tokenizer)
             assert found == {f"Success@{k}": pytest.approx(np.mean([rank <= k for rank in first.values()])) for k in (5, 20, 100)}
     assert in_title_only > 0
+    shown = read_json(place / "nq" / "texts.json")["hits"]["nq/test"]["bm25"]
+    assert {relevance for found in shown.values() for _, relevance in found} == {0, 1}  # the page says which passages have an answer
     assert values(board, "nq/test")["bm25"]["Success@5"] > 0.7
     assert values(board, "dpr-w100/natural-questions/dev")["bm25"]["R(rel=2)@100"] == 1
     check_evaluate(place, board)

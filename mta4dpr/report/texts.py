@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mta4dpr.data.answers import Answers
 from mta4dpr.errors import UserError
 from mta4dpr.evaluation.per_query import per_query_file, read_per_query
 from mta4dpr.files import read_json, write_json
@@ -59,8 +60,8 @@ def write_texts(folder: Path, corpus: Corpus, query_sets: Mapping[str, QuerySet]
                 continue
             run = read_run(path)
             for query_id in (query_id for of, query_id in wanted if of == system):
-                judged = query_set.qrels.get(query_id, {})
                 found = run.ranking(query_id)[0][:PASSAGES]
+                judged = _judged(query_set, query_id, found, corpus)
                 hits.setdefault(eval_set.id, {}).setdefault(system, {})[query_id] = [[p, judged.get(p)] for p in found]
             del run
         found_here = hits.get(eval_set.id, {})
@@ -114,6 +115,14 @@ def _pairs(board: Leaderboard, eval_set: EvalSet, systems: Sequence[str]) -> Ite
         if frozenset(pair) not in seen and set(pair) <= set(systems):
             seen.add(frozenset(pair))
             yield pair
+
+
+def _judged(query_set: QuerySet, query_id: str, found: Sequence[str], corpus: Corpus) -> Mapping[str, int]:
+    """Judgements of a query; of a question with answers, whether they are in the passages that were found."""
+    if query_id not in query_set.answers:
+        return query_set.qrels.get(query_id, {})
+    answers, numbers = Answers(query_set.answers[query_id]), corpus.numbers(found).tolist()
+    return {p: int(answers.are_in(corpus.passage(n).text)) for p, n in zip(found, numbers, strict=True) if n >= 0}
 
 
 def _passages(corpus: Corpus, ids: Sequence[str]) -> dict[str, list[str]]:
