@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import sys
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -182,14 +183,40 @@ def plan(
     if as_json:
         _print_json(document)
     else:
-        _print_table(
-            f"plan of {document['benchmark']}: {document['title']}",
-            document["stages"],
-            {"stage": "stage", "state": "state", "disk": "disk", "memory": "memory", "time": "time (rough)", "note": "note"},
-        )
-        _print(document["summary"])
+        _show_plan(document)
     if document["lacking"]:
         raise EnvironmentLack("run would stop: " + "; ".join(document["lacking"]))
+
+
+def _show_plan(document: dict[str, Any]) -> None:
+    from mta4dpr.environment import gigabytes
+
+    if document["downloads"]:
+        _print_files(f"what {document['benchmark']} is made of", document["downloads"], {"what": "file or model", "from": "from"})
+    columns = {"stage": "stage", "state": "state", "disk": "disk", "memory": "memory", "time": "time", "note": "note"}
+    _print_table(f"plan of {document['benchmark']}: {document['title']}", document["stages"], columns, numbers=("disk", "memory", "time"))
+    for place in document["disk"]:
+        _print(f"{gigabytes(place['bytes'])} in {place['place']} ({place['set_by']}), {gigabytes(place['free'])} free")
+    _print(document["summary"])
+    measured = sorted({rate["work"] for rate in document["rates"] if rate["measured"]})
+    usual = sorted({rate["work"] for rate in document["rates"] if not rate["measured"]} - set(measured))
+    _print(
+        "times: "
+        + "; ".join(
+            f"{', '.join(kinds)} {how}"
+            for kinds, how in ((measured, "as fast as in earlier runs here"), (usual, "by usual rates and a matrix product timed just now"))
+            if kinds
+        )
+    )
+
+
+def _print_files(title: str, rows: list[dict[str, Any]], columns: dict[str, str]) -> None:
+    """Files with their bytes in full digits."""
+    shown = [{**row, "bytes": "unknown" if row["bytes"] is None else f"{row['bytes']:,}"} for row in rows]
+    what, *others = columns
+    _print_table(
+        title, shown, {what: columns[what], "bytes": "bytes", "state": "state", **{key: columns[key] for key in others}}, numbers=("bytes",)
+    )
 
 
 @app.command("list")
@@ -446,14 +473,15 @@ def _json(document: Any) -> str:
     return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 
 
-def _print_table(title: str, rows: list[dict[str, Any]], columns: dict[str, str]) -> None:
+def _print_table(title: str, rows: list[dict[str, Any]], columns: dict[str, str], *, numbers: Sequence[str] = ("value", "ci95")) -> None:
+    """`numbers` are columns of figures that are written out already."""
     from rich import box
     from rich.markup import escape
     from rich.table import Table
 
     table = Table(title=escape(title) or None, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
     for key, head in columns.items():
-        number = bool(rows) and all(isinstance(row.get(key), int | float) or key in ("value", "ci95") for row in rows)
+        number = bool(rows) and all(isinstance(row.get(key), int | float) or key in numbers for row in rows)
         table.add_column(head, justify="right" if number else "left", overflow="fold")
     for row in rows:
         table.add_row(*("" if row.get(key) is None else escape(str(row[key])) for key in columns))
