@@ -219,6 +219,43 @@ def _print_files(title: str, rows: list[dict[str, Any]], columns: dict[str, str]
     )
 
 
+@app.command()
+def fetch(
+    bench: BenchArgument,
+    to: Annotated[Path | None, typer.Option("--to", metavar="DIR", help="a folder to take to a machine without a network")] = None,
+    systems: SystemsOption = "",
+    eval_sets: EvalSetsOption = "",
+    offline: Annotated[bool, typer.Option("--offline", help="open no connection: verify, and copy what is here")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Data and models ahead, with hashes and licences. The same command again verifies them."""
+    from mta4dpr import fetch as fetching
+
+    document = fetching.fetch(_request(bench, systems=systems, eval_sets=eval_sets, settings=None, offline=offline), to=to)
+    if as_json:
+        _print_json(document)
+        return
+    _show_files(document["files"])
+    for line in document["notes"]:
+        _print(line)
+    _print(document["summary"])
+    for name, value in document["environment"].items():
+        _print(f"export {name}={value}")
+
+
+def _show_files(files: list[dict[str, Any]]) -> None:
+    """A block a collection or model: its licence, then a line a file. Lines are as long as hashes are, and nothing folds them."""
+    for of in dict.fromkeys(file["of"] for file in files):
+        chosen = [file for file in files if file["of"] == of]
+        for licence in dict.fromkeys(file["licence"] for file in chosen):
+            sys.stdout.write(f"{of} (licence: {licence})\n")
+            for file in (file for file in chosen if file["licence"] == licence):
+                digest = f"md5 {file['md5']}" if file["md5"] else f"sha256 {file['sha256']}"
+                checked = f"verified by {file['checked_by']}" if file["checked_by"] else "no hash to compare with"
+                sys.stdout.write(f"{file['bytes']:>16,}  {file['path']}  {digest}, {checked}, {file['state']}\n")
+            sys.stdout.write("\n")
+
+
 @app.command("list")
 def list_(
     what: Annotated[str, typer.Argument(metavar="WHAT", help="benchmarks, systems, strategies, measures or options")],

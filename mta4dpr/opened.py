@@ -6,6 +6,7 @@ Identities say what goes into a stage without loading a model, so that a finishe
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -333,6 +334,8 @@ def _existing(path: Path) -> Path:
 def open_run(request: Request) -> Run:
     """Resolves every name of a request; nothing is written or downloaded."""
     check_request(request)
+    # ir_datasets then takes a file of any size from its own downloads folder; read when it is imported
+    os.environ.setdefault("IR_DATASETS_SMALL_FILE_SIZE", "0")
     if request.offline:
         environment.refuse_network()
     bench, source, every_eval_set = resolve_benchmark(request)

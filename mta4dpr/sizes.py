@@ -83,7 +83,8 @@ class Sizes:
         opened = self._opened
         if not isinstance(opened.source, IrDataset):
             return []
-        sets = dict.fromkeys([*opened.every_eval_set, *([opened.bench.train] if self.trains else [])])
+        chosen = [eval_set.id for eval_set in opened.bench.eval_sets]
+        sets = dict.fromkeys([*opened.every_eval_set, opened.bench.train] if self.trains else chosen)  # training avoids all eval sets
         return downloads_of([*opened.source.parts(), *(part for name in sets for part in opened.source.parts(name))])
 
     @property
