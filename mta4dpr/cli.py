@@ -530,7 +530,17 @@ def main() -> None:
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     debug = len(arguments) < len(sys.argv) - 1
     logging.basicConfig(level=logging.INFO if is_main_process() else logging.ERROR, format="%(message)s", stream=sys.stderr)
-    for noisy in ("ir_datasets", "httpx", "sentence_transformers", "transformers", "faiss", "matplotlib", "filelock"):
+    for noisy in (
+        "ir_datasets",
+        "httpx",
+        "httpx2",
+        "huggingface_hub",
+        "sentence_transformers",
+        "transformers",
+        "faiss",
+        "matplotlib",
+        "filelock",
+    ):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     try:
         status = app(args=arguments, prog_name="mta4dpr-bench", standalone_mode=False)

@@ -72,7 +72,7 @@ def fetch(request: Request, *, to: Path | None) -> dict[str, Any]:
         for name in sorted({spec.model for spec in needs.models().values()}):
             files += _bring_model(name, models, known, offline=request.offline)
     files = [_relative(file, to) for file in files]
-    variables = {"IR_DATASETS_HOME": str(home), "IR_DATASETS_SMALL_FILE_SIZE": "0", "MTA4DPR_MODELS": str(models)} if to else {}
+    variables = {"IR_DATASETS_HOME": str(home), "IR_DATASETS_SMALL_FILE_SIZE": "0", "MTA4DPR_MODELS": str(models)} if to and files else {}
     document = {
         "benchmark": opened.bench.name,
         "folder": str(to) if to else None,

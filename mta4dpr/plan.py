@@ -22,7 +22,7 @@ def plan(request: Request) -> dict[str, Any]:
     opened = open_run(request)
     needs = Needs(opened)
     device = environment.choose_device(request.device)[0]
-    rates = Rates(opened.cache, device=device, threads=opened.threads)
+    rates = Rates(opened.cache, device=lambda: device, threads=opened.threads)
     stages = list(needs.stages())
     rows = [_row(stage, rates) for stage in stages]
     lacking = [stage.note for stage in stages if stage.state == "lacking"]

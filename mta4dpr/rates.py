@@ -10,7 +10,9 @@ from __future__ import annotations
 import json
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +21,9 @@ from mta4dpr import environment
 log = logging.getLogger(__name__)
 
 FILE = "rates.jsonl"
-SHORTEST = 2.0  # seconds: of a shorter piece, most is not the work itself
 LATEST = 20  # lines of a kind that count
+# amounts: of a smaller piece, most of the time is not the work itself
+SMALLEST = {"read": 20e6, "tokenise": 1e6, "index": 20_000, "bm25": 1e8, "encode": 1e12, "train": 1e12, "search": 1e13}
 
 # a second and thread, on a 2-core x86 machine of 2024 without a GPU
 BY_THREAD = {
@@ -42,24 +45,22 @@ class Rate:
 
 
 class Rates:
-    """The rates of one machine, for one device ('cpu', 'cuda', ...) and number of threads."""
+    """The rates of one machine, for one device and number of threads. `device` is asked when a network's work is."""
 
-    def __init__(self, cache: Path, *, device: str, threads: int) -> None:
-        self._path, self._threads = cache / FILE, threads
-        self._device = device
-        self._matrix: float | None = None
+    def __init__(self, cache: Path, *, device: Callable[[], str], threads: int) -> None:
+        self._path, self._device, self._threads = cache / FILE, device, threads
 
-    @property
-    def _machine(self) -> list[object]:
+    def _machine(self, work: str) -> list[object]:
         """What a rate of an earlier run must share to count."""
-        name = environment.processor() if self._device.startswith("cpu") else _gpu_name(self._device)
-        return [self._device.split(":")[0], name, self._threads]
+        device = self._device() if work in BY_MATRIX else "cpu"
+        name = _gpu_name(device) if device.startswith("cuda") else environment.processor()
+        return [device.split(":")[0], name, self._threads]
 
     def note(self, work: str, amount: float, seconds: float, *, shape: str = "") -> None:
         """Keeps what a piece of work took. A disk that takes no more lines is no reason to stop a run."""
-        if seconds < SHORTEST or amount <= 0:
+        if amount < SMALLEST[work] or seconds <= 0:
             return
-        line = {"work": work, "shape": shape, "machine": self._machine, "amount": amount, "seconds": round(seconds, 3)}
+        line = {"work": work, "shape": shape, "machine": self._machine(work), "amount": amount, "seconds": round(seconds, 3)}
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with open(self._path, "a", encoding="utf-8") as file:
@@ -71,7 +72,8 @@ class Rates:
         """From the latest pieces of that work: on a network of that shape, else on any, else as it usually is."""
         if work in BY_ITSELF:
             return Rate(BY_ITSELF[work], False)
-        lines = [line for line in self._lines() if line["work"] == work and line["machine"] == self._machine]
+        machine = self._machine(work)
+        lines = [line for line in self._lines() if line["work"] == work and line["machine"] == machine]
         lines = ([line for line in lines if line["shape"] == shape] or lines)[-LATEST:]
         if lines:
             return Rate(sum(line["amount"] for line in lines) / sum(line["seconds"] for line in lines), True)
@@ -92,12 +94,10 @@ class Rates:
                 continue
         return found
 
-    @property
+    @cached_property
     def matrix(self) -> float:
         """Operations a second of a float32 matrix product on the device."""
-        if self._matrix is None:
-            self._matrix = matrix_rate(self._device, self._threads)
-        return self._matrix
+        return matrix_rate(self._device(), self._threads)
 
 
 def matrix_rate(device: str, threads: int) -> float:
@@ -127,4 +127,4 @@ def matrix_rate(device: str, threads: int) -> float:
 def _gpu_name(device: str) -> str:
     import torch
 
-    return torch.cuda.get_device_name(device) if device.startswith("cuda") else device
+    return str(torch.cuda.get_device_name(device))

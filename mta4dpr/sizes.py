@@ -16,7 +16,7 @@ from mta4dpr.data.corpus import Corpus, stored_corpus
 from mta4dpr.data.downloads import Download, downloads_of
 from mta4dpr.errors import UserError
 from mta4dpr.files import read_json
-from mta4dpr.models.published import LAYER_PARAMETERS, published
+from mta4dpr.models.published import LAYER_PARAMETERS, operations_of, published, shape_of
 from mta4dpr.models.zoo import find_model, hub_of
 from mta4dpr.opened import Run
 
@@ -57,13 +57,11 @@ class Network:
 
     @property
     def operations(self) -> int:
-        """Multiplications and additions for a token, forwards. Word embeddings cost nothing to speak of."""
-        return 2 * LAYER_PARAMETERS * self.hidden**2 * self.layers
+        return operations_of(self.layers, self.hidden)
 
     @property
     def shape(self) -> str:
-        """By which measured rates are kept."""
-        return f"{self.layers} layers, {self.hidden} wide"
+        return shape_of(self.layers, self.hidden)
 
 
 class Sizes:

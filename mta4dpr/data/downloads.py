@@ -229,8 +229,10 @@ def _copy(download: Download, target: Path, problem: str, *, offline: bool) -> t
 def _stream(mirror: Any, download: Download, target: Path) -> str:
     """Copies one source to `target` through ir_datasets' hash check; the SHA-256."""
     from ir_datasets.util import HashStream
+    from ir_datasets.util import download as theirs
 
     os.environ.setdefault("IR_DATASETS_DL_DISABLE_PBAR", "true")  # progress is shown here
+    theirs._logger.logger().setLevel(logging.WARNING)
     sha256 = hashlib.sha256()
     total = -(-download.bytes // MEGABYTE) if download.bytes else None
     with written_aside(target, binary=True) as file, bar(total, download.name, "MB") as shown:

@@ -33,6 +33,16 @@ class Published:
         return (self.weights or 4 * self.parameters) + TOKENIZER_BYTES
 
 
+def operations_of(layers: int, hidden: int) -> int:
+    """Operations of a transformer for a token, forwards; word embeddings cost nothing to speak of."""
+    return 2 * LAYER_PARAMETERS * hidden**2 * layers
+
+
+def shape_of(layers: int, hidden: int) -> str:
+    """By which measured rates of networks are told apart."""
+    return f"{layers} layers, {hidden} wide"
+
+
 BERT = "bert-base-uncased"
 UNSTATED = "not stated"
 PUBLISHED: dict[str, Published] = {
