@@ -59,7 +59,7 @@ class Stage:
 
     def __post_init__(self) -> None:
         if self.state in ("done", "cached", "lacking"):
-            self.disk, self.work = {}, []
+            self.disk, self.memory, self.work = {}, 0.0, []
 
 
 class Needs:
@@ -95,7 +95,7 @@ class Needs:
             row: dict[str, Any] = {"what": spec.model, "bytes": None, "state": "download", "from": hub_of(spec.model)}
             if self._is_known(spec):
                 network = self.sizes.network(spec)
-                row["bytes"] = network.bytes or 4 * network.parameters
+                row["bytes"] = network.bytes
                 if network.place:
                     row |= {"state": "here", "from": network.where}
             rows[spec.model] = row
@@ -150,7 +150,7 @@ class Needs:
                     f"{opened.bench.corpus}: not downloaded yet ({names}), and --offline is given; `mta4dpr-bench fetch` brings it",
                 )
             else:
-                note = f"{len(missing)} of {len(self.sizes.downloads)} files" if missing else f"{len(self.sizes.downloads)} files"
+                note = f"{len(missing)} of {len(self.sizes.downloads)} files" if missing else ""
                 state = "download" if missing else "cached"
                 yield Stage("bring the data", state, note, {DATA: total + unpacked}, 0.2e9, [Work("download", total)])
         rows = self.model_downloads()
@@ -162,7 +162,7 @@ class Needs:
         elif rows:
             total = sum(row["bytes"] or 0 for row in missing_models)
             unknown = [row["what"] for row in missing_models if row["bytes"] is None]
-            note = f"{len(missing_models)} of {len(rows)} from the hub" if missing_models else f"{len(rows)} models"
+            note = f"{len(missing_models)} of {len(rows)} from the hub" if missing_models else ""
             note += f"; the size of {', '.join(unknown)} is not known here and not counted" if unknown else ""
             state = "download" if missing_models else "cached"
             yield Stage("bring the models", state, note, {MODELS: total}, 0.2e9, [Work("download", total)])
@@ -221,9 +221,10 @@ class Needs:
         texts = self.texts
         tokens = texts.tokens * texts.passages
         for (tokenizer, prefix), labels in stores.items():
+            done = self._is_trained and all(self._is_done(f"encode {label}") for label in labels)
             yield Stage(
                 f"tokenise for {', '.join(dict.fromkeys(labels))}",
-                "cached" if self._has_tokens(tokenizer, prefix) else "to do",
+                "cached" if self._has_tokens(tokenizer, prefix) else "done" if done else "to do",
                 f"about {texts.tokens:.0f} tokens a passage",
                 {CACHE: 2 * tokens + 8 * texts.passages},
                 PYTHON + 24 * texts.passages,
@@ -253,9 +254,10 @@ class Needs:
             network = self.sizes.network(spec)
         except UserError:
             return self._unknown(name, spec)
+        done = self._is_trained and self._is_done(f"encode {label}")
         return Stage(
             name,
-            "cached" if self._has_vectors(spec, network) else "to do",
+            "cached" if self._has_vectors(spec, network) else "done" if done else "to do",
             f"{texts.passages:,} x {network.hidden} {self.opened.bench.dense.dtype}",
             {CACHE: self._vectors(network)},
             self._inference(network) + 16 * texts.passages,
@@ -285,7 +287,7 @@ class Needs:
         queries, depth = self.sizes.train_queries[0], max(recipe.distill.depth for recipe in self._recipes)
         return Stage(
             f"mine with {label}",
-            "to do",
+            "done" if self._is_trained else "to do",
             f"top {depth} of {queries:,} training queries" if queries else "the number of training queries is known after reading",
             {CACHE: 4.0 * queries * depth},
             PYTHON
@@ -331,7 +333,7 @@ class Needs:
         length = min(spec.pair_length or 512, self.texts.tokens + 15)
         return Stage(
             name,
-            "to do",
+            "done" if self._is_trained else "to do",
             f"up to {pairs:,} pairs of the groups, and D_eval's candidates",
             {CACHE: 12.0 * pairs},
             self._inference(network) + self._train_memory() + 36.0 * pairs,
@@ -377,6 +379,11 @@ class Needs:
                 Work("search", 2.0 * distill.rounds * queries * texts.passages * student.hidden),
             ],
         )
+
+    @property
+    def _is_trained(self) -> bool:
+        """Whether no student is left to train, so that nothing is needed for it."""
+        return all(self._is_done(f"train {system.label}") for system in self.opened.systems if system.recipe)
 
     def _is_done(self, stage: str) -> bool:
         return self.opened.ledger.stages.get(stage, {}).get("status") == "done"

@@ -53,7 +53,7 @@ class Network:
     tokenizer: str
     place: Path | None  # None: on the hub
     where: str
-    bytes: int  # to be downloaded where it is on the hub
+    bytes: int  # of its files, here or on the hub
 
     @property
     def operations(self) -> int:
@@ -70,6 +70,7 @@ class Sizes:
     def __init__(self, opened: Run) -> None:
         self._opened = opened
         self._networks: dict[str, Network | UserError] = {}
+        self._stands_in = False  # whether the files here are of another size than the collection's
 
     @cached_property
     def corpus(self) -> Corpus | None:
@@ -94,16 +95,18 @@ class Sizes:
         if self.corpus:
             return Texts(len(self.corpus), (self.corpus.folder / "texts.bin").stat().st_size)
         source = self._opened.source
-        archives = sum(d.bytes or 0 for d in self.downloads if d.passages)
+        count, expected = source.expected_passages() or 0, sum(d.bytes or 0 for d in self.downloads if d.passages) * UNPACKED
         kept = sum(size * (UNPACKED if str(path).endswith(".gz") else 1) for path, size, _ in source.files())
-        count = source.expected_passages() or 0
-        total = archives * UNPACKED if isinstance(source, IrDataset) else kept
-        count = count or int(total / PASSAGE_BYTES)
-        return Texts(count, int(total or count * PASSAGE_BYTES))
+        kept = kept or sum(d.path.stat().st_size if d.path else d.bytes or 0 for d in self.downloads if d.passages) * UNPACKED
+        if count and expected and not 0.8 < kept / expected < 1.25:  # a part of the collection, or another that stands in for it
+            count = max(1, int(count * kept / expected))
+            self._stands_in = True
+        count = count or int(kept / PASSAGE_BYTES)
+        return Texts(count, int(kept or count * PASSAGE_BYTES))
 
     @property
     def texts_are_counted(self) -> bool:
-        return self.corpus is not None or bool(self._opened.source.expected_passages())
+        return self.corpus is not None or (bool(self._opened.source.expected_passages()) and not self._stands_in)
 
     def queries(self, query_set: str) -> tuple[int, int]:
         """(queries, judgements that are positive) of an eval set or of the training set; (0, 0) where only reading them tells."""
@@ -161,7 +164,8 @@ def network_of(spec: ModelSpec) -> Network:
         path.stat().st_size for path in folder.rglob("pytorch_model*.bin")
     )
     parameters = max(0, weights // 4 - LAYER_PARAMETERS * hidden**2 * (every - layers))
-    return Network(parameters, layers, hidden, tokenizer_key(folder), folder, where, 0)
+    total = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    return Network(parameters, layers, hidden, tokenizer_key(folder), folder, where, total)
 
 
 def tokenizer_key(folder: Path) -> str:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from mta4dpr.data.downloads import JUDGEMENTS, PASSAGES, QUERIES
+from mta4dpr.data.downloads import JUDGEMENTS, PASSAGES, QUERIES, corpus_id, docs_path
 from mta4dpr.errors import EnvironmentLack, UserError, nearest
 
 log = logging.getLogger(__name__)
@@ -144,7 +144,7 @@ class IrDataset:
         import ir_datasets
 
         self.identity = {
-            "ir_datasets": str(ir_datasets.docs_parent_id(dataset_id)),
+            "ir_datasets": corpus_id(dataset_id),
             "version": importlib.metadata.version("ir_datasets"),
             "home": str(ir_datasets.util.home_path()),
         }
@@ -162,10 +162,8 @@ class IrDataset:
             ) from error
 
     def files(self) -> list[list[Any]]:
-        try:
-            return _stat(Path(self._dataset.docs_path(force=False)))
-        except (AttributeError, TypeError):  # collections inside an archive have no such path
-            return []
+        path = docs_path(self._dataset)
+        return _stat(path) if path else []
 
     def expected_passages(self) -> int | None:
         count = _metadata(self.identity["ir_datasets"], PASSAGES).get("count")

@@ -95,6 +95,25 @@ def downloads_of(wanted: Sequence[tuple[Any, Sequence[str]]]) -> list[Download]:
     return list(found.values())
 
 
+def docs_path(dataset: Any) -> Path | None:
+    """The file that the passages are in, there or not; None for those in an archive. Unlike `dataset.docs_path()`, migrates nothing."""
+    handler = getattr(_handler(dataset, PASSAGES), "_wrapped", _handler(dataset, PASSAGES))
+    try:
+        return Path(handler.docs_path(force=False))
+    except (AttributeError, TypeError):
+        return None
+
+
+def corpus_id(dataset_id: str) -> str:
+    """The shortest id of ir_datasets over the same passages. Unlike its own `docs_parent_id`, migrates nothing."""
+    import ir_datasets
+
+    passages, parts = _handler(ir_datasets.load(dataset_id), PASSAGES), dataset_id.split("/")
+    known = set(ir_datasets.registry)
+    above = ["/".join(parts[:length]) for length in range(1, len(parts))]
+    return next((name for name in above if name in known and _handler(ir_datasets.load(name), PASSAGES) is passages), dataset_id)
+
+
 def _handler(dataset: Any, part: str) -> Any:
     """What gives that part of a dataset; None where it has none. (`dataset.docs_handler()` would start to migrate files.)"""
     from ir_datasets.datasets.base import Dataset
