@@ -29,7 +29,7 @@ from mta4dpr.models.published import published
 from mta4dpr.models.zoo import PACKAGED, find_model, hub_of, snapshot
 from mta4dpr.needs import Needs
 from mta4dpr.opened import open_run
-from mta4dpr.places import DATA, MODELS, data_home, disk_lack, models_home
+from mta4dpr.places import DATA, MODELS, SETTINGS, data_home, disk_lack, models_home
 from mta4dpr.request import Request
 
 log = logging.getLogger(__name__)
@@ -94,7 +94,9 @@ def _check_disk(needs: Needs, to: Path | None, home: Path, models: Path | None) 
         for row in needs.model_downloads()
         if (not (models / _folder_name(row["what"])).exists() if models else row["state"] == "download")
     ]
-    lacking = disk_lack({DATA: data, MODELS: sum(row["bytes"] or 0 for row in rows)}, {DATA: home, MODELS: models or models_home()})
+    needed = {DATA: data, MODELS: sum(row["bytes"] or 0 for row in rows)}
+    places = {DATA: home, MODELS: models or models_home()}
+    lacking = disk_lack(needed, places, settings={DATA: "--to", MODELS: "--to"} if to else SETTINGS)
     if lacking:
         raise EnvironmentLack("; ".join(lacking) + ". Free some space, or fetch to another disk with --to DIR")
 
@@ -286,4 +288,4 @@ def _summary(files: Sequence[File], benchmark: str, to: Path | None) -> str:
     place = f" in {to}" if to else ""
     unchecked = sum(not file.checked_by for file in files)
     verified = f"{len(files) - unchecked} verified by a hash" + (f", {unchecked} without one to compare with" if unchecked else "")
-    return f"{len(files)} files, {total}{place}: {brought} brought now; {verified}"
+    return f"{len(files)} file{'s' * (len(files) > 1)}, {total}{place}: {brought} brought now; {verified}"

@@ -24,8 +24,8 @@ def models_home() -> Path:
     return Path(HF_HUB_CACHE).absolute()
 
 
-def disk_lack(needed: dict[str, float], places: dict[str, Path]) -> list[str]:
-    """What each file system lacks, a sentence each; `needed` are bytes by place."""
+def disk_lack(needed: dict[str, float], places: dict[str, Path], *, settings: dict[str, str] = SETTINGS) -> list[str]:
+    """What each file system lacks, a sentence each; `needed` are bytes by place, `settings` what moves a place."""
     systems: dict[int, list[str]] = {}
     for name in needed:
         systems.setdefault(environment.file_system(places[name]), []).append(name)
@@ -33,6 +33,6 @@ def disk_lack(needed: dict[str, float], places: dict[str, Path]) -> list[str]:
     for names in systems.values():
         total, free = sum(needed[name] for name in names), environment.free_disk_bytes(places[names[0]])
         if total > free:
-            parts = ", ".join(f"{gigabytes(needed[name])} in {places[name]} ({SETTINGS[name]})" for name in names if needed[name])
+            parts = ", ".join(f"{gigabytes(needed[name])} in {places[name]} ({settings[name]})" for name in names if needed[name])
             lacking.append(f"the disk has {gigabytes(free)} free, about {gigabytes(total)} are needed: {parts}")
     return lacking

@@ -237,7 +237,7 @@ def _copy(download: Download, target: Path, problem: str, *, offline: bool) -> t
         except UserError:
             raise
         except (OSError, RuntimeError, EOFError) as error:  # requests' errors and a wrong hash are OSErrors
-            reasons.append(f"{getattr(mirror, 'url', 'a local copy')}: {' '.join(str(error).split())[:300] or type(error).__name__}")
+            reasons.append(f"{getattr(mirror, 'url', 'a local copy')}: {' '.join(str(error).split())[:160] or type(error).__name__}")
     why = "; ".join(reasons) or advice or "no source is known"
     raise EnvironmentLack(
         f"{problem}{download.name} could not be brought ({why}). Check the network and start again (what is complete stays), or put the "
