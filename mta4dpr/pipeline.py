@@ -26,10 +26,10 @@ from mta4dpr.evaluation.efficiency import energy_used, peak_memory_bytes
 from mta4dpr.files import file_name, folder_written_aside, key_of, read_json, sha256_of_file, write_json
 from mta4dpr.ledger import Ledger, locked, stage_shares
 from mta4dpr.manifest import manifest_entry, manifest_of, noted
-from mta4dpr.needs import check_disk, training_operations
 from mta4dpr.opened import Run, open_run
 from mta4dpr.request import Request, System
 from mta4dpr.sizes import Sizes
+from mta4dpr.stages import check_disk, training_operations
 
 if TYPE_CHECKING:
     from mta4dpr.evaluation.measures import Evaluation

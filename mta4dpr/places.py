@@ -1,4 +1,4 @@
-"""Where the bytes of a run go: four places, on one file system or several; and whether there is room."""
+"""Where the bytes of a run go: five places, on one file system or several; and whether there is room."""
 
 from __future__ import annotations
 
@@ -8,8 +8,14 @@ from pathlib import Path
 from mta4dpr import environment
 from mta4dpr.environment import gigabytes
 
-DATA, MODELS, CACHE, OUTPUT = "ir_datasets", "models", "cache", "output"
-SETTINGS = {DATA: "IR_DATASETS_HOME", MODELS: "HF_HOME", CACHE: "MTA4DPR_CACHE", OUTPUT: "--output"}  # what moves each
+DATA, MODELS, INDEXES, CACHE, OUTPUT = "ir_datasets", "models", "indexes", "cache", "output"
+SETTINGS = {
+    DATA: "IR_DATASETS_HOME",
+    MODELS: "HF_HOME",
+    INDEXES: "PYSERINI_CACHE",
+    CACHE: "MTA4DPR_CACHE",
+    OUTPUT: "--output",
+}  # what moves each
 
 
 def data_home() -> Path:
@@ -22,6 +28,11 @@ def models_home() -> Path:
     from huggingface_hub.constants import HF_HUB_CACHE
 
     return Path(HF_HUB_CACHE).absolute()
+
+
+def indexes_home() -> Path:
+    """Where Pyserini keeps prebuilt indexes; its own function for it takes half a minute to import."""
+    return Path(os.environ.get("PYSERINI_CACHE") or Path.home() / ".cache" / "pyserini").absolute()
 
 
 def disk_lack(needed: dict[str, float], places: dict[str, Path], *, settings: dict[str, str] = SETTINGS) -> list[str]:

@@ -1,6 +1,6 @@
 """`plan`: the stages that `run` would do, what of them is cached, what they need. Writes and downloads nothing.
 
-What is needed stands in needs.py. Times are work over rates: those of earlier runs on this machine, else the usual ones.
+What is needed stands in needs.py and stages.py. Times are work over rates: those of earlier runs on this machine, else the usual ones.
 """
 
 from __future__ import annotations
@@ -9,21 +9,22 @@ from typing import Any
 
 from mta4dpr import environment
 from mta4dpr.environment import gigabytes
-from mta4dpr.needs import Needs, Stage, disk_of
 from mta4dpr.opened import open_run
 from mta4dpr.places import SETTINGS, disk_lack
 from mta4dpr.progress import duration
 from mta4dpr.rates import Rates
 from mta4dpr.request import Request
+from mta4dpr.stages import Stage, Stages, disk_of
 
 
 def plan(request: Request) -> dict[str, Any]:
     """{"benchmark", "title", "passages", "downloads", "stages", "disk", "memory_bytes", "seconds", "rates", "lacking", "summary"}."""
     opened = open_run(request)
-    needs = Needs(opened)
+    all_stages = Stages(opened)
+    needs = all_stages.needs
     device = environment.choose_device(request.device)[0]
     rates = Rates(opened.cache, device=lambda: device, threads=opened.threads)
-    stages = list(needs.stages())
+    stages = list(all_stages)
     rows = [_row(stage, rates) for stage in stages]
     lacking = [stage.note for stage in stages if stage.state == "lacking"]
     needed, places = disk_of(stages), needs.places()
@@ -36,8 +37,8 @@ def plan(request: Request) -> dict[str, Any]:
     return {
         "benchmark": opened.bench.name,
         "title": opened.bench.title,
-        "passages": needs.texts.passages,
-        "downloads": _downloads(needs),
+        "passages": needs.sizes.texts.passages,
+        "downloads": needs.downloads(),
         "stages": rows,
         "disk": [
             {"place": str(places[name]), "set_by": SETTINGS[name], "bytes": int(count), "free": environment.free_disk_bytes(places[name])}
@@ -53,7 +54,10 @@ def plan(request: Request) -> dict[str, Any]:
 
 
 def _row(stage: Stage, rates: Rates) -> dict[str, Any]:
-    seconds = sum(work.amount / rates.of(work.kind, shape=work.shape).value for work in stage.work)
+    seconds, note = _seconds(stage, rates), stage.note
+    if stage.instead_of and stage.instead_of.work:
+        spared = f"{gigabytes(sum(stage.instead_of.disk.values()))}, ~{duration(_seconds(stage.instead_of, rates))}"
+        note += f"; made here it would take {spared}"
     disk = sum(stage.disk.values())
     return {
         "stage": stage.name,
@@ -64,23 +68,12 @@ def _row(stage: Stage, rates: Rates) -> dict[str, Any]:
         "disk": gigabytes(disk) if disk else "",
         "memory": gigabytes(stage.memory) if stage.memory else "",
         "time": f"~{duration(seconds)}" if seconds >= 1 else "",
-        "note": stage.note,
+        "note": note,
     }
 
 
-def _downloads(needs: Needs) -> list[dict[str, Any]]:
-    """Every file and model that a run reads and that comes from elsewhere."""
-    rows = [
-        {
-            "what": d.name,
-            "bytes": d.bytes,
-            "state": "unpacked" if d.is_unpacked and not d.path else "here" if d.here else "download",
-            "from": d.host,
-            "url": d.url,
-        }
-        for d in needs.sizes.downloads
-    ]
-    return rows + needs.model_downloads()
+def _seconds(stage: Stage, rates: Rates) -> float:
+    return sum(work.amount / rates.of(work.kind, shape=work.shape).value for work in stage.work)
 
 
 def _rates(stages: list[Stage], rates: Rates) -> list[dict[str, Any]]:

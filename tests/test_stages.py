@@ -11,10 +11,10 @@ import yaml
 
 from mta4dpr import environment, pipeline, plan
 from mta4dpr.errors import EnvironmentLack
-from mta4dpr.needs import Needs, Stage
 from mta4dpr.opened import open_run
 from mta4dpr.places import CACHE, DATA, OUTPUT, disk_lack
 from mta4dpr.request import Request
+from mta4dpr.stages import Stage, Stages
 
 MSMARCO, DPR = 8_841_823, 21_015_324
 
@@ -52,7 +52,7 @@ def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def stages(request: Request) -> dict[str, Stage]:
-    return {stage.name: stage for stage in Needs(open_run(request)).stages()}
+    return {stage.name: stage for stage in Stages(open_run(request))}
 
 
 def test_figures_at_full_size(written: Any) -> None:
@@ -133,7 +133,7 @@ def test_files_that_stand_in_for_a_collection_are_taken_for_what_they_are(
     """A part of MS MARCO under its name must not be refused for the disk that all of it would take."""
     opened = open_run(written())
     monkeypatch.setattr(opened.source, "files", lambda: [["collection.tsv", 3_000_000, 0]])
-    sizes = Needs(opened).sizes
+    sizes = Stages(opened).sizes
     assert 5_000 < sizes.texts.passages < 20_000
     assert not sizes.texts_are_counted
 
