@@ -5,6 +5,7 @@ one, it holds all of them, also what this machine had already, and says what to 
 
     DIR/ir_datasets/        a home of ir_datasets       (IR_DATASETS_HOME)
     DIR/models/NAME/        a folder a model            (MTA4DPR_MODELS)
+    DIR/pyserini/           prebuilt indexes, if any    (PYSERINI_CACHE)
     DIR/fetched.json        files, bytes, hashes, licences
     DIR/README.txt          what to set and run
 """
@@ -12,12 +13,14 @@ one, it holds all of them, also what this machine had already, and says what to 
 from __future__ import annotations
 
 import logging
+import os
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
@@ -29,13 +32,22 @@ from mta4dpr.models.published import published
 from mta4dpr.models.zoo import PACKAGED, find_model, hub_of, snapshot
 from mta4dpr.needs import Needs
 from mta4dpr.opened import open_run
-from mta4dpr.places import DATA, MODELS, SETTINGS, data_home, disk_lack, models_home
+from mta4dpr.places import DATA, INDEXES, MODELS, SETTINGS, data_home, disk_lack, indexes_home, models_home
 from mta4dpr.request import Request
+
+if TYPE_CHECKING:
+    from mta4dpr.retrieval.prebuilt import Prebuilt
 
 log = logging.getLogger(__name__)
 
 CARD = "README.md"
 HUB = "the Hugging Face hub"
+VARIABLES = {
+    "IR_DATASETS_HOME": "ir_datasets",
+    "IR_DATASETS_SMALL_FILE_SIZE": "0",
+    "MTA4DPR_MODELS": "models",
+    "PYSERINI_CACHE": "pyserini",
+}
 LEFT_OUT = (".cache", ".git")  # folders of tools beside a model's files
 
 
@@ -71,8 +83,10 @@ def fetch(request: Request, *, to: Path | None) -> dict[str, Any]:
             files += _bring_data(download, home, offline=request.offline)
         for name in sorted({spec.model for spec in needs.models().values()}):
             files += _bring_model(name, models, known, offline=request.offline)
+        for prebuilt in {prebuilt.name: prebuilt for prebuilt in needs.indexes.values()}.values():
+            files += _bring_index(prebuilt, to / "pyserini" if to else None, known, offline=request.offline)
     files = [_relative(file, to) for file in files]
-    variables = {"IR_DATASETS_HOME": str(home), "IR_DATASETS_SMALL_FILE_SIZE": "0", "MTA4DPR_MODELS": str(models)} if to and files else {}
+    variables = {name: str(to / value) if value != "0" else value for name, value in VARIABLES.items()} if to and files else {}
     document = {
         "benchmark": opened.bench.name,
         "folder": str(to) if to else None,
@@ -94,9 +108,11 @@ def _check_disk(needs: Needs, to: Path | None, home: Path, models: Path | None) 
         for row in needs.model_downloads()
         if (not (models / _folder_name(row["what"])).exists() if models else row["state"] == "download")
     ]
-    needed = {DATA: data, MODELS: sum(row["bytes"] or 0 for row in rows)}
-    places = {DATA: home, MODELS: models or models_home()}
-    lacking = disk_lack(needed, places, settings={DATA: "--to", MODELS: "--to"} if to else SETTINGS)
+    there = (to or Path()) / "pyserini" / "indexes"
+    missing = [p for p in needs.indexes.values() if (not list(there.glob(f"*.{p.md5}")) if to else p.folder is None)]
+    needed = {DATA: data, MODELS: sum(row["bytes"] or 0 for row in rows), INDEXES: 2 * sum(p.bytes for p in missing)}
+    places = {DATA: home, MODELS: models or models_home(), INDEXES: there if to else indexes_home()}
+    lacking = disk_lack(needed, places, settings=dict.fromkeys(needed, "--to") if to else SETTINGS)
     if lacking:
         raise EnvironmentLack("; ".join(lacking) + ". Free some space, or fetch to another disk with --to DIR")
 
@@ -237,6 +253,48 @@ def _licence(folder: Path, name: str) -> str:
     return found[1].strip(" \"'") if found else about.licence if about else "not stated"
 
 
+# --- prebuilt indexes ----------------------------------------------------------------------------------------------
+
+
+def _bring_index(prebuilt: Prebuilt, cache: Path | None, known: dict[str, dict[str, Any]], *, offline: bool) -> list[File]:
+    """The files of a prebuilt index, in Pyserini's own cache or in one under --to. Pyserini compares its archive's MD5."""
+    from mta4dpr.retrieval.prebuilt import bring
+
+    here = prebuilt.folder
+    folder, state = here, "was here"
+    if cache is not None:
+        folder = next((cache / "indexes").glob(f"*.{prebuilt.md5}"), None)
+        if folder is None and here is not None:
+            folder, state = cache / "indexes" / here.name, "copied"
+            with folder_written_aside(folder) as aside:
+                shutil.copytree(here, aside, dirs_exist_ok=True)
+    if folder is None:
+        with _pyserini_cache(cache):
+            folder, state = bring(prebuilt, offline=offline), "downloaded"
+    files = []
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        sha256, noted = hashes_of(path)[0], known.get(str(path))
+        if noted and noted["sha256"] != sha256:
+            raise EnvironmentLack(f"{path} is broken: its SHA-256 is {sha256}, expected {noted['sha256']}; delete {folder} and fetch again")
+        checked_by = "an earlier fetch" if noted else f"its archive's md5 {prebuilt.md5}" if state == "downloaded" else ""
+        files.append(File(str(path), path.stat().st_size, sha256, None, checked_by, prebuilt.name, "Pyserini", "not stated", state))
+    return files
+
+
+@contextmanager
+def _pyserini_cache(cache: Path | None) -> Iterator[None]:
+    """Pyserini reads its variable whenever it looks for its cache."""
+    before = os.environ.get("PYSERINI_CACHE")
+    if cache is not None:
+        os.environ["PYSERINI_CACHE"] = str(cache)
+    try:
+        yield
+    finally:
+        os.environ.pop("PYSERINI_CACHE", None)
+        if before is not None:
+            os.environ["PYSERINI_CACHE"] = before
+
+
 # --- the folder ----------------------------------------------------------------------------------------------------
 
 
@@ -259,10 +317,9 @@ def _write_about(to: Path, document: dict[str, Any], known: dict[str, dict[str, 
     earlier = read_json(path)["benchmarks"] if path.is_file() else []
     files = {file["path"]: file for file in [*known.values(), *document["files"]]}
     benchmarks = list(dict.fromkeys([*earlier, document["benchmark"]]))
-    variables = {"IR_DATASETS_HOME": "ir_datasets", "IR_DATASETS_SMALL_FILE_SIZE": "0", "MTA4DPR_MODELS": "models"}
     write_json(
         path,
-        {"benchmarks": benchmarks, "environment": variables, "mta4dpr": environment.versions()["mta4dpr"], "files": list(files.values())},
+        {"benchmarks": benchmarks, "environment": VARIABLES, "mta4dpr": environment.versions()["mta4dpr"], "files": list(files.values())},
     )
     with written_aside(to / "README.txt") as file:
         file.write(_README.format(commands="\n".join(f"    mta4dpr-bench run {name} --offline" for name in benchmarks)))
@@ -270,7 +327,8 @@ def _write_about(to: Path, document: dict[str, Any], known: dict[str, dict[str, 
 
 _README = """Data and models for mta4dpr, fetched ahead for a machine without a network. Copy this folder there, change into it, and set
 
-    export IR_DATASETS_HOME="$PWD/ir_datasets" IR_DATASETS_SMALL_FILE_SIZE=0 MTA4DPR_MODELS="$PWD/models"
+    export IR_DATASETS_HOME="$PWD/ir_datasets" IR_DATASETS_SMALL_FILE_SIZE=0
+    export MTA4DPR_MODELS="$PWD/models" PYSERINI_CACHE="$PWD/pyserini"
 
 Then, with mta4dpr installed there:
 

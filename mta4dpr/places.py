@@ -9,13 +9,13 @@ from mta4dpr import environment
 from mta4dpr.environment import gigabytes
 
 DATA, MODELS, INDEXES, CACHE, OUTPUT = "ir_datasets", "models", "indexes", "cache", "output"
-SETTINGS = {
+SETTINGS = {  # what moves each
     DATA: "IR_DATASETS_HOME",
     MODELS: "HF_HOME",
     INDEXES: "PYSERINI_CACHE",
     CACHE: "MTA4DPR_CACHE",
     OUTPUT: "--output",
-}  # what moves each
+}
 
 
 def data_home() -> Path:

@@ -52,7 +52,7 @@ class Work:
 
 @dataclass
 class Stage:
-    """A stage of a run. `state` is done, cached, to do, download or lacking; `note` says the rest."""
+    """A stage of a run. `state` is done, cached, prebuilt, to do, download or lacking; `note` says the rest."""
 
     name: str
     state: str
@@ -63,7 +63,7 @@ class Stage:
     instead_of: Stage | None = None  # what a prebuilt index spares
 
     def __post_init__(self) -> None:
-        if self.state in ("done", "cached", "lacking"):
+        if self.state in ("done", "cached", "prebuilt", "lacking"):
             self.disk, self.memory, self.work = {}, 0.0, []
 
 
@@ -175,7 +175,7 @@ class Stages:
             return Stage(name, "lacking", str(error))
         if "bm25" in self.needs.indexes:
             own = self._bm25_index(f"Java {java.version}", "to do")
-            return Stage(name, "done", f"Pyserini's {self.needs.indexes['bm25'].name}", instead_of=own)
+            return Stage(name, "prebuilt", f"Pyserini's {self.needs.indexes['bm25'].name}", instead_of=own)
         corpus = self.sizes.corpus
         cached = corpus is not None and (index_folder(self.opened.cache, corpus) / "mta4dpr.json").exists()
         return self._bm25_index(f"Java {java.version}", "cached" if cached else "to do")

@@ -212,6 +212,7 @@ def test_a_folder_to_carry_works_where_no_socket_may_be_opened(place: Place) -> 
     (place.folder / "elsewhere").mkdir()
     (place.folder / "carry").rename(place.folder / "elsewhere" / "carry")
     variables = {
+        "PYSERINI_CACHE": "elsewhere/carry/pyserini",
         "IR_DATASETS_HOME": "elsewhere/carry/ir_datasets",
         "IR_DATASETS_SMALL_FILE_SIZE": "0",
         "MTA4DPR_MODELS": "elsewhere/carry/models",
@@ -331,3 +332,24 @@ def test_a_benchmark_without_downloads_says_so(place: Place) -> None:
     status, out, _ = place.run("fetch", "tiny", "--to", "carry")
     assert (status, out) == (0, "tiny needs no download\n")
     assert not (place.folder / "carry" / "fetched.json").exists()
+
+
+def test_a_prebuilt_index_is_copied_into_a_cache_of_pyserinis_shape(tmp_path: Path) -> None:
+    """Pyserini finds an index by the archive's hash in its folder's name; a file that changed since is told."""
+    from types import SimpleNamespace
+
+    from mta4dpr import fetch
+    from mta4dpr.errors import EnvironmentLack
+
+    here = tmp_path / "here" / "indexes" / "small.20261125.abc"
+    here.mkdir(parents=True)
+    (here / "docid").write_text("d1\n")
+    prebuilt: Any = SimpleNamespace(name="small", md5="abc", bytes=3, folder=here)
+    (file,) = fetch._bring_index(prebuilt, tmp_path / "carry", {}, offline=True)
+    assert (file.state, file.path) == ("copied", str(tmp_path / "carry" / "indexes" / here.name / "docid"))
+    known = {file.path: {"sha256": file.sha256}}
+    (file,) = fetch._bring_index(prebuilt, tmp_path / "carry", known, offline=True)
+    assert (file.state, file.checked_by) == ("was here", "an earlier fetch")
+    Path(file.path).write_text("d2\n")
+    with pytest.raises(EnvironmentLack, match="docid is broken"):
+        fetch._bring_index(prebuilt, tmp_path / "carry", known, offline=True)
