@@ -255,8 +255,9 @@ class Run:
         vectors = encode(root, encoder, tokens, longest=reading.passage_length, how=self.encoding)
         rate = passages_per_second(vectors.folder)
         if known is None and rate:
-            operations = operations_of(encoder.layers, encoder.hidden_size) * int(tokens.lengths(reading.passage_length).sum())
-            self.rates.note("encode", operations, len(tokens) / rate, shape=shape_of(encoder.layers, encoder.hidden_size))
+            layers, hidden = encoder.size
+            operations = operations_of(layers, hidden) * int(tokens.lengths(reading.passage_length).sum())
+            self.rates.note("encode", operations, len(tokens) / rate, shape=shape_of(layers, hidden))
         return DenseRetriever(encoder, vectors, self.corpus)
 
     @cached_property

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from types import SimpleNamespace
 
 from mta4dpr.benchmark import ModelSpec
 from mta4dpr.data.collection import IrDataset
@@ -16,7 +17,7 @@ from mta4dpr.data.corpus import Corpus, stored_corpus
 from mta4dpr.data.downloads import Download, downloads_of
 from mta4dpr.errors import UserError
 from mta4dpr.files import read_json
-from mta4dpr.models.published import LAYER_PARAMETERS, operations_of, published, shape_of
+from mta4dpr.models.published import LAYER_PARAMETERS, operations_of, published, shape_of, size_of
 from mta4dpr.models.zoo import find_model, hub_of
 from mta4dpr.opened import Run
 
@@ -156,9 +157,7 @@ def network_of(spec: ModelSpec) -> Network:
         layers = len(spec.layers) if spec.layers else about.layers
         left_out = LAYER_PARAMETERS * about.dimensions**2 * (about.layers - layers)
         return Network(about.parameters - left_out, layers, about.dimensions, about.tokenizer, None, hub_of(spec.model), about.bytes)
-    config = read_json(folder / "config.json") if (folder / "config.json").is_file() else {}
-    hidden = int(config.get("hidden_size") or config.get("dim") or 768)
-    every = int(config.get("num_hidden_layers") or config.get("n_layers") or 12)
+    every, hidden = size_of(_config(folder))
     layers = len(spec.layers) if spec.layers else every
     weights = sum(path.stat().st_size for path in folder.rglob("*.safetensors")) or sum(
         path.stat().st_size for path in folder.rglob("pytorch_model*.bin")
@@ -168,15 +167,26 @@ def network_of(spec: ModelSpec) -> Network:
     return Network(parameters, layers, hidden, tokenizer_key(folder), folder, where, total)
 
 
+def _config(folder: Path) -> SimpleNamespace:
+    """The transformer's configuration: at the top, or in the folder of sentence-transformers' first module."""
+    for path in [folder / "config.json", *sorted(folder.glob("*/config.json"))]:
+        if path.is_file():
+            found = read_json(path)
+            if "model_type" in found or "hidden_size" in found:
+                return SimpleNamespace(**found)
+    return SimpleNamespace()
+
+
 def tokenizer_key(folder: Path) -> str:
-    """The hash by which token stores know a model's tokenizer; the folder itself for one without tokenizer.json."""
+    """The hash by which token stores know a model's tokenizer; the folder itself where there is no tokenizer.json."""
     import hashlib
 
     from tokenizers import Tokenizer
 
-    if not (folder / "tokenizer.json").is_file():
+    try:
+        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    except Exception:  # the library raises nothing more special; a model that cannot be read is told when it is loaded
         return str(folder)
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return hashlib.sha256(tokenizer.to_str().encode()).hexdigest()

@@ -73,6 +73,7 @@ class Stages:
     def __init__(self, opened: Run) -> None:
         self.opened, self.needs = opened, Needs(opened)
         self.sizes = self.needs.sizes
+        self._hashed: dict[tuple[Path, tuple[int, ...]], str] = {}
 
     @property
     def texts(self) -> Texts:
@@ -244,7 +245,7 @@ class Stages:
         except UserError:
             return self._unknown(name, spec)
         done = self._is_trained and self._is_done(f"encode {label}")
-        state = "cached" if self._has_vectors(spec, network) else "done" if done else "to do"
+        state = "done" if done else "cached" if self._has_vectors(spec, network) else "to do"
         own = self._encoding_all(name, state, spec, network)
         if label not in self.needs.indexes:
             return own
@@ -270,13 +271,19 @@ class Stages:
         """Whether the cache holds finished vectors of these weights for a corpus of this size."""
         if network.place is None:
             return False
-        weights = weights_key(network.place, spec.layers)
         for path in (self.opened.cache / "vectors").glob("*/vectors.json"):
             about = read_json(path)
-            same = (about["weights"], about["texts"], about["dtype"]) == (weights, self.texts.passages, self.opened.bench.dense.dtype)
-            if same and spec.passage_length in (None, about["longest"]):
+            same = (about["texts"], about["dtype"]) == (self.texts.passages, self.opened.bench.dense.dtype)
+            if same and spec.passage_length in (None, about["longest"]) and about["weights"] == self._weights(network.place, spec.layers):
                 return True
         return False
+
+    def _weights(self, folder: Path, layers: list[int] | None) -> str:
+        """weights_key, once for a folder and its layers: it reads all of the weights."""
+        key = (folder, tuple(layers or ()))
+        if key not in self._hashed:
+            self._hashed[key] = weights_key(folder, layers)
+        return self._hashed[key]
 
     def _unknown(self, name: str, spec: ModelSpec) -> Stage:
         return Stage(name, "to do", f"the size of {spec.model} is not known here: disk, memory and time are not counted")

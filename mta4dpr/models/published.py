@@ -10,6 +10,7 @@ weights are not known from a file they are four times the parameters.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 LAYER_PARAMETERS = 12  # times hidden size squared: a transformer layer
 TOKENIZER_BYTES = 1_000_000  # vocabulary, configurations, card
@@ -41,6 +42,13 @@ def operations_of(layers: int, hidden: int) -> int:
 def shape_of(layers: int, hidden: int) -> str:
     """By which measured rates of networks are told apart."""
     return f"{layers} layers, {hidden} wide"
+
+
+def size_of(config: Any) -> tuple[int, int]:
+    """(layers, hidden size) by a model's configuration, whose names for them differ."""
+    layers = next((getattr(config, name) for name in ("num_hidden_layers", "n_layers", "num_layers") if getattr(config, name, None)), 12)
+    hidden = next((getattr(config, name) for name in ("hidden_size", "dim", "d_model") if getattr(config, name, None)), 768)
+    return int(layers), int(hidden)
 
 
 BERT = "bert-base-uncased"
