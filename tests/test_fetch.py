@@ -181,7 +181,7 @@ class Place:
 
     def run(self, *arguments: str, **variables: str) -> tuple[int, str, str]:
         process = self.start(*arguments, **variables)
-        out, err = process.communicate(timeout=120)
+        out, err = process.communicate(timeout=600)
         return process.returncode, out, err
 
     def fetch(self, *arguments: str, **variables: str) -> dict[str, Any]:
@@ -190,6 +190,7 @@ class Place:
         return json.loads(out)  # type: ignore[no-any-return]
 
 
+@pytest.mark.slow
 def test_a_folder_to_carry_works_where_no_socket_may_be_opened(place: Place) -> None:
     """The point of it all. Two traps of ir_datasets are on the way: the queries of 2019 have no place of their own, and DL-Hard's
     judgements would be deleted as an old version's without a word beside them."""
@@ -243,6 +244,7 @@ def test_the_same_command_again_brings_nothing_and_a_broken_file_is_brought_agai
     assert {name for name, state in mended.items() if state == "downloaded"} == {"collectionandqueries.tar.gz", "trec-dl-2019/qrels"}
 
 
+@pytest.mark.slow
 def test_without_a_folder_files_go_where_run_looks(place: Place) -> None:
     """Into ir_datasets' home; and `plan` sees them there."""
     status, out, _ = place.run("plan", "mini.yaml", "--json")
