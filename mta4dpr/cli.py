@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import sys
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -182,14 +183,77 @@ def plan(
     if as_json:
         _print_json(document)
     else:
-        _print_table(
-            f"plan of {document['benchmark']}: {document['title']}",
-            document["stages"],
-            {"stage": "stage", "state": "state", "disk": "disk", "memory": "memory", "time": "time (rough)", "note": "note"},
-        )
-        _print(document["summary"])
+        _show_plan(document)
     if document["lacking"]:
         raise EnvironmentLack("run would stop: " + "; ".join(document["lacking"]))
+
+
+def _show_plan(document: dict[str, Any]) -> None:
+    from mta4dpr.environment import gigabytes
+
+    if document["downloads"]:
+        _print_files(f"what {document['benchmark']} is made of", document["downloads"], {"what": "file or model", "from": "from"})
+    columns = {"stage": "stage", "state": "state", "disk": "disk", "memory": "memory", "time": "time", "note": "note"}
+    _print_table(f"plan of {document['benchmark']}: {document['title']}", document["stages"], columns, numbers=("disk", "memory", "time"))
+    for place in document["disk"]:
+        _print(f"{gigabytes(place['bytes'])} in {place['place']} ({place['set_by']}), {gigabytes(place['free'])} free")
+    _print(document["summary"])
+    measured = sorted({rate["work"] for rate in document["rates"] if rate["measured"]})
+    usual = sorted({rate["work"] for rate in document["rates"] if not rate["measured"]} - set(measured))
+    _print(
+        "times: "
+        + "; ".join(
+            f"{', '.join(kinds)} {how}"
+            for kinds, how in ((measured, "as fast as in earlier runs here"), (usual, "by usual rates and a matrix product timed just now"))
+            if kinds
+        )
+    )
+
+
+def _print_files(title: str, rows: list[dict[str, Any]], columns: dict[str, str]) -> None:
+    """Files with their bytes in full digits."""
+    shown = [{**row, "bytes": "unknown" if row["bytes"] is None else f"{row['bytes']:,}"} for row in rows]
+    what, *others = columns
+    _print_table(
+        title, shown, {what: columns[what], "bytes": "bytes", "state": "state", **{key: columns[key] for key in others}}, numbers=("bytes",)
+    )
+
+
+@app.command()
+def fetch(
+    bench: BenchArgument,
+    to: Annotated[Path | None, typer.Option("--to", metavar="DIR", help="a folder to take to a machine without a network")] = None,
+    systems: SystemsOption = "",
+    eval_sets: EvalSetsOption = "",
+    offline: Annotated[bool, typer.Option("--offline", help="open no connection: verify, and copy what is here")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Data and models ahead, with hashes and licences. The same command again verifies them."""
+    from mta4dpr import fetch as fetching
+
+    document = fetching.fetch(_request(bench, systems=systems, eval_sets=eval_sets, settings=None, offline=offline), to=to)
+    if as_json:
+        _print_json(document)
+        return
+    _show_files(document["files"])
+    for line in document["notes"]:
+        _print(line)
+    _print(document["summary"])
+    for name, value in document["environment"].items():
+        _print(f"export {name}={value}")
+
+
+def _show_files(files: list[dict[str, Any]]) -> None:
+    """A block a collection or model: its licence, then a line a file. Lines are as long as hashes are, and nothing folds them."""
+    for of in dict.fromkeys(file["of"] for file in files):
+        chosen = [file for file in files if file["of"] == of]
+        for licence in dict.fromkeys(file["licence"] for file in chosen):
+            sys.stdout.write(f"{of} (licence: {licence})\n")
+            for file in (file for file in chosen if file["licence"] == licence):
+                digest = f"md5 {file['md5']}" if file["md5"] else f"sha256 {file['sha256']}"
+                checked = f"verified by {file['checked_by']}" if file["checked_by"] else "no hash to compare with"
+                sys.stdout.write(f"{file['bytes']:>16,}  {file['path']}  {digest}, {checked}, {file['state']}\n")
+            sys.stdout.write("\n")
 
 
 @app.command("list")
@@ -446,14 +510,15 @@ def _json(document: Any) -> str:
     return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 
 
-def _print_table(title: str, rows: list[dict[str, Any]], columns: dict[str, str]) -> None:
+def _print_table(title: str, rows: list[dict[str, Any]], columns: dict[str, str], *, numbers: Sequence[str] = ("value", "ci95")) -> None:
+    """`numbers` are columns of figures that are written out already."""
     from rich import box
     from rich.markup import escape
     from rich.table import Table
 
     table = Table(title=escape(title) or None, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
     for key, head in columns.items():
-        number = bool(rows) and all(isinstance(row.get(key), int | float) or key in ("value", "ci95") for row in rows)
+        number = bool(rows) and all(isinstance(row.get(key), int | float) or key in numbers for row in rows)
         table.add_column(head, justify="right" if number else "left", overflow="fold")
     for row in rows:
         table.add_row(*("" if row.get(key) is None else escape(str(row[key])) for key in columns))
@@ -465,7 +530,17 @@ def main() -> None:
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     debug = len(arguments) < len(sys.argv) - 1
     logging.basicConfig(level=logging.INFO if is_main_process() else logging.ERROR, format="%(message)s", stream=sys.stderr)
-    for noisy in ("ir_datasets", "httpx", "sentence_transformers", "transformers", "faiss", "matplotlib", "filelock"):
+    for noisy in (
+        "ir_datasets",
+        "httpx",
+        "httpx2",
+        "huggingface_hub",
+        "sentence_transformers",
+        "transformers",
+        "faiss",
+        "matplotlib",
+        "filelock",
+    ):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     try:
         status = app(args=arguments, prog_name="mta4dpr-bench", standalone_mode=False)

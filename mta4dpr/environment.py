@@ -86,9 +86,19 @@ def memory_bytes() -> int:
 
 
 def free_disk_bytes(path: Path) -> int:
+    return shutil.disk_usage(_existing(path)).free
+
+
+def file_system(path: Path) -> int:
+    """A number of the file system that a path is on, or would be."""
+    return _existing(path).stat().st_dev
+
+
+def _existing(path: Path) -> Path:
+    path = path.absolute()
     while not path.exists():
         path = path.parent
-    return shutil.disk_usage(path).free
+    return path
 
 
 def versions() -> dict[str, str]:

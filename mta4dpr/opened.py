@@ -6,7 +6,9 @@ Identities say what goes into a stage without loading a model, so that a finishe
 from __future__ import annotations
 
 import logging
+import os
 import shutil
+import time
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from itertools import islice
@@ -18,10 +20,12 @@ from mta4dpr import environment
 from mta4dpr.benchmark import Benchmark, ModelSpec, Recipe, parse_settings
 from mta4dpr.checks import check_answered, check_names, check_request, idle_settings
 from mta4dpr.data.collection import QuerySet, Source, judged_by_answers, load_query_set
-from mta4dpr.data.corpus import Corpus, open_corpus
+from mta4dpr.data.corpus import Corpus, open_corpus, stored_corpus
 from mta4dpr.errors import UserError
 from mta4dpr.files import file_name, key_of, read_json, sha256_of_file
 from mta4dpr.ledger import Ledger
+from mta4dpr.models.published import operations_of, shape_of
+from mta4dpr.rates import Rates
 from mta4dpr.request import Request, System, output_folder, resolve_benchmark, resolve_systems, trainable
 
 if TYPE_CHECKING:
@@ -59,7 +63,16 @@ class Run:
 
     @cached_property
     def corpus(self) -> Corpus:
-        return open_corpus(self.cache, self.source, verify=self.request.redo == "data")
+        known, started = stored_corpus(self.cache, self.source), time.perf_counter()
+        corpus = open_corpus(self.cache, self.source, verify=self.request.redo == "data")
+        if known is None:
+            self.rates.note("read", (corpus.folder / "texts.bin").stat().st_size, time.perf_counter() - started)
+        return corpus
+
+    @cached_property
+    def rates(self) -> Rates:
+        """What earlier runs on this machine took, and where this one notes what it takes."""
+        return Rates(self.cache, device=lambda: self.device, threads=self.threads)
 
     @cached_property
     def device(self) -> str:
@@ -202,7 +215,7 @@ class Run:
         return CrossEncoderScorer(pairs)
 
     def bm25(self) -> Bm25Retriever:
-        from mta4dpr.retrieval.bm25 import Bm25Retriever, build_index
+        from mta4dpr.retrieval.bm25 import Bm25Retriever, build_index, index_folder
 
         settings = self.bench.bm25
         if settings.index:
@@ -210,7 +223,10 @@ class Run:
 
             folder = bring(find(settings.index, dense=False), offline=self.request.offline)
         else:
+            known, started = (index_folder(self.cache, self.corpus) / "mta4dpr.json").exists(), time.perf_counter()
             folder = build_index(self.cache, self.corpus, heap=settings.heap, threads=self.threads)
+            if not known:
+                self.rates.note("index", len(self.corpus), time.perf_counter() - started)
         retriever = Bm25Retriever(folder, self.corpus, self.bench.bm25, self.threads)
         if retriever.not_indexed:
             log.info("bm25: %d of %d passages are empty; Lucene leaves them out", retriever.not_indexed, len(self.corpus))
@@ -220,7 +236,7 @@ class Run:
         """A retriever over the encoder's kept vectors under `root`; encodes the corpus, or copies a prebuilt `index`, if need be."""
         from mta4dpr.data.tokens import tokens_of_corpus
         from mta4dpr.retrieval.dense import DenseRetriever
-        from mta4dpr.retrieval.vectors import encode, vectors_folder
+        from mta4dpr.retrieval.vectors import encode, passages_per_second, stored_vectors, vectors_folder
 
         reading = encoder.reading
         tokens = tokens_of_corpus(self.cache, self.corpus, encoder.tokenizer, prefix=reading.passage_prefix)
@@ -238,7 +254,13 @@ class Run:
         if self.request.redo == "encode" and folder not in self._encoded_again:
             self._encoded_again.add(folder)
             shutil.rmtree(folder, ignore_errors=True)
+        known = stored_vectors(folder)
         vectors = encode(root, encoder, tokens, longest=reading.passage_length, how=self.encoding)
+        rate = passages_per_second(vectors.folder)
+        if known is None and rate:
+            layers, hidden = encoder.size
+            operations = operations_of(layers, hidden) * int(tokens.lengths(reading.passage_length).sum())
+            self.rates.note("encode", operations, len(tokens) / rate, shape=shape_of(layers, hidden))
         return DenseRetriever(encoder, vectors, self.corpus)
 
     @cached_property
@@ -336,6 +358,8 @@ def _existing(path: Path) -> Path:
 def open_run(request: Request) -> Run:
     """Resolves every name of a request; nothing is written or downloaded."""
     check_request(request)
+    # ir_datasets then takes a file of any size from its own downloads folder; read when it is imported
+    os.environ.setdefault("IR_DATASETS_SMALL_FILE_SIZE", "0")
     if request.offline:
         environment.refuse_network()
     bench, source, every_eval_set = resolve_benchmark(request)

@@ -28,6 +28,8 @@ from mta4dpr.ledger import Ledger, locked, stage_shares
 from mta4dpr.manifest import manifest_entry, manifest_of, noted
 from mta4dpr.opened import Run, open_run
 from mta4dpr.request import Request, System
+from mta4dpr.sizes import Sizes
+from mta4dpr.stages import check_disk, training_operations
 
 if TYPE_CHECKING:
     from mta4dpr.data.collection import QuerySet
@@ -122,9 +124,11 @@ def train_students(request: Request) -> dict[str, Any]:
 
 
 def _ready(opened: Run) -> None:
-    """What must be so before a folder is made or locked."""
+    """What must be so before a folder is made or locked, or a file is downloaded."""
     for name, one in opened.bench.suites.items():
         suite.at_hand(name, one)
+    if environment.is_main_process():
+        check_disk(opened)
     opened.eval_sets  # noqa: B018 (queries that cannot be read stop the run before it makes a folder)
     if opened.request.redo and environment.process_count() > 1:
         raise UserError("--redo takes one process; run it once without torchrun, then start the processes")
@@ -196,6 +200,7 @@ def train(opened: Run, system: System, recipe: Recipe) -> None:
         with folder_written_aside(model) as aside:
             shutil.copytree(final, aside, dirs_exist_ok=True)
         outputs.append(model / "model.safetensors")
+    _note_training(opened, system, recipe)
     gc.collect()  # networks and optimisers refer to themselves; without this, each strategy would add to the memory
 
 
@@ -213,6 +218,16 @@ def _distil(opened: Run, system: System, recipe: Recipe) -> Path:
             *(system.label, reading.query_length, reading.passage_length, reading.query_length),
         )
     return distil(system.label, STRATEGIES[recipe.strategy], student, opened.training(recipe), opened.training_folder(system))
+
+
+def _note_training(opened: Run, system: System, recipe: Recipe) -> None:
+    """What the steps took, for the next plan."""
+    assert system.spec is not None
+    lines = [json.loads(line) for line in (opened.training_folder(system) / "steps.jsonl").read_text(encoding="utf-8").splitlines()]
+    batch = recipe.distill.batch_queries * environment.process_count()
+    sizes, seconds = Sizes(opened), sum(batch / line["examples_per_second"] for line in lines)
+    amount = training_operations(opened, recipe, system.spec, sizes) * len(lines) / recipe.distill.steps
+    opened.rates.note("train", amount, seconds, shape=sizes.network(system.spec).shape)
 
 
 def _clear_if_other(folder: Path, inputs: Any) -> None:
@@ -278,8 +293,8 @@ def search(opened: Run, system: System, eval_set: EvalSet) -> None:
     from mta4dpr.evaluation.trecrun import RunWriter
 
     with opened.ledger.stage(stage, inputs) as outputs:
-        retriever = opened.retriever(system)
-        excluded = 0
+        retriever: Any = opened.retriever(system)
+        excluded, started = 0, time.perf_counter()
         with RunWriter(path, tag=file_name(system.label)) as writer:
             query_ids = iter(wanted.texts)
             for hits in _all_hits(retriever, list(full.texts.values()), len(wanted.texts), opened.bench.depth + opened.exclude_self):
@@ -293,6 +308,11 @@ def search(opened: Run, system: System, eval_set: EvalSet) -> None:
                         excluded += 1
                     writer.write(query_id, ids[: opened.bench.depth], kept[: opened.bench.depth])
         outputs.append(path)
+        pairs = len(wanted.texts) * len(opened.corpus)
+        if system.kind == "lexical":
+            opened.rates.note("bm25", pairs, time.perf_counter() - started)
+        else:
+            opened.rates.note("search", 2.0 * pairs * retriever.vectors.dimensions, time.perf_counter() - started)
     if excluded:
         log.info("%s, %s: %d passages with their query's own id are left out", system.label, eval_set.id, excluded)
 

@@ -81,10 +81,12 @@ def track[Item](items: Iterable[Item], label: str, unit: str, total: int | None 
 
 
 def duration(seconds: float) -> str:
-    """8 s, 3 min 20 s, 2 h 5 min."""
+    """8 s, 3 min 20 s, 2 h 5 min, 12 d 3 h."""
     whole = max(0, round(seconds))
     if whole < 60:
         return f"{whole} s"
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
+    if whole < 2 * 86400:
+        return f"{whole // 3600} h {whole % 3600 // 60} min"
+    return f"{whole // 86400:,} d {whole % 86400 // 3600} h"

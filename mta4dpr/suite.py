@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from mta4dpr.benchmark import ModelSpec, Suite, parse_benchmark
-from mta4dpr.data.collection import QuerySet, downloads_of, open_source
+from mta4dpr.data.collection import QuerySet, open_source
+from mta4dpr.data.downloads import downloads_of
 from mta4dpr.errors import EnvironmentLack
 from mta4dpr.evaluation.measures import Evaluation
 from mta4dpr.files import file_name, read_json, sha256_of_file
@@ -29,10 +30,15 @@ BRING = "`mta4dpr-bench run ID --systems bm25` brings one"
 
 def at_hand(name: str, suite: Suite) -> list[str]:
     """The sets whose files are on this machine. EnvironmentLack when there is none."""
-    here = [one for one in suite.sets if all(download.present for download in downloads_of(one, [one]))]
+    here = [one for one in suite.sets if _is_here(one)]
     if not here:
         raise EnvironmentLack(f"none of the {len(suite.sets)} collections of {name} is here ({', '.join(suite.sets)}); {BRING}")
     return here
+
+
+def _is_here(set_id: str) -> bool:
+    source = open_source(set_id, name=set_id, max_passages=None)
+    return all(download.here for download in downloads_of([*source.parts(), *source.parts(set_id)]))
 
 
 def about(name: str, suite: Suite) -> dict[str, Any]:

@@ -35,7 +35,7 @@ def test_help_needs_no_heavy_library_and_lists_what_is_there() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip().endswith("[]")
-    for name in ("run", "train", "plan", "list", "doctor", "search", "evaluate", "compare", "report", "tables"):
+    for name in ("run", "train", "plan", "fetch", "list", "doctor", "search", "evaluate", "compare", "report", "tables"):
         assert f" {name} " in done.stdout
 
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+from mta4dpr.data.downloads import JUDGEMENTS, PASSAGES, QUERIES, corpus_id, docs_path
 from mta4dpr.errors import EnvironmentLack, UserError, nearest
 
 log = logging.getLogger(__name__)
@@ -167,7 +168,7 @@ class IrDataset:
         from mta4dpr.data import questions
 
         self.identity = {
-            "ir_datasets": questions.CORPUS if dataset_id in questions.DOWNLOADS else str(ir_datasets.docs_parent_id(dataset_id)),
+            "ir_datasets": questions.CORPUS if dataset_id in questions.DOWNLOADS else corpus_id(dataset_id),
             "version": importlib.metadata.version("ir_datasets"),
             "home": str(ir_datasets.util.home_path()),
         }
@@ -188,16 +189,23 @@ class IrDataset:
             ) from error
 
     def files(self) -> list[list[Any]]:
-        try:
-            return _stat(Path(self._dataset.docs_path(force=False)))
-        except (AttributeError, TypeError):  # collections inside an archive have no such path
-            return []
+        path = docs_path(self._dataset)
+        return _stat(path) if path else []
 
     def expected_passages(self) -> int | None:
-        try:
-            return int(self._dataset.docs_metadata()["count"])
-        except (AttributeError, KeyError, TypeError):
-            return None
+        count = _metadata(self.identity["ir_datasets"], PASSAGES).get("count")
+        return None if count is None else int(count)
+
+    def expected_queries(self, query_set: str) -> tuple[int, int]:
+        """(queries, judgements of at least 1) as far as they are known without reading them; 0 where they are not."""
+        judgements = _metadata(query_set, JUDGEMENTS)
+        by_value = judgements.get("fields", {}).get("relevance", {}).get("counts_by_value")
+        positive = sum(n for value, n in by_value.items() if int(value) >= 1) if by_value else judgements.get("count", 0)
+        return int(_metadata(query_set, QUERIES).get("count", 0)), int(positive)
+
+    def parts(self, query_set: str = "") -> list[tuple[Any, list[str]]]:
+        """(ir_datasets' dataset, parts of it) that a run reads: the passages, or queries and judgements of that set."""
+        return [(self._load(query_set), [QUERIES, JUDGEMENTS])] if query_set else [(self._dataset, [PASSAGES])]
 
     def passages(self) -> Iterator[Passage]:
         with lacking_download(self.id):
@@ -254,6 +262,13 @@ def _unquoted(field: str) -> str:
     return field[1:-1].replace('""', '"') if len(field) > 1 and field[0] == field[-1] == '"' else field
 
 
+def _metadata(dataset_id: str, part: str) -> dict[str, Any]:
+    """What ir_datasets knows of a part without its files. (`dataset.docs_metadata()` would start to migrate files.)"""
+    from ir_datasets.util import default_metadata_provider
+
+    return dict(default_metadata_provider.get_metadata(dataset_id, part))
+
+
 class lacking_download:  # noqa: N801 (reads as a phrase in `with`)
     """A download that fails is the environment's lack; says where files may be put by hand."""
 
@@ -276,43 +291,6 @@ class lacking_download:  # noqa: N801 (reads as a phrase in `with`)
                 f"ir_datasets could not bring the files of {self.dataset_id}: {reason}. They are downloaded on first use into "
                 f"{ir_datasets.util.home_path()}; check the network, or set IR_DATASETS_HOME to a folder that has them"
             ) from error
-
-
-class Download(NamedTuple):
-    name: str
-    size: int  # bytes, as ir_datasets expects
-    present: bool
-
-
-def downloads_of(corpus: str, query_sets: list[str]) -> list[Download]:
-    """The files that ir_datasets fetches for a corpus and query sets, from its own list. Downloads nothing.
-
-    Its list is keyed by file, not by dataset id; a key that names another subset is left out.
-    """
-    import ir_datasets
-
-    home = Path(ir_datasets.util.home_path())
-    listed = json.loads((Path(ir_datasets.__file__).parent / "etc" / "downloads.json").read_text(encoding="utf-8"))
-    top, _, rest = corpus.partition("/")
-    entries = listed.get(top, {})
-    wanted = {query_set.removeprefix(top).strip("/") for query_set in query_sets}
-    found = []
-    for key, about in entries.items():
-        if not isinstance(about, dict) or "size_hint" not in about:
-            continue
-        subset = key.rpartition("/")[0]
-        belongs = (
-            key.split("/")[0] == rest.split("/")[0]
-            if rest
-            else not subset or any(w == subset or w.startswith(f"{subset}/") for w in wanted)
-        )
-        if not belongs or (not rest and not subset and key.startswith(("medmarco", "docpairs"))):
-            continue
-        places = [home / top / about.get("cache_path", key), home / "downloads" / about["expected_md5"]]
-        unpacked = list((home / top / about.get("cache_path", key)).parent.glob("*"))
-        present = any(place.exists() for place in places) or (not subset and (home / top / "collection.tsv").exists() and bool(unpacked))
-        found.append(Download(f"{top}/{key}", int(about["size_hint"]), present))
-    return found
 
 
 # --- a folder in BEIR's format -------------------------------------------------------------------------------------

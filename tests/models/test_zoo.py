@@ -112,7 +112,7 @@ def test_offline_is_passed_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     """Otherwise a cached model would still ask the hub for a newer one."""
     asked: list[bool] = []
 
-    def download(_: str, *, allow_patterns: list[str], local_files_only: bool) -> str:
+    def download(_: str, *, revision: str | None, allow_patterns: list[str], local_files_only: bool) -> str:
         asked.append(local_files_only)
         assert not [pattern for pattern in allow_patterns if pattern.endswith((".bin", ".pkl", ".py"))]  # safetensors first
         (tmp_path / "model.safetensors").touch()

@@ -1,0 +1,146 @@
+"""What a run needs, at full size and without any of it: figures that a reader can check by hand."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from mta4dpr import environment, pipeline, plan
+from mta4dpr.errors import EnvironmentLack
+from mta4dpr.opened import open_run
+from mta4dpr.places import CACHE, DATA, OUTPUT, disk_lack
+from mta4dpr.request import Request
+from mta4dpr.stages import Stage, Stages
+
+MSMARCO, DPR = 8_841_823, 21_015_324
+
+
+@pytest.fixture
+def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Writes a benchmark over a collection that is not here, and plans in an empty cache."""
+    monkeypatch.setenv("MTA4DPR_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("MTA4DPR_MODELS", str(tmp_path / "models"))
+    monkeypatch.chdir(tmp_path)
+
+    def write(corpus: str = "msmarco-passage", eval_set: str = "msmarco-passage/dev/small", **changed: Any) -> Request:
+        document = {
+            "name": "mine",
+            "title": "t",
+            "corpus": corpus,
+            "eval_sets": [{"id": eval_set, "measures": ["RR@10"]}],
+            "train": f"{corpus}/train/judged" if corpus == "msmarco-passage" else f"{corpus}/natural-questions/train",
+            "systems": ["bm25", "simlm", "mta4dpr"],
+            "dense": {"dtype": "float16"},
+            "models": {
+                "reranker": {"model": "intfloat/simlm-msmarco-reranker", "kind": "cross-encoder", "pair_length": 192},
+                "simlm": {"model": "simlm"},
+                "student": {"model": "distilbert-base-uncased", "query_length": 32, "passage_length": 144},
+            },
+            "teacher": "reranker",
+            "assistants": ["simlm", "bm25"],
+            "student": "student",
+            "distill": {"steps": 1000, "batch_queries": 16, "group": 24, "depth": 200, "rounds": 3},
+        }
+        (tmp_path / "mine.yaml").write_text(yaml.safe_dump({**document, **changed}))
+        return Request("mine.yaml")
+
+    return write
+
+
+def stages(request: Request) -> dict[str, Stage]:
+    return {stage.name: stage for stage in Stages(open_run(request))}
+
+
+def test_figures_at_full_size(written: Any) -> None:
+    """Vectors, run files, mined lists and indexes follow from counts."""
+    found = stages(written())
+    assert found["read the corpus"].note == "8,841,823 passages"
+    assert found["encode with simlm"].disk == {CACHE: MSMARCO * 768 * 2}
+    assert found["mine with simlm"].disk == {CACHE: 502_939 * 200 * 4}
+    assert found["write FAISS indexes"].disk == {OUTPUT: 2 * MSMARCO * (768 * 4 + 8)}
+    assert found["write FAISS indexes"].memory > 2 * MSMARCO * 768 * 4, "an index is in memory while it is made"
+    assert found["search"].note == "3 run files, top 1000 of 6,980 queries"
+    assert found["search"].disk[OUTPUT] == pytest.approx(3 * 6_980 * 1000 * 48)
+    assert found["score pairs with reranker"].note.startswith(f"up to {1000 * 16 * 24:,} pairs")
+    assert 2.5e9 < found["read the corpus"].disk[CACHE] < 4e9, "the texts of MS MARCO are 3.06 GB"
+    others = stages(written("dpr-w100", "dpr-w100/natural-questions/dev"))
+    assert others["encode with simlm"].disk == {CACHE: DPR * 768 * 2}
+    assert others["mine with bm25"].note == "top 200 of 58,880 training queries"
+
+
+def test_float32_and_no_index_change_what_is_needed(written: Any) -> None:
+    found = stages(written(dense={"dtype": "float32", "pyserini_index": False}))
+    assert found["encode with simlm"].disk == {CACHE: MSMARCO * 768 * 4}
+    assert "write FAISS indexes" not in found
+
+
+def test_every_download_has_its_size(written: Any) -> None:
+    """Files of ir_datasets and models of the hub, none of them here."""
+    document = plan.plan(written())
+    sizes = {row["what"]: row["bytes"] for row in document["downloads"]}
+    assert sizes["msmarco-passage/collectionandqueries.tar.gz"] == 1_057_717_952
+    assert sizes["msmarco-passage/train/qrels"] == 10_589_532
+    assert {"simlm", "distilbert-base-uncased", "intfloat/simlm-msmarco-reranker"} < sizes.keys()
+    assert all(size > 100_000 for size in sizes.values())
+    assert {row["state"] for row in document["downloads"]} == {"download"}
+    assert document["seconds"] > 3600
+    assert json.dumps(document)
+
+
+def test_a_model_that_nobody_knows_is_said_to_be_left_out(written: Any) -> None:
+    found = stages(written(models={"x": {"model": "some/model"}}, systems=["x"], teacher="", assistants=[], student="", distill={}))
+    assert "some/model is not known here" in found["bring the models"].note
+    assert found["encode with x"].disk == {}
+    assert "not counted" in found["encode with x"].note
+
+
+def test_each_file_system_is_looked_at_on_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What fits together on one disk need not fit on two, and the other way round."""
+    places = {DATA: Path("/one/data"), CACHE: Path("/two/cache"), OUTPUT: Path("/two/output")}
+    monkeypatch.setattr(environment, "file_system", lambda path: path.parts[1])
+    free = {"one": 10e9, "two": 100e9}
+    monkeypatch.setattr(environment, "free_disk_bytes", lambda path: free[path.parts[1]])
+    assert disk_lack({DATA: 9e9, CACHE: 50e9, OUTPUT: 49e9}, places) == []
+    (line,) = disk_lack({DATA: 11e9, CACHE: 50e9, OUTPUT: 49e9}, places)
+    assert "10.0 GB free" in line
+    assert "11.0 GB in /one/data (IR_DATASETS_HOME)" in line
+    (line,) = disk_lack({DATA: 9e9, CACHE: 60e9, OUTPUT: 49e9}, places)
+    assert "109.0 GB are needed" in line
+    assert "MTA4DPR_CACHE" in line
+    assert "--output" in line
+
+
+def test_a_run_is_refused_before_it_starts(written: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before a byte is downloaded or written: two days later would be too late to learn it."""
+    monkeypatch.setattr(environment, "free_disk_bytes", lambda _: 20_000_000_000)
+    before = {path for path in tmp_path.rglob("*")}
+    with pytest.raises(EnvironmentLack, match=r"20.0 GB free, about .* are needed: .*set what is in brackets to a larger disk"):
+        pipeline.run(written())
+    assert {path.name for path in set(tmp_path.rglob("*")) - before} == {"mine.yaml"}
+    monkeypatch.setattr(environment, "free_disk_bytes", lambda _: 10_000)
+    with pytest.raises(EnvironmentLack, match="10.0 kB free"):
+        pipeline.train_students(Request("tiny", output=tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_files_that_stand_in_for_a_collection_are_taken_for_what_they_are(
+    written: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A part of MS MARCO under its name must not be refused for the disk that all of it would take."""
+    opened = open_run(written())
+    monkeypatch.setattr(opened.source, "files", lambda: [["collection.tsv", 3_000_000, 0]])
+    sizes = Stages(opened).sizes
+    assert 5_000 < sizes.texts.passages < 20_000
+    assert not sizes.texts_are_counted
+
+
+def test_what_is_done_needs_nothing(tmp_path: Path) -> None:
+    folder = pipeline.run(Request("tiny", systems=("bm25", "teacher"), output=tmp_path / "run"))
+    document = plan.plan(Request("tiny", systems=("bm25", "teacher"), output=folder))
+    assert document["disk"] == []
+    assert {row["state"] for row in document["stages"]} <= {"done", "cached"}
+    assert document["summary"].startswith("everything is done or cached")
