@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from mta4dpr.benchmark import ModelSpec, Suite, parse_benchmark
-from mta4dpr.data.collection import QuerySet, open_source
+from mta4dpr.data.collection import IrDataset, QuerySet, open_source
 from mta4dpr.data.downloads import downloads_of
 from mta4dpr.errors import EnvironmentLack
 from mta4dpr.evaluation.measures import Evaluation
@@ -38,6 +38,7 @@ def at_hand(name: str, suite: Suite) -> list[str]:
 
 def _is_here(set_id: str) -> bool:
     source = open_source(set_id, name=set_id, max_passages=None)
+    assert isinstance(source, IrDataset)
     return all(download.here for download in downloads_of([*source.parts(), *source.parts(set_id)]))
 
 

@@ -3,7 +3,8 @@
 So that `plan` knows a model that is not here, and `fetch` brings the one that was meant. Knows no network and no file.
 Sources: [f] the file itself; [m] the registry of mteb 2.26 (parameters, revision, licence); [s] the table of parameter counts in
 safetensors' repository; [a] computed from the architecture that its card or paper names (BERT-base without its pooler has
-108,891,648 parameters, with it 109,482,240, with a head of one label 109,483,009; DistilBERT 66,362,880). Where the bytes of the
+108,891,648 parameters, with it 109,482,240, with a head of one label 109,483,009; DistilBERT 66,362,880;
+XLM-RoBERTa-base without its pooler 277,453,056, with a classification head of one label 278,044,417). Where the bytes of the
 weights are not known from a file they are four times the parameters.
 """
 
@@ -68,6 +69,7 @@ PUBLISHED: dict[str, Published] = {
     "intfloat/simlm-base-msmarco": Published(109_482_240, 12, 768, BERT, UNSTATED, "[a]"),
     "intfloat/simlm-base-wiki100w": Published(109_482_240, 12, 768, BERT, UNSTATED, "[a]"),
     "intfloat/simlm-msmarco-reranker": Published(109_483_009, 12, 768, BERT, UNSTATED, "[a]"),
+    "BAAI/bge-reranker-base": Published(278_044_417, 12, 768, "xlm-roberta-base", UNSTATED, "[a]"),
     "Luyu/co-condenser-marco-retriever": Published(109_482_240, 12, 768, BERT, UNSTATED, "[a]"),
     "Luyu/co-condenser-marco": Published(109_482_240, 12, 768, BERT, UNSTATED, "[a]"),
     "Luyu/co-condenser-wiki": Published(109_482_240, 12, 768, BERT, UNSTATED, "[a]"),
