@@ -23,6 +23,7 @@ import numpy as np
 from filelock import FileLock
 
 from mta4dpr.data.collection import Passage, Source
+from mta4dpr.data.columns import Column, blocks
 from mta4dpr.errors import UserError
 from mta4dpr.files import file_name, folder_written_aside, key_of, lack_of_disk, read_json, write_json
 from mta4dpr.progress import track
@@ -30,6 +31,7 @@ from mta4dpr.progress import track
 log = logging.getLogger(__name__)
 
 FORMAT = 2
+BLOCK = 2**18  # passages whose ids are handled at once
 
 
 class Corpus:
@@ -83,7 +85,7 @@ class Corpus:
 
     @cached_property
     def _sorted_ids(self) -> np.ndarray:
-        return _padded_ids(np.asarray(self._id_bytes), np.asarray(self._id_starts))[self.order]
+        return _padded_ids(self._id_bytes, self._id_starts)[self.order]
 
     def numbers(self, ids: Sequence[str]) -> np.ndarray:
         """The passages with those ids, int32; -1 for an id that is not in the corpus."""
@@ -161,10 +163,16 @@ def _update(digest: Any, fields: Sequence[bytes]) -> None:
 
 
 def _build(folder: Path, source: Source, passages: Iterable[Passage]) -> None:
-    id_starts, text_starts, digest, titled = array("q", [0]), array("q", [0]), hashlib.sha256(), False
+    digest, titled, size = hashlib.sha256(), False, 0
+    id_ends, text_ends = array("q", [0]), array("q", [0])  # those not yet in a file
     try:
-        with open(folder / "ids.bin", "wb") as ids, open(folder / "texts.bin", "wb") as texts:
-            for passage in passages:
+        with (
+            open(folder / "ids.bin", "wb") as ids,
+            open(folder / "texts.bin", "wb") as texts,
+            Column(folder / "ids.npy", np.int64) as id_starts,
+            Column(folder / "texts.npy", np.int64) as text_starts,
+        ):
+            for size, passage in enumerate(passages, start=1):  # noqa: B007 (the last one is their number)
                 fields = [field.encode("utf-8", "replace") for field in passage]
                 if not fields[0] or fields[0].split() != [fields[0]]:
                     raise UserError(
@@ -175,15 +183,16 @@ def _build(folder: Path, source: Source, passages: Iterable[Passage]) -> None:
                 ids.write(fields[0])
                 texts.write(fields[1])
                 texts.write(fields[2])
-                id_starts.append(id_starts[-1] + len(fields[0]))
-                text_starts.append(text_starts[-1] + len(fields[1]))
-                text_starts.append(text_starts[-1] + len(fields[2]))
-        size = len(id_starts) - 1
+                id_ends.append(id_ends[-1] + len(fields[0]))
+                text_ends.append(text_ends[-1] + len(fields[1]))
+                text_ends.append(text_ends[-1] + len(fields[2]))
+                if len(id_ends) > BLOCK:
+                    id_ends, text_ends = _moved(id_starts, id_ends), _moved(text_starts, text_ends)
+            for column, ends in ((id_starts, id_ends), (text_starts, text_ends)):
+                column.append(np.array(ends, np.int64))
         if size == 0:
             raise UserError(f"the corpus {source.identity} has no passages; expected at least one")
-        np.save(folder / "ids.npy", np.frombuffer(id_starts, np.int64))
-        np.save(folder / "texts.npy", np.frombuffer(text_starts, np.int64))
-        np.save(folder / "order.npy", _id_order(folder / "ids.bin", np.frombuffer(id_starts, np.int64)))
+        np.save(folder / "order.npy", _id_order(folder / "ids.bin", np.load(folder / "ids.npy", mmap_mode="r")))
     except OSError as error:
         raise lack_of_disk(error, folder) from error
     write_json(
@@ -192,9 +201,15 @@ def _build(folder: Path, source: Source, passages: Iterable[Passage]) -> None:
     )
 
 
+def _moved(column: Column, ends: array[int]) -> array[int]:
+    """Moves all but the last one into the file."""
+    column.append(np.array(ends[:-1], np.int64))
+    return ends[-1:]
+
+
 def _id_order(ids: Path, starts: np.ndarray) -> np.ndarray:
     """Passage numbers sorted by the bytes of their ids. UserError when an id occurs twice."""
-    keys = _padded_ids(np.fromfile(ids, np.uint8), starts)
+    keys = _padded_ids(np.memmap(ids, np.uint8, mode="r"), starts)
     order = np.argsort(keys, kind="stable").astype(np.int32)
     twice = np.flatnonzero(keys[order[1:]] == keys[order[:-1]])
     if len(twice):
@@ -207,8 +222,11 @@ def _id_order(ids: Path, starts: np.ndarray) -> np.ndarray:
 
 def _padded_ids(flat: np.ndarray, starts: np.ndarray) -> np.ndarray:
     """Ids as fixed-width byte strings, (passages,): what numpy sorts and searches."""
-    lengths = np.diff(starts)
-    padded = np.zeros((len(lengths), int(lengths.max())), np.uint8)
-    columns = np.arange(len(flat)) - np.repeat(starts[:-1], lengths)
-    padded[np.repeat(np.arange(len(lengths)), lengths), columns] = flat
-    return padded.view(f"S{padded.shape[1]}").ravel()
+    size = len(starts) - 1
+    width = max(int(np.diff(starts[rows.start : rows.stop + 1]).max()) for rows in blocks(size, BLOCK))
+    padded = np.zeros((size, width), np.uint8)
+    for rows in blocks(size, BLOCK):
+        first, lengths = starts[rows], np.diff(starts[rows.start : rows.stop + 1])
+        columns = np.arange(first[0], first[0] + lengths.sum()) - np.repeat(first, lengths)
+        padded[np.repeat(np.arange(rows.start, rows.stop), lengths), columns] = flat[first[0] : first[0] + len(columns)]
+    return padded.view(f"S{width}").ravel()

@@ -15,19 +15,20 @@ epoch, query id): a 64-bit mix of those numbers orders the candidates, and the s
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from mta4dpr.data.columns import Column, blocks
 from mta4dpr.data.corpus import Corpus
 from mta4dpr.distill.assistants import Scorer, TableScorer, entropy, fit_temperature, log_distribution, zscore
 from mta4dpr.distill.counter import mix
 from mta4dpr.distill.queries import TrainingQueries
 from mta4dpr.errors import UserError
-from mta4dpr.files import folder_written_aside, read_json, write_json
+from mta4dpr.files import folder_written_aside, lack_of_disk, read_json, write_json
 from mta4dpr.options import Distill
 from mta4dpr.retrieval.fusion import reciprocal_rank_fusion
 
@@ -100,9 +101,7 @@ def generate(
     """
     depth = options.depth // 2**round_number if options.harder and options.regime == "rounds" else options.depth
     depth = max(depth, options.group - 1)
-    pool = negative_pool(lists, queries, corpus, depth=depth, rrf_k=options.rrf_k)
-    if few or not all(scorer.ranks for scorer in (teacher, *assistants)):
-        pool = candidates_of_round(pool, queries, scored=max(options.scored, options.group - 1), seed=seed, round_number=round_number)
+    few = few or not all(scorer.ranks for scorer in (teacher, *assistants))
     order, epochs, copies = query_order(
         queries,
         wrong,
@@ -112,9 +111,28 @@ def generate(
         round_number=round_number,
         others=0 if only_wrong and wrong.any() else 1,
     )
-    passages, filled = draw(
-        pool, order, epochs, copies, queries=queries, corpus_size=len(corpus), group=options.group, seed=seed, round_number=round_number
-    )
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    place = folder.with_name(f".{folder.name}.pool.npy")
+    try:
+        with Column(place, np.int32, min(depth, max(options.scored, options.group - 1)) if few else depth) as column:
+            for start, block in _pool_blocks(lists, queries, corpus, depth=depth, rrf_k=options.rrf_k):
+                hashes = queries.hashes[start : start + len(block)]
+                column.append(_some(block, hashes, column.shape[0], seed=seed, round_number=round_number) if few else block)
+        passages, filled = draw(
+            np.load(place, mmap_mode="r"),
+            order,
+            epochs,
+            copies,
+            queries=queries,
+            corpus_size=len(corpus),
+            group=options.group,
+            seed=seed,
+            round_number=round_number,
+        )
+    except OSError as error:
+        raise lack_of_disk(error, place) from error
+    finally:
+        place.unlink(missing_ok=True)
     scorers = {s.label: s for s in (teacher, *assistants)} | ({PREVIOUS: previous} if previous else {})
     scores = {}
     for label, scorer in scorers.items():
@@ -166,18 +184,22 @@ def generate(
 
 def negative_pool(lists: dict[str, np.ndarray], queries: TrainingQueries, corpus: Corpus, *, depth: int, rrf_k: int) -> np.ndarray:
     """Fused candidates of each train query without its relevant passages, (train queries, depth) int32, -1 beyond the end."""
-    pool = np.full((queries.train_size, depth), -1, np.int32)
-    for start in range(0, queries.train_size, RANK_BLOCK):
-        block = range(start, min(start + RANK_BLOCK, queries.train_size))
-        most_relevant = max(len(queries.relevant[n]) for n in block)
+    return np.concatenate([block for _, block in _pool_blocks(lists, queries, corpus, depth=depth, rrf_k=rrf_k)])
+
+
+def _pool_blocks(
+    lists: dict[str, np.ndarray], queries: TrainingQueries, corpus: Corpus, *, depth: int, rrf_k: int
+) -> Iterator[tuple[int, np.ndarray]]:
+    """(first query, candidates of the queries from there on), block by block."""
+    for rows in blocks(queries.train_size, RANK_BLOCK):
+        numbers = queries.train[rows]
+        most_relevant = int(queries.relevant.lengths(numbers).max())
         fused = reciprocal_rank_fusion(
-            [ranking[block.start : block.stop] for ranking in lists.values()], k=rrf_k, depth=depth + most_relevant, id_rank=corpus.id_rank
-        )
-        for row, n in enumerate(block):
-            candidates = fused.passages[row]
-            candidates = candidates[(candidates >= 0) & ~np.isin(candidates, queries.relevant[n])][:depth]
-            pool[n, : len(candidates)] = candidates
-    return pool
+            [ranking[rows] for ranking in lists.values()], k=rrf_k, depth=depth + most_relevant, id_rank=corpus.id_rank
+        ).passages
+        dropped = (fused < 0) | queries.relevant.contain(numbers, fused)
+        left = np.argsort(dropped, axis=1, kind="stable")[:, :depth]  # those that stay come first, in their order
+        yield rows.start, np.where(np.take_along_axis(dropped, left, axis=1), -1, np.take_along_axis(fused, left, axis=1)).astype(np.int32)
 
 
 def candidates_of_round(pool: np.ndarray, queries: TrainingQueries, *, scored: int, seed: int, round_number: int) -> np.ndarray:
@@ -185,14 +207,14 @@ def candidates_of_round(pool: np.ndarray, queries: TrainingQueries, *, scored: i
 
     All epochs of a round draw from these, so that a model that scores pairs has no more than these to score.
     """
-    chosen = np.empty((len(pool), min(scored, pool.shape[1])), np.int32)
-    for start in range(0, len(pool), RANK_BLOCK):
-        block = pool[start : start + RANK_BLOCK]
-        hashes = queries.hashes[start : start + len(block), None]
-        order = np.where(block < 0, np.uint64(2**64 - 1), mix(seed, round_number, hashes, 5, block))
-        columns = np.sort(np.argsort(order, axis=1, kind="stable")[:, :scored], axis=1)
-        chosen[start : start + len(block)] = np.take_along_axis(block, columns, axis=1)
-    return chosen
+    rows_of = blocks(len(pool), RANK_BLOCK)
+    return np.concatenate([_some(pool[rows], queries.hashes[rows], scored, seed=seed, round_number=round_number) for rows in rows_of])
+
+
+def _some(block: np.ndarray, hashes: np.ndarray, scored: int, *, seed: int, round_number: int) -> np.ndarray:
+    order = np.where(block < 0, np.uint64(2**64 - 1), mix(seed, round_number, hashes[:, None], 5, block))
+    columns = np.sort(np.argsort(order, axis=1, kind="stable")[:, :scored], axis=1)
+    return np.take_along_axis(block, columns, axis=1)
 
 
 def query_order(
@@ -228,27 +250,38 @@ def draw(
     round_number: int,
 ) -> tuple[np.ndarray, int]:
     """Passages of each group, (groups, group) int32, the positive first; and how many places a short pool left to random passages."""
-    passages = np.empty((len(order), group), np.int32)
-    filled = 0
-    for row, (query, epoch, copy) in enumerate(zip(order, epochs, copies, strict=True)):
-        counter = (seed, round_number, int(epoch), queries.hashes[query], 3 + int(copy))
-        positives = queries.positives[query]
-        passages[row, 0] = positives[int(mix(*counter, 1)) % len(positives)]
-        candidates = pool[query][pool[query] >= 0]
-        chosen = candidates[np.argsort(mix(*counter, 2, candidates), kind="stable")[: group - 1]]
-        passages[row, 1 : 1 + len(chosen)] = chosen
-        attempt = 0
-        for place in range(1 + len(chosen), group):
-            filled += 1
-            while True:
-                candidate = int(mix(*counter, 4, attempt)) % corpus_size
-                attempt += 1
-                if candidate not in passages[row, :place] and candidate not in queries.relevant[query]:
-                    break
-                if attempt > 1000 + 10 * corpus_size:
-                    raise UserError(f"the corpus has too few passages ({corpus_size}) for groups of {group}; set distill.group to less")
-            passages[row, place] = candidate
+    passages, filled = np.empty((len(order), group), np.int32), 0
+    for rows in blocks(len(order), RANK_BLOCK):
+        numbers = order[rows]
+        counters = [np.int64(seed), np.int64(round_number), epochs[rows], queries.hashes[numbers], 3 + copies[rows]]
+        place = mix(*counters, 1) % queries.positives.lengths(numbers).astype(np.uint64)
+        passages[rows, 0] = queries.positives.flat[queries.positives.starts[numbers] + place.astype(np.int64)]
+        candidates = np.asarray(pool[numbers])
+        columns = [counter[:, None] if counter.ndim else counter for counter in counters]
+        mixed = np.where(candidates < 0, np.uint64(2**64 - 1), mix(*columns, 2, candidates))
+        chosen = np.take_along_axis(candidates, np.argsort(mixed, axis=1, kind="stable")[:, : group - 1], axis=1)
+        passages[rows, 1 : 1 + chosen.shape[1]] = chosen
+        passages[rows, 1 + chosen.shape[1] :] = -1
+        for row in rows.start + np.flatnonzero((passages[rows] < 0).any(axis=1)):
+            counter = (seed, round_number, int(epochs[row]), queries.hashes[order[row]], 3 + int(copies[row]))
+            filled += _fill(passages[row], counter, queries.relevant[order[row]], corpus_size)
     return passages, filled
+
+
+def _fill(passages: np.ndarray, counter: Sequence[Any], relevant: np.ndarray, corpus_size: int) -> int:
+    """Random passages in the places of a group that its pool left open; returns how many. For the few queries with a short pool."""
+    attempt = 0
+    places = np.flatnonzero(passages < 0)
+    for place in places:
+        while True:
+            candidate = int(mix(*counter, 4, attempt)) % corpus_size
+            attempt += 1
+            if candidate not in passages[:place] and candidate not in relevant:
+                break
+            if attempt > 1000 + 10 * corpus_size:
+                raise UserError(f"the corpus has too few passages ({corpus_size}) for groups of {len(passages)}; set distill.group to less")
+        passages[place] = candidate
+    return len(places)
 
 
 def _temperatures(

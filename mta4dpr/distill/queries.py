@@ -8,16 +8,61 @@ smallest hashes of the normalised text, so that duplicates of a text are always 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 
 import numpy as np
 
 from mta4dpr.data.collection import QuerySet, normalised
+from mta4dpr.data.columns import blocks
 from mta4dpr.data.corpus import Corpus
 from mta4dpr.errors import UserError
 from mta4dpr.files import key_of
+
+BLOCK = 2**16  # queries whose judgements are looked up at once
+
+
+@dataclass(frozen=True)
+class PassageLists:
+    """Passages of each query, of any number, as two flat arrays: half a million small arrays would take 60 MB and be slow to go through."""
+
+    starts: np.ndarray  # (queries + 1,) int64
+    flat: np.ndarray  # (passages of all queries,) int32
+
+    @classmethod
+    def of(cls, lists: Sequence[np.ndarray]) -> PassageLists:
+        starts = np.concatenate([[0], np.cumsum([len(one) for one in lists])]).astype(np.int64)
+        return cls(starts, np.array(list(chain.from_iterable(lists)), np.int32))
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    def __getitem__(self, query: int) -> np.ndarray:
+        return self.flat[self.starts[query] : self.starts[query + 1]]
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return (self[n] for n in range(len(self)))
+
+    def lengths(self, queries: np.ndarray) -> np.ndarray:
+        return np.asarray(self.starts[queries + 1] - self.starts[queries])
+
+    def of_queries(self, queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(place in `queries`, passage) of all their passages, both (passages,)."""
+        lengths = self.lengths(queries)
+        places = np.repeat(np.arange(len(queries)), lengths)
+        within = np.arange(len(places)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+        return places, self.flat[np.repeat(self.starts[queries], lengths) + within]
+
+    def contain(self, queries: np.ndarray, passages: np.ndarray) -> np.ndarray:
+        """Which passages are in the list of their row's query: queries (n,), passages (n, any) -> (n, any) bool."""
+        rows, own = self.of_queries(queries)
+        size = int(max(passages.max(initial=-1), own.max(initial=-1))) + 2  # passage -1 stands for none
+        wanted, known = np.arange(len(queries))[:, None] * size + passages + 1, np.sort(rows * size + own + 1)
+        if not len(known):
+            return np.zeros(passages.shape, bool)
+        return np.asarray(known[np.minimum(np.searchsorted(known, wanted), len(known) - 1)] == wanted)
 
 
 @dataclass
@@ -26,8 +71,8 @@ class TrainingQueries:
 
     ids: list[str]
     texts: list[str]
-    positives: list[np.ndarray]  # passages with relevance >= positive_rel, int32
-    relevant: list[np.ndarray]  # positives, and passages with relevance >= 1: never negatives
+    positives: PassageLists  # passages with relevance >= positive_rel
+    relevant: PassageLists  # positives, and passages with relevance >= 1: never negatives
     train_size: int  # queries of D_train
     counts: list[str]
 
@@ -75,36 +120,30 @@ def training_queries(
     """
     eval_ids = {query_id for eval_set in eval_sets if eval_set.namespace == train.namespace for query_id in eval_set.texts}
     eval_texts = {normalised(text) for eval_set in eval_sets for text in eval_set.texts.values()}
-    kept: list[tuple[int, str, str, np.ndarray, np.ndarray]] = []
-    leaks = without_positive = absent = 0
+    ids, hashes = [], []
+    leaks = 0
     for query_id, text in train.texts.items():
         form = normalised(text)
         if query_id in eval_ids or form in eval_texts:
             leaks += 1
-            continue
-        judged = train.qrels[query_id]
-        numbers = corpus.numbers(list(judged))
-        relevance = np.array(list(judged.values()))
-        absent += int((numbers < 0).sum())
-        positives = np.sort(numbers[(numbers >= 0) & (relevance >= positive_rel)])
-        if not len(positives):
-            without_positive += 1
-            continue
-        relevant = np.sort(numbers[(numbers >= 0) & (relevance >= min(1, positive_rel))])
-        if exclude_self:
-            itself = corpus.numbers([query_id])
-            relevant = np.union1d(relevant, itself[itself >= 0]).astype(np.int32)
-        kept.append((_hash(form), query_id, text, positives, relevant))
-    if len({one[0] for one in kept}) < 2:
+        else:
+            ids.append(query_id)
+            hashes.append(_hash(form))
+    positives, relevant, absent = _judged(train, ids, corpus, positive_rel=positive_rel, exclude_self=exclude_self)
+    has_positive = np.diff(positives.starts) > 0
+    without_positive = int((~has_positive).sum())
+    by_hash = np.array(hashes, np.uint64)
+    kept = np.flatnonzero(has_positive)
+    if len(np.unique(by_hash[kept])) < 2:
         raise UserError(
             f"{train.id} leaves {len(kept)} training queries (of {len(train.texts):,}; {leaks:,} also occur in an eval set, "
             f"{without_positive:,} have no positive in the corpus); distillation needs at least two different ones"
         )
     wanted = max(1, min(eval_max, int(eval_fraction * len(kept))))
-    by_hash = sorted(one[0] for one in kept)
-    limit = by_hash[wanted - 1] if by_hash[wanted - 1] != by_hash[-1] else by_hash[0]  # D_train is never empty
-    ordered = [one for one in kept if one[0] > limit] + [one for one in kept if one[0] <= limit]
-    train_size = sum(one[0] > limit for one in kept)
+    rising = np.sort(by_hash[kept])
+    limit = rising[wanted - 1] if rising[wanted - 1] != rising[-1] else rising[0]  # D_train is never empty
+    in_train = by_hash[kept] > limit
+    order, train_size = np.concatenate([kept[in_train], kept[~in_train]]), int(in_train.sum())
     counts = [
         f"{train.id}: {len(kept):,} training queries, {train_size:,} in D_train, {len(kept) - train_size:,} in D_eval",
         f"{train.id}: {leaks:,} dropped because they occur in an eval set, {without_positive:,} because no positive "
@@ -112,8 +151,40 @@ def training_queries(
     ]
     if absent:
         counts.append(f"{train.id}: {absent:,} judgements name passages that are not in the corpus")
-    _, ids, texts, positives_of, relevant_of = (list(column) for column in zip(*ordered, strict=True))
-    return TrainingQueries(ids, texts, positives_of, relevant_of, train_size, counts)
+    ids = [ids[n] for n in order]
+    return TrainingQueries(ids, [train.texts[n] for n in ids], _taken(positives, order), _taken(relevant, order), train_size, counts)
+
+
+def _judged(
+    train: QuerySet, ids: Sequence[str], corpus: Corpus, *, positive_rel: int, exclude_self: bool
+) -> tuple[PassageLists, PassageLists, int]:
+    """Positives and relevant passages of those queries, in rising order, and how many judgements name no passage of the corpus."""
+    found: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])  # keys query * passages + passage
+    absent, size = 0, len(corpus)
+    for block in blocks(len(ids), BLOCK):
+        judged = [train.qrels[query_id] for query_id in ids[block]]
+        rows = np.repeat(np.arange(block.start, block.stop), [len(one) for one in judged])
+        numbers = corpus.numbers([passage_id for one in judged for passage_id in one])
+        relevance = np.fromiter(chain.from_iterable(one.values() for one in judged), np.int64, len(rows))
+        absent += int((numbers < 0).sum())
+        for keys, least in zip(found, (positive_rel, min(1, positive_rel)), strict=True):
+            chosen = (numbers >= 0) & (relevance >= least)
+            keys.append(rows[chosen] * size + numbers[chosen])
+        if exclude_self:
+            itself = corpus.numbers(ids[block])
+            present = np.flatnonzero(itself >= 0)
+            found[1].append((block.start + present) * size + itself[present])
+    positives, relevant = (np.unique(np.concatenate(keys)) for keys in found)
+    return _lists_of(positives, len(ids), size), _lists_of(relevant, len(ids), size), absent
+
+
+def _lists_of(keys: np.ndarray, queries: int, size: int) -> PassageLists:
+    rows, passages = np.divmod(keys, size)
+    return PassageLists(np.searchsorted(rows, np.arange(queries + 1)), passages.astype(np.int32))
+
+
+def _taken(lists: PassageLists, order: np.ndarray) -> PassageLists:
+    return PassageLists(np.concatenate([[0], np.cumsum(lists.lengths(order))]), lists.of_queries(order)[1])
 
 
 def _hash(text: str) -> int:

@@ -19,11 +19,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock
 
+from mta4dpr.data.columns import Column, blocks, join
 from mta4dpr.data.corpus import Corpus
 from mta4dpr.distill.assistants import Scorer
-from mta4dpr.distill.groups import Groups, generate, negative_pool, open_groups
-from mta4dpr.distill.queries import TrainingQueries
+from mta4dpr.distill.groups import RANK_BLOCK, Groups, generate, negative_pool, open_groups
+from mta4dpr.distill.queries import PassageLists, TrainingQueries
 from mta4dpr.distill.scores import describe, lines, warnings
 from mta4dpr.distill.strategies import Strategy
 from mta4dpr.distill.trainer import Texts, Trainer
@@ -33,10 +35,12 @@ from mta4dpr.files import file_name, key_of, read_json, write_json, written_asid
 from mta4dpr.models.encoder import Encoder
 from mta4dpr.options import Distill
 from mta4dpr.progress import bar
+from mta4dpr.shared_work import missing_pieces
 
 log = logging.getLogger(__name__)
 
 PROD_DEPTH = 15  # of PROD's confusing queries: the student has a positive among so many passages
+MINING_PIECE = 16_384  # queries between two files: as many are lost when the process is killed
 
 
 @dataclass
@@ -61,7 +65,7 @@ class Bench:
 
     @property
     def is_main(self) -> bool:
-        """Whether this process mines, scores and compares; the others only train."""
+        """Whether this process scores and compares; the others encode, mine and train along."""
         return self.accelerator is None or bool(self.accelerator.is_main_process)
 
 
@@ -78,7 +82,7 @@ def _all_rounds(name: str, strategy: Strategy, student: Encoder, bench: Bench, f
     options, queries = bench.options, bench.queries
     folder.mkdir(parents=True, exist_ok=True)
     finished = _finished_rounds(folder)
-    assistants, frozen = _restored(finished, bench, folder) if bench.is_main else ([], None)
+    assistants, frozen = _restored(finished, bench, folder)
     trainer = Trainer(
         student,
         strategy,
@@ -100,54 +104,67 @@ def _all_rounds(name: str, strategy: Strategy, student: Encoder, bench: Bench, f
         last = int(bounds[number + 1])
         start = 0 if options.regime == "static" else int(bounds[number])  # the step of the round's first group
         groups = open_groups(_groups_folder(folder, number))
-        if groups is None and bench.is_main:
-            size = (last - start) * trainer.batch_size
-            scored = [taught_by] if taught_by else assistants if strategy.assistants and not strategy.chain else []
-            groups = _generate(number, size, assistants, scored, frozen, strategy, bench, folder)
-        wait_for(_groups_folder(folder, number))
-        groups = groups or open_groups(_groups_folder(folder, number))
+        if groups is None:
+            lists, of_student = _mined(number, assistants, frozen, bench, folder)
+            if bench.is_main:
+                size = (last - start) * trainer.batch_size
+                scored = [taught_by] if taught_by else assistants if strategy.assistants and not strategy.chain else []
+                groups = _generate(number, size, lists, of_student, scored, frozen, strategy, bench, folder)
+            wait_for(_groups_folder(folder, number))
+            groups = groups or open_groups(_groups_folder(folder, number))
         assert groups is not None
         if bench.is_main:
             _report_scores(groups, folder / f"round-{number}" / "scores.json")
         trainer.train_round(
             groups, round_number=number, first_step=start, last_step=last, label=f"train {name}, round {number + 1}/{options.rounds}"
         )
-        if not bench.is_main:
-            wait_for(folder / "rounds.jsonl", lines=number + 1)
-            continue
         label = f"student-round-{number}"
-        if not _student_folder(folder, number).exists():
+        if bench.is_main and not _student_folder(folder, number).exists():
             student.save(_student_folder(folder, number))
+        wait_for(_student_folder(folder, number))
         frozen = bench.freeze(label, _student_folder(folder, number), _vectors_folder(folder, number))
-        values = compare([frozen, *assistants], bench)
-        worst = min(assistants, key=lambda a: values[a.label]) if assistants else None
-        replaced = None
-        if strategy.replaces and options.replace and worst is not None and values[label] > values[worst.label]:
-            replaced = worst.label
-            assistants = [frozen if assistant.label == worst.label else assistant for assistant in assistants]
-            log.info(
-                "%s, round %d: %s (%.4f) is replaced by the student (%.4f)", name, number, worst.label, values[worst.label], values[label]
-            )
-        _append(
-            folder / "rounds.jsonl",
-            {
-                "round": number,
-                "measure": options.compare_measure,
-                "queries": len(queries.held_out),
-                "student": values.pop(label),
-                "assistants": values,
-                "worst": worst.label if worst else None,
-                "replaced": replaced,
-                "by": label,
-                **{
-                    key: groups.about[key]
-                    for key in ("depth", "false_negatives", "filled", "wrong_queries", "temperatures", "teacher_entropy")
-                },
-                "seconds": round(time.perf_counter() - started, 2),
-            },
-        )
-        _forget_vectors(folder, keep=[frozen.label, *(a.label for a in assistants)])
+        if bench.is_main:
+            seconds = time.perf_counter() - started
+            _append(folder / "rounds.jsonl", _record(name, number, groups, frozen, assistants, strategy, bench, seconds=seconds))
+        wait_for(folder / "rounds.jsonl", lines=number + 1)
+        replaced = _finished_rounds(folder)[number]["replaced"]
+        assistants = [frozen if assistant.label == replaced else assistant for assistant in assistants]
+        if bench.is_main:
+            _forget_vectors(folder, keep=[frozen.label, *(a.label for a in assistants)])
     return _student_folder(folder, best_round(folder, options))
+
+
+def _record(
+    name: str,
+    number: int,
+    groups: Groups,
+    frozen: Scorer,
+    assistants: Sequence[Scorer],
+    strategy: Strategy,
+    bench: Bench,
+    *,
+    seconds: float,
+) -> dict[str, Any]:
+    """A round's line: Compare's measure of the student and of the assistants, and which of these it replaces (Algorithm 1)."""
+    options, label, began = bench.options, frozen.label, time.perf_counter()
+    values = compare([frozen, *assistants], bench)
+    worst = min(assistants, key=lambda a: values[a.label]) if assistants else None
+    replaced = None
+    if strategy.replaces and options.replace and worst is not None and values[label] > values[worst.label]:
+        replaced = worst.label
+        log.info("%s, round %d: %s (%.4f) is replaced by the student (%.4f)", name, number, worst.label, values[worst.label], values[label])
+    return {
+        "round": number,
+        "measure": options.compare_measure,
+        "queries": len(bench.queries.held_out),
+        "student": values.pop(label),
+        "assistants": values,
+        "worst": worst.label if worst else None,
+        "replaced": replaced,
+        "by": label,
+        **{key: groups.about[key] for key in ("depth", "false_negatives", "filled", "wrong_queries", "temperatures", "teacher_entropy")},
+        "seconds": round(seconds + time.perf_counter() - began, 2),
+    }
 
 
 def _chain(name: str, strategy: Strategy, bench: Bench, folder: Path) -> Scorer | None:
@@ -163,7 +180,7 @@ def _chain(name: str, strategy: Strategy, bench: Bench, folder: Path) -> Scorer 
         final = _student_folder(place, 0)
         if not _finished_rounds(place):
             _all_rounds(f"{name}, {label}", strategy, networks[label], link, place, taught_by=taught_by)
-        taught_by = bench.freeze(f"{label}-taught", final, _vectors_folder(place, 0)) if bench.is_main else None
+        taught_by = bench.freeze(f"{label}-taught", final, _vectors_folder(place, 0))
     return taught_by
 
 
@@ -175,8 +192,10 @@ def _trained_teacher(bench: Bench) -> tuple[Any, Texts]:
 def _standing(bench: Bench, folder: Path) -> dict[str, float]:
     """Compare's measure of teacher and assistants before training, kept in standing.json."""
     place = folder / "standing.json"
-    if bench.is_main and not place.exists():
-        write_json(place, compare([bench.scorer(label) for label in (bench.teacher, *bench.assistants)], bench))
+    if not place.exists():
+        scorers = [bench.scorer(label) for label in (bench.teacher, *bench.assistants)]
+        if bench.is_main:
+            write_json(place, compare(scorers, bench))
     wait_for(place)
     return dict(read_json(place))
 
@@ -201,28 +220,40 @@ def best_round(folder: Path, options: Distill) -> int:
     return int(max(records, key=lambda r: (r["student"], -r["round"]))["round"])
 
 
+def _mined(
+    number: int, assistants: Sequence[Scorer], frozen: Scorer | None, bench: Bench, folder: Path
+) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
+    """Rankings of the models that mine in a round, and the student's where the round looks at it. All processes mine together."""
+    options, queries, teacher = bench.options, bench.queries, bench.scorer(bench.teacher)
+    # static: one pool for all strategies, whatever mta4dpr has replaced
+    lists = _lists([bench.scorer(label) for label in bench.assistants] if options.regime == "static" else assistants, bench)
+    if number == 0 or options.regime == "static":
+        return lists, None
+    assert frozen is not None
+    of_student = rankings(frozen, queries.train, options.depth, folder / f"round-{number - 1}", bench)
+    if options.harder and frozen.label not in lists:  # a student that has become an assistant mines once
+        lists["student"] = of_student
+    if options.wrong_rule == "prod" and teacher.ranks:
+        rankings(teacher, queries.train, options.depth, bench.mining, bench)
+    return lists, of_student
+
+
 def _generate(
     number: int,
     size: int,
-    assistants: list[Scorer],
-    scored: list[Scorer],
+    lists: dict[str, np.ndarray],
+    of_student: np.ndarray | None,
+    scored: Sequence[Scorer],
     frozen: Scorer | None,
     strategy: Strategy,
     bench: Bench,
     folder: Path,
 ) -> Groups:
-    """GenDataset of a round: rankings of the models that mine, the queries the student got wrong, groups and scores."""
-    options, queries = bench.options, bench.queries
-    teacher = bench.scorer(bench.teacher)
-    # static: one pool for all strategies, whatever mta4dpr has replaced
-    lists = _lists([bench.scorer(label) for label in bench.assistants] if options.regime == "static" else assistants, bench)
-    wrong, tau = np.zeros(queries.train_size, bool), options.tau_teacher
-    if number > 0 and options.regime == "rounds":
-        assert frozen is not None
-        mined = rankings(frozen, queries.train, options.depth, folder / f"round-{number - 1}", bench)
-        wrong = wrong_queries(mined, queries, partial(_first_of, teacher, mined, bench) if options.wrong_rule == "prod" else None)
-        if options.harder and frozen.label not in lists:  # a student that has become an assistant mines once
-            lists["student"] = mined
+    """GenDataset of a round, out of what was mined: the queries the student got wrong, groups and scores."""
+    options, queries, tau = bench.options, bench.queries, bench.options.tau_teacher
+    teacher, wrong = bench.scorer(bench.teacher), np.zeros(queries.train_size, bool)
+    if of_student is not None:
+        wrong = wrong_queries(of_student, queries, partial(_first_of, teacher, of_student, bench) if options.wrong_rule == "prod" else None)
     if number > 0 and isinstance(tau, str):  # fitted once, on the groups of round 0
         first = open_groups(_groups_folder(folder, 0))
         assert first is not None
@@ -253,18 +284,26 @@ def _lists(assistants: Sequence[Scorer], bench: Bench) -> dict[str, np.ndarray]:
 
 
 def rankings(scorer: Scorer, numbers: np.ndarray, depth: int, folder: Path, bench: Bench) -> np.ndarray:
-    """The scorer's top passages for those queries, (queries, depth) int32; kept in a file, memory-mapped."""
+    """The scorer's top passages for those queries, (queries, depth) int32; kept in a file, memory-mapped.
+
+    Made a piece at a time: processes share the pieces, and what was cut off goes on at the next one.
+    """
     place = (
         folder / f"{file_name(scorer.label)}-{key_of([scorer.key, bench.corpus.text_hash, bench.queries.key, numbers.tolist(), depth])}.npy"
     )
     if not place.exists():
-        blocks = [np.empty((0, depth), np.int32)]
+        parts = place.with_suffix(".pieces")
+        files = [parts / f"{rows.start // MINING_PIECE:05}.npy" for rows in blocks(len(numbers), MINING_PIECE)]
         with bar(len(numbers), f"mine with {scorer.label}", "queries") as shown:
-            for hits in scorer.rank(numbers, depth):
-                blocks.append(hits.passages)
-                shown.advance(len(hits.passages))
-        with written_aside(place, binary=True) as file:
-            np.save(file, np.concatenate(blocks))
+            for piece in missing_pieces(files, whole=place):
+                with written_aside(files[piece], binary=True) as file, Column(file, np.int32, depth) as column:
+                    for hits in scorer.rank(numbers[piece * MINING_PIECE : (piece + 1) * MINING_PIECE], depth):
+                        column.append(hits.passages)
+                        shown.advance(len(hits.passages))
+        with FileLock(str(place) + ".lock"):
+            if not place.exists():
+                join(place, files)
+            shutil.rmtree(parts, ignore_errors=True)
     return np.load(place, mmap_mode="r")
 
 
@@ -277,16 +316,14 @@ def wrong_queries(
     at rank 2-15 and the teacher has one first.
     """
     best = np.full(queries.train_size, student.shape[1], np.int64)  # rank of the first positive; beyond the list where there is none
-    for n in range(queries.train_size):
-        hits = np.flatnonzero(np.isin(student[n], queries.positives[n]))
-        if len(hits):
-            best[n] = hits[0]
+    for rows in blocks(queries.train_size, RANK_BLOCK):
+        is_positive = queries.positives.contain(queries.train[rows], np.asarray(student[rows]))
+        best[rows] = np.where(is_positive.any(axis=1), is_positive.argmax(axis=1), student.shape[1])
     if first_of_teacher is None:
         return best > 0
     wrong = np.zeros(queries.train_size, bool)
     confusing = np.flatnonzero((best > 0) & (best < min(PROD_DEPTH, student.shape[1])))
-    for number, passage in zip(confusing, first_of_teacher(confusing), strict=True):
-        wrong[number] = passage in queries.positives[number]
+    wrong[confusing] = queries.positives.contain(confusing, first_of_teacher(confusing)[:, None])[:, 0]
     return wrong
 
 
@@ -338,8 +375,8 @@ def _held_out_candidates(bench: Bench) -> list[np.ndarray]:
     view = TrainingQueries(
         [queries.ids[n] for n in held_out],
         [queries.texts[n] for n in held_out],
-        [queries.positives[n] for n in held_out],
-        [queries.relevant[n] for n in held_out],
+        PassageLists.of([queries.positives[n] for n in held_out]),
+        PassageLists.of([queries.relevant[n] for n in held_out]),
         len(held_out),
         [],
     )

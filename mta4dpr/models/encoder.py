@@ -99,13 +99,17 @@ class Encoder(Network[Reading]):
         pooled = [pooling({"token_embeddings": state, "attention_mask": mask})["sentence_embedding"] for state in states]
         return vectors, torch.nn.functional.normalize(torch.stack(pooled, dim=1), dim=-1)
 
-    def encode(self, tokens: TokenStore, numbers: np.ndarray, *, longest: int, token_budget: int) -> np.ndarray:
-        """Vectors of those texts, (texts, dimensions) float32, in batches of similar length within the budget."""
+    def encode(self, tokens: TokenStore, numbers: np.ndarray, *, longest: int, token_budget: int, precision: str = "float32") -> np.ndarray:
+        """Vectors of those texts, (texts, dimensions) float32, in batches of similar length within the budget.
+
+        `precision` is what matrices are multiplied in: float32, bfloat16 or float16.
+        """
         import torch
 
         vectors = np.empty((len(numbers), self.dimensions), np.float32)
         self.network.eval()
-        with torch.inference_mode():
+        lower = torch.autocast(self.device.type, getattr(torch, precision), enabled=precision != "float32")
+        with torch.inference_mode(), lower:
             for rows in batches_by_length(tokens.lengths(longest, numbers), token_budget):
                 ids, mask = (torch.from_numpy(a).to(self.device) for a in tokens.batch(numbers[rows], longest))
                 vectors[rows] = self.forward(ids, mask).float().cpu().numpy()

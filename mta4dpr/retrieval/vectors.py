@@ -1,7 +1,8 @@
 """Vectors of a token store, encoded once per model and kept: one memory-mapped array, filled shard by shard.
 
-Shards and the batches inside them are a pure function of the token store and the token budget, so the bytes do not
-depend on how often the work was interrupted. A shard counts only once its checksum is written.
+Shards and the batches inside them are a pure function of the token store and the token budget, so the bytes depend neither
+on how often the work was interrupted nor on how many processes share the shards. A shard counts only once its checksum is
+written.
 
     vectors.npy             (texts, dimensions) float32 or float16
     shards/00012.json       rows, SHA-256 of the shard's bytes
@@ -14,9 +15,10 @@ import hashlib
 import logging
 import os
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from filelock import FileLock
@@ -24,7 +26,8 @@ from filelock import FileLock
 from mta4dpr.data.tokens import TokenStore
 from mta4dpr.files import key_of, lack_of_disk, read_json, write_json, written_aside
 from mta4dpr.models.encoder import Encoder
-from mta4dpr.progress import track
+from mta4dpr.progress import bar
+from mta4dpr.shared_work import missing_pieces
 
 log = logging.getLogger(__name__)
 
@@ -49,10 +52,11 @@ class Vectors:
         """Vectors of those texts, float32."""
         return np.asarray(self.array[numbers], np.float32)
 
-    def blocks(self, size: int) -> Iterator[tuple[int, np.ndarray]]:
-        """(first row, rows as float32), `size` rows at a time."""
-        for start in range(0, len(self.array), size):
-            yield start, np.array(self.array[start : start + size], np.float32)
+    def blocks(self, size: int, among: range | None = None) -> Iterator[tuple[int, np.ndarray]]:
+        """(first row, rows as float32), `size` rows at a time; of those rows or of all."""
+        among = range(len(self)) if among is None else among
+        for start in range(among.start, among.stop, size):
+            yield start, np.array(self.array[start : min(start + size, among.stop)], np.float32)
 
     @property
     def bytes(self) -> int:
@@ -66,10 +70,16 @@ class Encoding:
     dtype: str
     token_budget: int
     threads: int
+    precision: str = "float32"
+
+    @property
+    def parts(self) -> dict[str, Any]:
+        """What keys are made of; the usual precision is left out, as it was before there were others."""
+        return {name: value for name, value in asdict(self).items() if (name, value) != ("precision", "float32")}
 
 
 def vectors_folder(cache: Path, encoder: Encoder, tokens: TokenStore, longest: int, how: Encoding) -> Path:
-    key = key_of([encoder.key, tokens.key, longest, how.dtype, how.token_budget, how.threads, encoder.device.type])
+    key = key_of([encoder.key, tokens.key, longest, *how.parts.values(), encoder.device.type])
     return cache / "vectors" / key
 
 
@@ -80,59 +90,61 @@ def stored_vectors(folder: Path) -> Vectors | None:
 
 
 def encode(cache: Path, encoder: Encoder, tokens: TokenStore, *, longest: int, how: Encoding) -> Vectors:
-    """The vectors of that store, from the cache or made now; goes on at the first shard that is missing."""
+    """The vectors of that store, from the cache or made now: the shards that are missing, shared with other processes."""
     folder = vectors_folder(cache, encoder, tokens, longest, how)
+    found = stored_vectors(folder)
+    if found is not None:
+        return found
     (folder / "shards").mkdir(parents=True, exist_ok=True)
-    with FileLock(str(folder) + ".lock"):
-        found = stored_vectors(folder)
-        if found is not None:
-            return found
-        shards = shard_starts(tokens.lengths(longest), how.token_budget)
-        path, width = folder / "vectors.npy", encoder.dimensions * np.dtype(how.dtype).itemsize
-        todo = [n for n in range(len(shards) - 1) if not path.exists() or not (folder / "shards" / f"{n:05}.json").exists()]
-        try:
+    starts, path = shard_starts(tokens.lengths(longest), how.token_budget), folder / "vectors.npy"
+    records = [folder / "shards" / f"{number:05}.json" for number in range(len(starts) - 1)]
+    try:
+        with FileLock(str(folder) + ".lock"):
             if not path.exists():
-                header = np.lib.format.header_data_from_array_1_0(np.empty((0, encoder.dimensions), how.dtype))
-                header["shape"] = (len(tokens), encoder.dimensions)
-                with written_aside(path, binary=True) as file:
-                    np.lib.format.write_array_header_1_0(file, header)
-            with open(path, "r+b") as file:
-                np.lib.format.read_magic(file)
-                np.lib.format.read_array_header_1_0(file)
-                data = file.tell()
-                for shard in track(todo, f"encode with {encoder.label}", "shards"):
-                    start, end, began = shards[shard], shards[shard + 1], time.perf_counter()
-                    rows = encoder.encode(tokens, np.arange(start, end), longest=longest, token_budget=how.token_budget)
-                    content = np.ascontiguousarray(rows, how.dtype).tobytes()
-                    file.seek(data + int(start) * width)
-                    file.write(content)
-                    file.flush()
-                    os.fsync(file.fileno())
-                    write_json(
-                        folder / "shards" / f"{shard:05}.json",
-                        {
-                            "start": int(start),
-                            "end": int(end),
-                            "sha256": hashlib.sha256(content).hexdigest(),
-                            "seconds": round(time.perf_counter() - began, 4),
-                        },
-                    )
-        except OSError as error:
-            raise lack_of_disk(error, path) from error
-        write_json(
-            folder / "vectors.json",
-            {
-                "model": encoder.label,
-                "weights": encoder.weights_hash,
-                "tokens": tokens.key,
-                "longest": longest,
-                "texts": len(tokens),
-                "dimensions": encoder.dimensions,
-                "dtype": how.dtype,
-                "token_budget": how.token_budget,
-            },
-        )
+                _begin(path, records, (len(tokens), encoder.dimensions), how.dtype)
+        with open(path, "r+b") as file, bar(len(records), f"encode with {encoder.label}", "shards") as shown:
+            np.lib.format.read_magic(file)
+            np.lib.format.read_array_header_1_0(file)
+            data, width = file.tell(), encoder.dimensions * np.dtype(how.dtype).itemsize
+            shown.advance(sum(record.exists() for record in records))
+            for shard in missing_pieces(records):
+                start, end, began = int(starts[shard]), int(starts[shard + 1]), time.perf_counter()
+                rows = encoder.encode(
+                    tokens, np.arange(start, end), longest=longest, token_budget=how.token_budget, precision=how.precision
+                )
+                content = np.ascontiguousarray(rows, how.dtype).tobytes()
+                file.seek(data + start * width)
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+                sha256, seconds = hashlib.sha256(content).hexdigest(), round(time.perf_counter() - began, 4)
+                write_json(records[shard], {"start": start, "end": end, "sha256": sha256, "seconds": seconds})
+                shown.advance()
+    except OSError as error:
+        raise lack_of_disk(error, path) from error
+    write_json(
+        folder / "vectors.json",
+        {
+            "model": encoder.label,
+            "weights": encoder.weights_hash,
+            "tokens": tokens.key,
+            "longest": longest,
+            "texts": len(tokens),
+            "dimensions": encoder.dimensions,
+            "dtype": how.dtype,
+            "token_budget": how.token_budget,
+        },
+    )
     return Vectors(folder, np.load(path, mmap_mode="r"))
+
+
+def _begin(path: Path, records: Sequence[Path], shape: tuple[int, int], dtype: str) -> None:
+    """An array of zeros as a file with holes; checksums of shards that are no longer there are removed first."""
+    for record in records:
+        record.unlink(missing_ok=True)
+    header = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False, "shape": shape}
+    with written_aside(path, binary=True) as file:
+        np.lib.format.write_array_header_1_0(file, header)
 
 
 def shard_starts(lengths: np.ndarray, token_budget: int) -> np.ndarray:

@@ -115,7 +115,7 @@ def test_hashes_depend_on_the_id_alone(queries: TrainingQueries) -> None:
     """Draws are keyed by these numbers, so they must not depend on position."""
     assert queries.hashes.dtype == np.uint64
     assert len(set(queries.hashes.tolist())) == len(queries.ids)
-    turned = TrainingQueries(queries.ids[::-1], queries.texts[::-1], queries.positives[::-1], queries.relevant[::-1], 1, [])
+    turned = TrainingQueries(queries.ids[::-1], queries.texts[::-1], queries.positives, queries.relevant, 1, [])
     assert (turned.hashes[::-1] == queries.hashes).all()
 
 

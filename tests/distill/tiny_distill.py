@@ -9,7 +9,7 @@ import numpy as np
 
 from mta4dpr.data.collection import Passage, Qrel
 from mta4dpr.data.corpus import Corpus
-from mta4dpr.distill.queries import TrainingQueries
+from mta4dpr.distill.queries import PassageLists, TrainingQueries
 from mta4dpr.files import key_of
 from mta4dpr.options import Distill
 from mta4dpr.retrieval.hits import Hits, best
@@ -86,8 +86,8 @@ def make_queries(
     return TrainingQueries(
         [f"q{n}" for n in names],
         [text_of(500 + n, 3 + n % 4) for n in names],
-        [np.array(sorted(of(n)), np.int32) for n in names],
-        [np.array(sorted(also(n)), np.int32) for n in names],
+        PassageLists.of([np.array(sorted(of(n)), np.int32) for n in names]),
+        PassageLists.of([np.array(sorted(also(n)), np.int32) for n in names]),
         len(names) - held_out,
         [],
     )

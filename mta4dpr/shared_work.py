@@ -1,0 +1,62 @@
+"""Work that several processes share: what is done is a file, who is at it holds a lock. Knows no process group.
+
+Any process may join at any time and any may be killed: its piece is free again then. So nobody waits for one that never
+comes, and a work that was cut off goes on at its missing pieces. Processes meet on a file system that they share.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+log = logging.getLogger(__name__)
+
+PATIENCE = 60.0  # seconds until a line says what is waited for
+
+
+def missing_pieces(files: Sequence[Path], *, whole: Path | None = None) -> Iterator[int]:
+    """Numbers of the files that are not there, each for this process alone, which makes the file before it asks for the next.
+
+    Ends when all files are there, those that other processes make included; or when `whole` is, which is made of them and
+    may then stand in for them.
+    """
+    left, waiting_since = list(range(len(files))), 0.0
+    while left:
+        taken = []  # by others
+        for number in left:
+            file = files[number]
+            if _is_done(file, whole):
+                continue
+            file.parent.mkdir(parents=True, exist_ok=True)
+            place = file.with_name(f".{file.name}.lock")
+            lock = FileLock(str(place))
+            try:
+                lock.acquire(blocking=False)
+            except (Timeout, FileNotFoundError):  # FileNotFoundError: the folder was removed just now, as all is done
+                taken.append(number)
+                continue
+            try:
+                if not _is_done(file, whole):
+                    yield number
+                    waiting_since = 0.0
+            finally:
+                if file.exists():  # whoever opens the lock after this sees that the piece is done
+                    place.unlink(missing_ok=True)
+                lock.release()
+        left = taken
+        if left:
+            now = time.monotonic()
+            waiting_since = waiting_since or now
+            if now - waiting_since > PATIENCE:
+                log.info("waiting for %d of %d pieces in %s that other processes are at", len(left), len(files), files[0].parent)
+                waiting_since = now
+            time.sleep(0.1)
+
+
+def _is_done(file: Path, whole: Path | None) -> bool:
+    """The pieces are removed after the whole is there, so the whole is looked for last."""
+    return file.exists() or (whole is not None and whole.exists())
