@@ -39,8 +39,13 @@ def process_count() -> int:
     return int(os.environ.get("WORLD_SIZE") or 1)
 
 
+def process_rank() -> int:
+    """The number of this process among those of its launch; 0 is the main one."""
+    return int(os.environ.get("RANK") or 0)
+
+
 def is_main_process() -> bool:
-    return int(os.environ.get("RANK") or 0) == 0
+    return process_rank() == 0
 
 
 def choose_device(wanted: str | None) -> tuple[str, str]:

@@ -9,7 +9,7 @@ import logging
 import os
 import shutil
 import time
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -249,7 +249,7 @@ class Run:
             prebuilt = find(index, dense=True)
             place = bring(prebuilt, offline=self.request.offline)
             copied = vectors_of(root, prebuilt, place, corpus=self.corpus, encoder=encoder, tokens=tokens, how=self.encoding)
-            return DenseRetriever(encoder, copied, self.corpus)
+            return DenseRetriever(encoder, copied, self.corpus, memory=bytes_of(self.bench.dense.search_memory))
         folder = vectors_folder(root, encoder, tokens, reading.passage_length, self.encoding)
         if self.request.redo == "encode" and folder not in self._encoded_again:
             self._encoded_again.add(folder)
@@ -261,13 +261,14 @@ class Run:
             layers, hidden = encoder.size
             operations = operations_of(layers, hidden) * int(tokens.lengths(reading.passage_length).sum())
             self.rates.note("encode", operations, len(tokens) / rate, shape=shape_of(layers, hidden))
-        return DenseRetriever(encoder, vectors, self.corpus)
+        return DenseRetriever(encoder, vectors, self.corpus, memory=bytes_of(self.bench.dense.search_memory))
 
     @cached_property
     def encoding(self) -> Any:
         from mta4dpr.retrieval.vectors import Encoding
 
-        return Encoding(self.bench.dense.dtype, self.bench.dense.token_budget, self.threads)
+        dense = self.bench.dense
+        return Encoding(dense.dtype, dense.token_budget, self.threads, dense.precision)
 
     def retriever(self, system: System) -> Bm25Retriever | DenseRetriever:
         """The system, ready to search, kept until another one is asked for. Students must have been trained."""
@@ -286,9 +287,16 @@ class Run:
                     f"{system.label} is not trained in {self.folder} yet; `mta4dpr-bench run {self.request.benchmark}` trains it"
                 )
             encoder = self.load_encoder(system.label, ModelSpec(model=str(model)))
-            return self.dense(encoder, self._vectors_of_student(system))
-        assert system.spec is not None
-        return self.dense(self.load_encoder(system.label, system.spec), self.cache, index=system.spec.index)
+            retriever = self.dense(encoder, self._vectors_of_student(system))
+        else:
+            assert system.spec is not None
+            retriever = self.dense(self.load_encoder(system.label, system.spec), self.cache, index=system.spec.index)
+        if self.bench.dense.index != "flat" and environment.is_main_process():
+            from mta4dpr.retrieval.approximate import ApproximateIndex, build
+
+            place = build(retriever.vectors, self.bench.dense, self.threads)
+            retriever.approximate = ApproximateIndex(place, self.corpus, self.bench.dense, self.threads)
+        return retriever
 
     def training_folder(self, system: System) -> Path:
         return self.folder / "training" / file_name(system.label)
@@ -305,7 +313,7 @@ class Run:
     def identity(self, system: System) -> Any:
         if system.kind == "lexical":
             return ["bm25", self.bench.bm25.k1, self.bench.bm25.b, *filter(None, [self.bench.bm25.index])]
-        dense = self.bench.dense.model_dump(exclude={"pyserini_index"})
+        dense = {**self.bench.dense.of_vectors(), **self.bench.dense.of_search()}
         if system.recipe:
             return [self.training_inputs(system.recipe), dense]
         assert system.spec is not None
@@ -340,13 +348,18 @@ class Run:
             "models": {role: self.model_identity(bench.models[role]) for role in roles if role in bench.models},
             "roles": roles,
             "bm25": bench.bm25.model_dump(exclude={"heap"}),
-            "dense": bench.dense.model_dump(exclude={"pyserini_index"}),
+            "dense": bench.dense.of_vectors(),
             "distill": recipe.distill.model_dump(),
         }
 
 
 def _bm25_key(bench: Benchmark, corpus: Corpus) -> str:
     return key_of(["bm25", corpus.text_hash, bench.bm25.k1, bench.bm25.b, *filter(None, [bench.bm25.index])])
+
+
+def bytes_of(size: str) -> int:
+    """Bytes of a size such as 512m or 2g."""
+    return int(size[:-1]) * {"m": 10**6, "g": 10**9}[size[-1]]
 
 
 def _existing(path: Path) -> Path:
@@ -424,5 +437,5 @@ def _bi_encoder(opened: Run, encoder: Encoder, queries: TrainingQueries, root: P
     tokens = encoder.query_tokens(queries.texts)
     vectors = encode(root, encoder, tokens, longest=encoder.reading.query_length, how=opened.encoding)
     retriever = opened.dense(encoder, root, index=index)
-    key = key_of([encoder.key, asdict(opened.encoding), opened.device, *filter(None, [index])])
+    key = key_of([encoder.key, opened.encoding.parts, opened.device, *filter(None, [index])])
     return BiEncoderScorer(encoder.label, retriever.index, vectors.array, key)

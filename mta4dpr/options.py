@@ -34,8 +34,48 @@ class Bm25(Section):
 
 class Dense(Section):
     dtype: Literal["float32", "float16"] = Field("float32", description="type of the kept passage vectors")
+    precision: Literal["float32", "bfloat16", "float16"] = Field(
+        "float32", description="what passages are encoded in; a 16-bit type is several times as fast on a GPU"
+    )
     token_budget: int = Field(8192, ge=64, description="tokens of one batch of passages when the corpus is encoded, padding included")
+    search_memory: str = Field(
+        "1g", pattern=r"^[0-9]+[mg]$", description="memory for exact search: decides how many queries go through the corpus together"
+    )
+    index: Literal["flat", "hnsw", "ivfpq"] = Field(
+        "flat", description="how systems are searched: exactly, or by FAISS's HNSW or IVF-PQ (by inner product too); mining is always exact"
+    )
+    hnsw_m: int = Field(32, ge=2, description="hnsw: neighbours of a passage in the graph")
+    hnsw_ef_construction: int = Field(200, ge=1, description="hnsw: candidates looked at when a passage is added")
+    hnsw_ef_search: int = Field(256, ge=1, description="hnsw: candidates looked at for a query, at least as many as hits are wanted")
+    ivf_lists: int = Field(0, ge=0, description="ivfpq: lists the passages are put into; 0: four times the root of their number")
+    ivf_probes: int = Field(64, ge=1, description="ivfpq: lists looked at for a query")
+    pq_bytes: int = Field(0, ge=0, description="ivfpq: bytes of a passage's code, a divisor of the dimensions; 0: about a quarter of them")
+    deterministic: bool | None = Field(
+        None, description="build hnsw or ivfpq with one thread, so that it can be repeated bit for bit; by default up to 1,000,000 vectors"
+    )
     pyserini_index: bool = Field(True, description="leave a FAISS index in Pyserini's layout (index + docid) beside each run")
+
+    @model_validator(mode="after")
+    def no_idle_option(self) -> Dense:
+        of = {"hnsw": ("hnsw_m", "hnsw_ef_construction", "hnsw_ef_search"), "ivfpq": ("ivf_lists", "ivf_probes", "pq_bytes")}
+        others = [name for index, names in of.items() if index != self.index for name in names]
+        others += ["deterministic"] if self.index == "flat" else []
+        idle = [name for name in others if getattr(self, name) != type(self).model_fields[name].default]
+        if idle:
+            raise ValueError(f"{', '.join(idle)} has no effect with index {self.index}; leave it out")
+        return self
+
+    def of_vectors(self) -> dict[str, Any]:
+        """What decides the vectors; the usual precision is left out, as it was before there were others."""
+        usual = {"precision"} if self.precision == "float32" else set()
+        return self.model_dump(include={"dtype", "token_budget", "precision"} - usual)
+
+    def of_search(self) -> dict[str, Any]:
+        """What decides hits, beside the vectors: nothing where search is exact."""
+        if self.index == "flat":
+            return {}
+        prefix = ("hnsw_",) if self.index == "hnsw" else ("ivf_", "pq_")
+        return {name: value for name, value in self.model_dump().items() if name.startswith((*prefix, "index", "deterministic"))}
 
 
 class Distill(Section):

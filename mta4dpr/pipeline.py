@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 LATENCY_QUERIES, LATENCY_WARMUP = 30, 3
+RECALL_QUERIES = 100  # of the first eval set, for which an approximate index is compared with exact search
 
 
 def run(request: Request) -> Path:
@@ -47,7 +48,7 @@ def run(request: Request) -> Path:
     opened = open_run(request)
     _ready(opened)
     if not environment.is_main_process():
-        _train_along(opened)
+        _work_along(opened)
     else:
         _run(opened)
     return opened.folder
@@ -73,6 +74,8 @@ def _run(opened: Run) -> None:
                 _run(member)
             evaluate(opened, manifest)
             report(opened)
+            for left in opened.folder.glob(".parts-*"):  # by this launch, or by one that was killed
+                shutil.rmtree(left, ignore_errors=True)
     shares = ", ".join(f"{stage['stage']} {stage['share']:.0%}" for stage in stage_shares(opened.ledger))
     log.info("time by stage: %s; peak memory %s", shares, environment.gigabytes(peak_memory_bytes()))
 
@@ -93,7 +96,7 @@ def train_students(request: Request) -> dict[str, Any]:
         raise UserError(f"{opened.bench.name} has no student to train; name one with --strategy")
     _ready(opened)
     if not environment.is_main_process():
-        _train_along(opened)
+        _work_along(opened, only_train=True)
         return {}
     with locked(opened.folder, wait=request.wait):
         manifest = manifest_of(opened)
@@ -135,18 +138,30 @@ def _ready(opened: Run) -> None:
     opened.launch  # noqa: B018 (the processes meet before one of them waits for files)
 
 
-def _train_along(opened: Run) -> None:
-    """What a process that is not the main one does: it trains, and waits for the main one's files in between."""
+def _work_along(opened: Run, *, only_train: bool = False) -> None:
+    """What a process that is not the main one does: it trains, encodes and searches with it, and waits for its files in between."""
     for system in opened.systems:
-        stage = f"train {system.label}"
-        while system.recipe:
-            ledger, inputs = Ledger(opened.folder), opened.training_inputs(system.recipe)
-            if ledger.is_done(stage, inputs):
-                break
-            if ledger.is_running(stage, inputs, by=opened.launch):
-                _distil(opened, system, system.recipe)
-                break
-            time.sleep(0.5)
+        if system.recipe and _has_begun(opened, f"train {system.label}", opened.training_inputs(system.recipe)):
+            _distil(opened, system, system.recipe)
+        if only_train or system.kind == "lexical":
+            continue
+        if _has_begun(opened, _prepare_stage(system), _prepare_inputs(opened, system)):
+            opened.retriever(system)
+        for eval_set in opened.bench.eval_sets if opened.bench.dense.index == "flat" else []:
+            if _has_begun(opened, _search_stage(system, eval_set), _search_inputs(opened, system, eval_set)):
+                texts = list(opened.eval_sets[eval_set.id].texts.values())
+                _search_part(opened, system, eval_set, _query_vectors(opened.retriever(system), texts)[: _asked(opened, eval_set)])
+
+
+def _has_begun(opened: Run, stage: str, inputs: Any) -> bool:
+    """Waits until the main process of this launch is at that stage: True; or until the stage is done: False."""
+    while True:
+        ledger = Ledger(opened.folder)
+        if ledger.is_done(stage, inputs):
+            return False
+        if ledger.is_running(stage, inputs, by=opened.launch):
+            return True
+        time.sleep(0.5)
 
 
 def _is_complete(opened: Run, manifest: dict[str, Any]) -> bool:
@@ -252,18 +267,34 @@ def prepare(opened: Run, system: System) -> None:
     stage, inputs = _prepare_stage(system), _prepare_inputs(opened, system)
     if opened.ledger.is_done(stage, inputs):
         return
-    with opened.ledger.stage(stage, inputs) as outputs:
+    with opened.ledger.stage(stage, inputs, by=opened.launch) as outputs:
         retriever = opened.retriever(system)
         manifest = read_json(opened.folder / "manifest.json")
-        manifest["systems"][system.label] = manifest_entry(system, retriever, opened.bench)
+        manifest["systems"][system.label] = manifest_entry(system, retriever, opened.bench) | _about_index(opened, retriever)
         write_json(opened.folder / "manifest.json", manifest)
         if system.kind != "lexical" and opened.bench.dense.pyserini_index:
             from mta4dpr.retrieval.dense import DenseRetriever, write_faiss_index
 
             assert isinstance(retriever, DenseRetriever)
             folder = opened.folder / "indexes" / file_name(system.label)
-            write_faiss_index(folder, retriever.vectors, opened.corpus)
+            approximate = retriever.approximate.file if retriever.approximate else None
+            write_faiss_index(folder, retriever.vectors, opened.corpus, approximate=approximate)
             outputs += [folder / "index", folder / "docid"]
+
+
+def _about_index(opened: Run, retriever: Any) -> dict[str, Any]:
+    """How an approximate index was built, and its recall against exact search on queries of the first eval set."""
+    from mta4dpr.retrieval.approximate import recall
+
+    approximate = getattr(retriever, "approximate", None)
+    if approximate is None:
+        return {}
+    first, depth = opened.bench.eval_sets[0], opened.bench.depth
+    texts = list(opened.eval_sets[first.id].texts.values())
+    sample = np.arange(0, len(texts), max(1, len(texts) // RECALL_QUERIES))[:RECALL_QUERIES]
+    vectors = retriever.encoder.encode_queries(texts)[sample]
+    found = {"recall": recall(approximate, retriever.index, vectors, depth), "recall_depth": depth, "recall_queries": len(sample)}
+    return {"index": {**approximate.about, **opened.bench.dense.of_search(), **found}}
 
 
 def _search_stage(system: System, eval_set: EvalSet) -> str:
@@ -292,12 +323,12 @@ def search(opened: Run, system: System, eval_set: EvalSet) -> None:
         return
     from mta4dpr.evaluation.trecrun import RunWriter
 
-    with opened.ledger.stage(stage, inputs) as outputs:
+    with opened.ledger.stage(stage, inputs, by=opened.launch) as outputs:
         retriever: Any = opened.retriever(system)
         excluded, started = 0, time.perf_counter()
         with RunWriter(path, tag=file_name(system.label)) as writer:
             query_ids = iter(wanted.texts)
-            for hits in _all_hits(retriever, list(full.texts.values()), len(wanted.texts), opened.bench.depth + opened.exclude_self):
+            for hits in _all_hits(opened, retriever, system, eval_set):
                 for passages, scores in zip(hits.passages, hits.scores, strict=True):
                     query_id = next(query_ids)
                     ids, kept = opened.corpus.ids(passages[passages >= 0]), scores[passages >= 0]
@@ -317,17 +348,49 @@ def search(opened: Run, system: System, eval_set: EvalSet) -> None:
         log.info("%s, %s: %d passages with their query's own id are left out", system.label, eval_set.id, excluded)
 
 
-def _all_hits(retriever: Any, texts: list[str], first: int, k: int) -> Iterator[Hits]:
-    """Hits of the `first` texts. Vectors are made of all texts, so that a score does not depend on --limit."""
+def _all_hits(opened: Run, retriever: Any, system: System, eval_set: EvalSet) -> Iterator[Hits]:
+    """Hits of the queries asked for. Vectors are made of all texts, so that a score does not depend on --limit."""
     from mta4dpr.retrieval.dense import DenseRetriever
 
-    if isinstance(retriever, DenseRetriever):
-        cut = retriever.encoder.query_tokens(texts).truncated(retriever.encoder.reading.query_length)
-        if cut:
-            log.info("%s: %d of %d queries are cut to %d tokens", retriever.label, cut, len(texts), retriever.encoder.reading.query_length)
-        yield from retriever.index.search(retriever.encoder.encode_queries(texts)[:first], k)
-    else:
-        yield from retriever.search(texts[:first], k)
+    texts, asked, k = list(opened.eval_sets[eval_set.id].texts.values()), _asked(opened, eval_set), _hits_wanted(opened)
+    if not isinstance(retriever, DenseRetriever):
+        yield from retriever.search(texts[:asked], k)
+        return
+    cut = retriever.encoder.query_tokens(texts).truncated(retriever.encoder.reading.query_length)
+    if cut:
+        log.info("%s: %d of %d queries are cut to %d tokens", retriever.label, cut, len(texts), retriever.encoder.reading.query_length)
+    vectors = _query_vectors(retriever, texts)[:asked]
+    if environment.process_count() == 1 or retriever.approximate:
+        yield from retriever.search_vectors(vectors, k)
+        return
+    _search_part(opened, system, eval_set, vectors)
+    folder = _parts_folder(opened, system, eval_set)
+    yield from retriever.index.merged_parts(asked, k, folder, parts=environment.process_count())
+    shutil.rmtree(folder)
+
+
+def _search_part(opened: Run, system: System, eval_set: EvalSet, vectors: np.ndarray) -> None:
+    """This process's part of the passages, searched into files that the main one merges."""
+    retriever: Any = opened.retriever(system)
+    folder, part, parts = _parts_folder(opened, system, eval_set), environment.process_rank(), environment.process_count()
+    retriever.index.search_part(vectors, _hits_wanted(opened), folder, part=part, parts=parts)
+
+
+def _query_vectors(retriever: Any, texts: list[str]) -> np.ndarray:
+    return np.asarray(retriever.encoder.encode_queries(texts))
+
+
+def _parts_folder(opened: Run, system: System, eval_set: EvalSet) -> Path:
+    """Named by the launch: what a killed one left there is of no use."""
+    return opened.folder / f".parts-{opened.launch}" / file_name(f"{system.label} {eval_set.id}")
+
+
+def _asked(opened: Run, eval_set: EvalSet) -> int:
+    return len(opened.limited(opened.eval_sets[eval_set.id]).texts)
+
+
+def _hits_wanted(opened: Run) -> int:
+    return opened.bench.depth + opened.exclude_self
 
 
 def measure_latency(opened: Run, system: System) -> None:
@@ -348,7 +411,9 @@ def measure_latency(opened: Run, system: System) -> None:
             timing = time_calls(call, sample, warmup=(warmup := min(LATENCY_WARMUP, len(sample))))
         dense = isinstance(retriever, DenseRetriever)
         entry = {
-            "index_bytes": retriever.vectors.bytes if dense else sum(p.stat().st_size for p in retriever.folder.iterdir()),
+            "index_bytes": (retriever.approximate or retriever.vectors).bytes
+            if dense
+            else sum(p.stat().st_size for p in retriever.folder.iterdir()),
             "encode_passages_per_second": passages_per_second(retriever.vectors.folder) if dense else None,
             "query_ms": {"p50": timing.p50_ms, "p95": timing.p95_ms, "p99": timing.p99_ms, "calls": timing.calls},
             "training_seconds": _training_seconds(opened, system),

@@ -1,0 +1,143 @@
+"""Approximate dense search by FAISS: HNSW and IVF-PQ over kept vectors, by inner product, and how much of exact search they find.
+
+HNSW searches the kept vectors themselves (float16 ones as such), so its scores are theirs; IVF-PQ's scores are those of its codes.
+An index lies beside its vectors and is named by what it is built with:
+
+    vectors/KEY/hnsw-KEY/index      a FAISS file
+    vectors/KEY/hnsw-KEY/about.json
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock
+
+from mta4dpr.data.columns import blocks
+from mta4dpr.data.corpus import Corpus
+from mta4dpr.errors import EnvironmentLack, UserError
+from mta4dpr.files import folder_written_aside, key_of, read_json, write_json
+from mta4dpr.options import Dense
+from mta4dpr.progress import track
+from mta4dpr.retrieval.dense import PASSAGE_BLOCK, QUERY_BLOCK, ExactIndex
+from mta4dpr.retrieval.hits import Hits, best
+from mta4dpr.retrieval.vectors import Vectors
+
+log = logging.getLogger(__name__)
+
+DETERMINISTIC_UP_TO = 1_000_000  # vectors; beyond, one thread takes too long
+ROWS_OF_A_LIST = 64  # vectors that k-means sees for each list; FAISS asks for 39 at least
+CODE_WORDS = 256  # of a byte of a code
+
+
+class ApproximateIndex:
+    """A FAISS index that is open; `about` says how it was built."""
+
+    def __init__(self, folder: Path, corpus: Corpus, settings: Dense, threads: int) -> None:
+        import faiss
+
+        self.file, self.about = folder / "index", read_json(folder / "about.json")
+        self._corpus, self._settings, self._threads = corpus, settings, threads
+        self._index: Any = faiss.read_index(str(self.file))
+        assert self._index.metric_type == faiss.METRIC_INNER_PRODUCT, self.file
+        if settings.index == "ivfpq":
+            faiss.extract_index_ivf(self._index).nprobe = settings.ivf_probes
+
+    @property
+    def bytes(self) -> int:
+        return self.file.stat().st_size
+
+    def search(self, queries: np.ndarray, k: int) -> Iterator[Hits]:
+        """Hits of query vectors (queries, dimensions), QUERY_BLOCK queries at a time, in the one order."""
+        import faiss
+
+        faiss.omp_set_num_threads(self._threads)
+        if self._settings.index == "hnsw":
+            self._index.hnsw.efSearch = max(self._settings.hnsw_ef_search, k)
+        wanted = min(k, self._index.ntotal)
+        for rows in blocks(len(queries), QUERY_BLOCK):
+            padded = np.zeros((QUERY_BLOCK, queries.shape[1]), np.float32)  # FAISS, too, takes other ways for other numbers of queries
+            padded[: rows.stop - rows.start] = queries[rows]
+            scores, passages = (array[: rows.stop - rows.start] for array in self._index.search(padded, wanted))
+            row, column = np.nonzero(passages >= 0)
+            yield best(row, passages[row, column], scores[row, column], queries=len(passages), k=k, id_rank=self._corpus.id_rank)
+
+
+def build(vectors: Vectors, settings: Dense, threads: int) -> Path:
+    """The FAISS index of those vectors, made on first use and kept beside them; returns its folder."""
+    import faiss
+
+    repeatable = len(vectors) <= DETERMINISTIC_UP_TO if settings.deterministic is None else settings.deterministic
+    built_with = {
+        name: value for name, value in settings.of_search().items() if name not in ("hnsw_ef_search", "ivf_probes", "deterministic")
+    }
+    folder = vectors.folder / f"{settings.index}-{key_of([built_with, repeatable, faiss.__version__])}"
+    with FileLock(str(folder) + ".lock"):
+        if (folder / "about.json").exists():
+            return folder
+        before = faiss.omp_get_max_threads()
+        faiss.omp_set_num_threads(1 if repeatable else threads)
+        try:
+            index = _hnsw(vectors, settings) if settings.index == "hnsw" else _ivfpq(vectors, settings)
+            label = f"build {settings.index}" + (" with one thread" if repeatable else "")
+            for _, block in track(vectors.blocks(PASSAGE_BLOCK // 16), label, "blocks", total=-(-len(vectors) // (PASSAGE_BLOCK // 16))):
+                index.add(block)
+        finally:
+            faiss.omp_set_num_threads(before)
+        with folder_written_aside(folder) as aside:
+            try:
+                faiss.write_index(index, str(aside / "index"))
+            except RuntimeError as error:  # faiss has no OSError of its own
+                raise EnvironmentLack(
+                    f"the FAISS index cannot be written to {folder} ({' '.join(str(error).split())}); free some space"
+                ) from error
+            write_json(aside / "about.json", {**built_with, "reproducible": repeatable, "vectors": len(vectors)})
+    return folder
+
+
+def _hnsw(vectors: Vectors, settings: Dense) -> Any:
+    import faiss
+
+    index: Any
+    if vectors.array.dtype == np.float16:
+        kind: Any = faiss.ScalarQuantizer.QT_fp16
+        index = faiss.IndexHNSWSQ(vectors.dimensions, kind, settings.hnsw_m, faiss.METRIC_INNER_PRODUCT)
+        index.train(np.zeros((1, vectors.dimensions), np.float32))  # 16-bit floats have nothing to learn
+    else:
+        index = faiss.IndexHNSWFlat(vectors.dimensions, settings.hnsw_m, faiss.METRIC_INNER_PRODUCT)
+    index.hnsw.efConstruction = settings.hnsw_ef_construction
+    return index
+
+
+def _ivfpq(vectors: Vectors, settings: Dense) -> Any:
+    import faiss
+
+    size, dimensions = len(vectors), vectors.dimensions
+    if size < CODE_WORDS:
+        raise UserError(f"ivfpq learns its codes from at least {CODE_WORDS} passages, found {size}; set dense.index to flat or hnsw")
+    lists = settings.ivf_lists or max(1, min(round(4 * size**0.5), size // ROWS_OF_A_LIST))
+    if lists > size:
+        raise UserError(f"dense.ivf_lists ({lists}) is more than the {size} passages; set it to less, or to 0")
+    code = settings.pq_bytes or max(n for n in range(1, max(2, dimensions // 4 + 1)) if dimensions % n == 0)
+    if dimensions % code:
+        raise UserError(
+            f"dense.pq_bytes ({code}) must divide the {dimensions} dimensions of the vectors; set it to another number, or to 0"
+        )
+    index = faiss.IndexIVFPQ(faiss.IndexFlatIP(dimensions), dimensions, lists, code, 8, faiss.METRIC_INNER_PRODUCT)
+    step = max(1, size // max(lists * ROWS_OF_A_LIST, 64 * CODE_WORDS))
+    log.info("ivfpq: %d lists, codes of %d bytes, learnt from %d of %d vectors", lists, code, -(-size // step), size)
+    index.train(vectors.rows(np.arange(0, size, step)))
+    return index
+
+
+def recall(approximate: ApproximateIndex, exact: ExactIndex, queries: np.ndarray, k: int) -> float:
+    """The share of exact search's k passages that the index finds, mean over the queries."""
+    shares = []
+    for found, wanted in zip(approximate.search(queries, k), exact.search(queries, k), strict=True):
+        for row, expected in zip(found.passages, wanted.passages, strict=True):
+            shares.append(np.isin(expected[expected >= 0], row).mean())
+    return float(np.mean(shares))
