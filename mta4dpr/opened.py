@@ -55,7 +55,7 @@ class Run:
     _training_queries: dict[tuple[int, float, int], TrainingQueries] = field(default_factory=dict)
     _open: dict[str, Bm25Retriever | DenseRetriever] = field(default_factory=dict)
     _identities: dict[str, Any] = field(default_factory=dict)
-    _encoded_again: set[Path] = field(default_factory=set)
+    _made_again: set[Path] = field(default_factory=set)
 
     @cached_property
     def ledger(self) -> Ledger:
@@ -251,8 +251,8 @@ class Run:
             copied = vectors_of(root, prebuilt, place, corpus=self.corpus, encoder=encoder, tokens=tokens, how=self.encoding)
             return DenseRetriever(encoder, copied, self.corpus, memory=bytes_of(self.bench.dense.search_memory))
         folder = vectors_folder(root, encoder, tokens, reading.passage_length, self.encoding)
-        if self.request.redo == "encode" and folder not in self._encoded_again:
-            self._encoded_again.add(folder)
+        if self.request.redo == "encode" and folder not in self._made_again:
+            self._made_again.add(folder)
             shutil.rmtree(folder, ignore_errors=True)
         known = stored_vectors(folder)
         vectors = encode(root, encoder, tokens, longest=reading.passage_length, how=self.encoding)
@@ -294,7 +294,9 @@ class Run:
         if self.bench.dense.index != "flat" and environment.is_main_process():
             from mta4dpr.retrieval.approximate import ApproximateIndex, build
 
-            place = build(retriever.vectors, self.bench.dense, self.threads)
+            again = self.request.redo == "index" and retriever.vectors.folder not in self._made_again
+            self._made_again.add(retriever.vectors.folder)
+            place = build(retriever.vectors, self.bench.dense, self.threads, again=again)
             retriever.approximate = ApproximateIndex(place, self.corpus, self.bench.dense, self.threads)
         return retriever
 

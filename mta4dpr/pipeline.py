@@ -294,7 +294,7 @@ def _about_index(opened: Run, retriever: Any) -> dict[str, Any]:
     sample = np.arange(0, len(texts), max(1, len(texts) // RECALL_QUERIES))[:RECALL_QUERIES]
     vectors = retriever.encoder.encode_queries(texts)[sample]
     found = {"recall": recall(approximate, retriever.index, vectors, depth), "recall_depth": depth, "recall_queries": len(sample)}
-    return {"index": {**approximate.about, **opened.bench.dense.of_search(), **found}}
+    return {"index": {**opened.bench.dense.of_search(), **approximate.about, **found}}
 
 
 def _search_stage(system: System, eval_set: EvalSet) -> str:

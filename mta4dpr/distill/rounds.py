@@ -300,10 +300,11 @@ def rankings(scorer: Scorer, numbers: np.ndarray, depth: int, folder: Path, benc
                     for hits in scorer.rank(numbers[piece * MINING_PIECE : (piece + 1) * MINING_PIECE], depth):
                         column.append(hits.passages)
                         shown.advance(len(hits.passages))
-        with FileLock(str(place) + ".lock"):
+        with FileLock(parts.with_suffix(".lock")):
             if not place.exists():
                 join(place, files)
             shutil.rmtree(parts, ignore_errors=True)
+        parts.with_suffix(".lock").unlink(missing_ok=True)
     return np.load(place, mmap_mode="r")
 
 

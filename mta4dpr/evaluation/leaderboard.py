@@ -148,11 +148,11 @@ def _note(about: Mapping[str, Any]) -> str | None:
 
 
 def _index(about: Mapping[str, Any] | None) -> str | None:
-    """IVF-PQ finds 0.931 of exact search's first 1000 (100 queries); not bit-reproducible."""
+    """HNSW: recall@1000 against exact search 0.983 (100 queries); not bit-reproducible."""
     if not about:
         return None
     name = {"hnsw": "HNSW", "ivfpq": "IVF-PQ"}[about["index"]]
-    found = f"{name} finds {about['recall']:.3f} of exact search's first {about['recall_depth']} ({about['recall_queries']} queries)"
+    found = f"{name}: recall@{about['recall_depth']} against exact search {about['recall']:.3f} ({about['recall_queries']} queries)"
     return found if about["reproducible"] else f"{found}; not bit-reproducible"
 
 

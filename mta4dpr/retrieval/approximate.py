@@ -30,8 +30,8 @@ from mta4dpr.retrieval.vectors import Vectors
 log = logging.getLogger(__name__)
 
 DETERMINISTIC_UP_TO = 1_000_000  # vectors; beyond, one thread takes too long
-ROWS_OF_A_LIST = 64  # vectors that k-means sees for each list; FAISS asks for 39 at least
-CODE_WORDS = 256  # of a byte of a code
+ROWS_OF_A_LIST = 64  # vectors that k-means sees for each list
+CODE_WORDS, POINTS_OF_A_WORD = 256, 39  # values of a byte of a code, and vectors that FAISS wants to see for each
 
 
 class ApproximateIndex:
@@ -67,8 +67,8 @@ class ApproximateIndex:
             yield best(row, passages[row, column], scores[row, column], queries=len(passages), k=k, id_rank=self._corpus.id_rank)
 
 
-def build(vectors: Vectors, settings: Dense, threads: int) -> Path:
-    """The FAISS index of those vectors, made on first use and kept beside them; returns its folder."""
+def build(vectors: Vectors, settings: Dense, threads: int, *, again: bool = False) -> Path:
+    """The FAISS index of those vectors, made on first use (or `again`) and kept beside them; returns its folder."""
     import faiss
 
     repeatable = len(vectors) <= DETERMINISTIC_UP_TO if settings.deterministic is None else settings.deterministic
@@ -77,7 +77,7 @@ def build(vectors: Vectors, settings: Dense, threads: int) -> Path:
     }
     folder = vectors.folder / f"{settings.index}-{key_of([built_with, repeatable, faiss.__version__])}"
     with FileLock(str(folder) + ".lock"):
-        if (folder / "about.json").exists():
+        if (folder / "about.json").exists() and not again:
             return folder
         before = faiss.omp_get_max_threads()
         faiss.omp_set_num_threads(1 if repeatable else threads)
@@ -95,7 +95,8 @@ def build(vectors: Vectors, settings: Dense, threads: int) -> Path:
                 raise EnvironmentLack(
                     f"the FAISS index cannot be written to {folder} ({' '.join(str(error).split())}); free some space"
                 ) from error
-            write_json(aside / "about.json", {**built_with, "reproducible": repeatable, "vectors": len(vectors)})
+            learnt = {"ivf_lists": index.nlist, "pq_bytes": index.pq.M} if settings.index == "ivfpq" else {}
+            write_json(aside / "about.json", {**built_with, **learnt, "reproducible": repeatable, "vectors": len(vectors)})
     return folder
 
 
@@ -128,7 +129,11 @@ def _ivfpq(vectors: Vectors, settings: Dense) -> Any:
             f"dense.pq_bytes ({code}) must divide the {dimensions} dimensions of the vectors; set it to another number, or to 0"
         )
     index = faiss.IndexIVFPQ(faiss.IndexFlatIP(dimensions), dimensions, lists, code, 8, faiss.METRIC_INNER_PRODUCT)
-    step = max(1, size // max(lists * ROWS_OF_A_LIST, 64 * CODE_WORDS))
+    step = max(1, size // max(lists * ROWS_OF_A_LIST, 2 * POINTS_OF_A_WORD * CODE_WORDS))
+    for clustering in (index.cp, index.pq.cp):
+        clustering.min_points_per_centroid = 1  # FAISS would warn on standard error, once for every byte of a code
+    if size < POINTS_OF_A_WORD * CODE_WORDS:
+        log.warning("ivfpq: codes learnt from only %d passages may be poor; flat is fast enough for so few", size)
     log.info("ivfpq: %d lists, codes of %d bytes, learnt from %d of %d vectors", lists, code, -(-size // step), size)
     index.train(vectors.rows(np.arange(0, size, step)))
     return index

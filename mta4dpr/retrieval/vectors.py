@@ -122,19 +122,18 @@ def encode(cache: Path, encoder: Encoder, tokens: TokenStore, *, longest: int, h
                 shown.advance()
     except OSError as error:
         raise lack_of_disk(error, path) from error
-    write_json(
-        folder / "vectors.json",
-        {
-            "model": encoder.label,
-            "weights": encoder.weights_hash,
-            "tokens": tokens.key,
-            "longest": longest,
-            "texts": len(tokens),
-            "dimensions": encoder.dimensions,
-            "dtype": how.dtype,
-            "token_budget": how.token_budget,
-        },
-    )
+    about = {
+        "model": encoder.label,
+        "weights": encoder.weights_hash,
+        "tokens": tokens.key,
+        "longest": longest,
+        "texts": len(tokens),
+        "dimensions": encoder.dimensions,
+        "dtype": how.dtype,
+        "token_budget": how.token_budget,
+    }
+    with FileLock(str(folder) + ".lock"):
+        write_json(folder / "vectors.json", about)
     return Vectors(folder, np.load(path, mmap_mode="r"))
 
 

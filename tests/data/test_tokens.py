@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -103,3 +104,41 @@ def test_texts_are_kept_up_to_the_most_tokens_and_counted_beyond(encoder: Encode
     assert np.diff(store.starts).tolist() == [MOST_TOKENS, MOST_TOKENS - 2]
     assert store.lengths(MOST_TOKENS).tolist() == [MOST_TOKENS, MOST_TOKENS]
     assert store.truncated(MOST_TOKENS) == 1
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in (folder / "tokens").rglob("*") if path.is_file() and path.suffix != ".lock"}
+
+
+def test_pieces_and_kills_do_not_show_in_the_bytes(
+    tmp_path: Path, corpus: Corpus, encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A store made in one go, and one in pieces of 50 passages, killed in the second: the first piece is kept."""
+    tokens_of_corpus(tmp_path / "whole", corpus, encoder.tokenizer, prefix="")
+    monkeypatch.setattr(tokens_module, "PIECE", 50)
+    real, calls = tokens_module._tokenise, []
+
+    def dying(pieces: Path, number: int, *more: Any) -> None:
+        calls.append(number)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        real(pieces, number, *more)
+
+    monkeypatch.setattr(tokens_module, "_tokenise", dying)
+    with pytest.raises(KeyboardInterrupt):
+        tokens_of_corpus(tmp_path / "cut", corpus, encoder.tokenizer, prefix="")
+    tokens_of_corpus(tmp_path / "cut", corpus, encoder.tokenizer, prefix="")
+    assert calls == [0, 1, 1, 2]
+    assert files_of(tmp_path / "cut") == files_of(tmp_path / "whole")
+
+
+def test_processes_that_tokenise_together_make_the_same_store(
+    tmp_path: Path, corpus: Corpus, encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two threads stand for them: locks are held by open files. Both get the store, and no piece is left."""
+    tokens_of_corpus(tmp_path / "one", corpus, encoder.tokenizer, prefix="")
+    monkeypatch.setattr(tokens_module, "PIECE", 7)
+    with ThreadPoolExecutor(2) as pool:
+        work = [pool.submit(tokens_of_corpus, tmp_path / "two", corpus, encoder.tokenizer, prefix="") for _ in range(2)]
+    assert all(len(one.result()) == len(corpus) for one in work)
+    assert files_of(tmp_path / "two") == files_of(tmp_path / "one")

@@ -13,7 +13,7 @@ from mta4dpr.data.corpus import Corpus
 from mta4dpr.data.tokens import tokens_of_corpus
 from mta4dpr.models.encoder import Encoder
 from mta4dpr.retrieval import dense
-from mta4dpr.retrieval.dense import DenseRetriever, write_faiss_index
+from mta4dpr.retrieval.dense import DenseRetriever, ExactIndex, write_faiss_index
 from mta4dpr.retrieval.hits import Hits
 from mta4dpr.retrieval.vectors import Encoding, Vectors, encode
 
@@ -111,6 +111,59 @@ def test_a_passage_asked_for_by_its_own_text_is_first(retriever: DenseRetriever,
     (hits,) = retriever.search([corpus.joined(n, " ") for n in (40, 77)], 1)
     assert hits.passages.tolist() == [[40], [77]]
     np.testing.assert_allclose(hits.scores, 1, atol=1e-5)
+
+
+def drawn(queries: int = 130, passages: int = 500, seed: int = 8) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Whole numbers, so that ties are everywhere; query vectors, passage vectors, ranks of ids."""
+    draw = np.random.default_rng(seed)
+    array = draw.integers(-2, 3, (passages, 6)).astype(np.float32)
+    return draw.integers(-2, 3, (queries, 6)).astype(np.float32), array, draw.permutation(passages).astype(np.int32)
+
+
+@pytest.mark.parametrize("k", [3, 40, 600])
+def test_little_memory_means_more_passes_and_the_same_hits(monkeypatch: pytest.MonkeyPatch, k: int) -> None:
+    """130 queries in one pass over the vectors, or a pass for each block of 64."""
+    monkeypatch.setattr(dense, "PASSAGE_BLOCK", 32)
+    queries, array, rank = drawn()
+    corpus: Any = SimpleNamespace(id_rank=rank)
+    passes: list[int] = []
+    real = Vectors.blocks
+    monkeypatch.setattr(Vectors, "blocks", lambda self, *more: (passes.append(1), real(self, *more))[1])
+    much = all_of(ExactIndex(Vectors(Path(), array), corpus, "cpu").search(queries, k))
+    assert len(passes) == 1
+    little = all_of(ExactIndex(Vectors(Path(), array), corpus, "cpu", memory=1).search(queries, k))
+    assert len(passes) == 1 + 3
+    np.testing.assert_array_equal(little.passages, much.passages)
+    assert little.scores.tobytes() == much.scores.tobytes()
+
+
+@pytest.mark.parametrize("parts", [1, 2, 3, 30])
+@pytest.mark.parametrize("memory", [1, 10**9])
+def test_processes_that_share_the_passages_find_what_one_finds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parts: int, memory: int
+) -> None:
+    """More processes than ranges of passages, too: some then have nothing to search."""
+    monkeypatch.setattr(dense, "PASSAGE_BLOCK", 32)
+    queries, array, rank = drawn()
+    corpus: Any = SimpleNamespace(id_rank=rank)
+    index = ExactIndex(Vectors(Path(), array), corpus, "cpu", memory=memory)
+    alone = all_of(index.search(queries, 40))
+    for part in reversed(range(parts)):
+        index.search_part(queries, 40, tmp_path, part=part, parts=parts)
+    together = all_of(index.merged_parts(len(queries), 40, tmp_path, parts=parts))
+    np.testing.assert_array_equal(together.passages, alone.passages)
+    assert together.scores.tobytes() == alone.scores.tobytes()
+
+
+def test_the_flat_file_is_what_faiss_itself_writes(tmp_path: Path, retriever: DenseRetriever, corpus: Corpus) -> None:
+    """It is written through without FAISS; every byte must be the same, or Pyserini would read something else."""
+    import faiss
+
+    write_faiss_index(tmp_path / "ours", retriever.vectors, corpus)
+    index = faiss.IndexFlatIP(retriever.vectors.dimensions)
+    index.add(np.array(retriever.vectors.array))
+    faiss.write_index(index, str(tmp_path / "theirs"))
+    assert (tmp_path / "ours" / "index").read_bytes() == (tmp_path / "theirs").read_bytes()
 
 
 def test_faiss_reads_the_index(tmp_path: Path, retriever: DenseRetriever, corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:

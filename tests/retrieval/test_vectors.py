@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from hypothesis import strategies as st
 
 from mta4dpr.data.corpus import Corpus
 from mta4dpr.data.tokens import TokenStore, tokens_of_corpus
+from mta4dpr.files import key_of
 from mta4dpr.models.encoder import Encoder
 from mta4dpr.retrieval import vectors as vectors_module
 from mta4dpr.retrieval.vectors import Encoding, Vectors, encode, shard_starts, stored_vectors, vectors_folder, verify
@@ -82,6 +85,35 @@ def test_killed_and_started_again_gives_the_same_bytes(
     assert len(numbers) == shards_of(whole.folder) - kept
     assert bytes_of(cut) == bytes_of(whole)
     assert verify(cut) == []
+
+
+def test_processes_that_encode_together_leave_the_bytes_of_one(
+    tmp_path: Path, encoder: Encoder, tokens: TokenStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two threads stand for them: locks are held by open files. Each shard is encoded once, and both get all vectors."""
+    whole = encode(tmp_path / "one", encoder, tokens, longest=LONGEST, how=HOW)
+    real, numbers = Encoder.encode, []
+    monkeypatch.setattr(Encoder, "encode", lambda self, t, n, **how: (numbers.append(int(n[0])), real(self, t, n, **how))[1])
+    with ThreadPoolExecutor(2) as pool:
+        work = [pool.submit(encode, tmp_path / "two", encoder, tokens, longest=LONGEST, how=HOW) for _ in range(2)]
+    assert [bytes_of(one.result()) for one in work] == [bytes_of(whole)] * 2
+    assert len(numbers) == len(set(numbers)) == shards_of(whole.folder)
+
+
+def test_the_usual_precision_keeps_the_key_that_vectors_had_before_there_were_others(encoder: Encoder, tokens: TokenStore) -> None:
+    """Vectors of MS MARCO are not made again because of an option that nobody uses."""
+    key = key_of([encoder.key, tokens.key, LONGEST, HOW.dtype, HOW.token_budget, HOW.threads, "cpu"])
+    assert vectors_folder(Path(), encoder, tokens, LONGEST, HOW).name == key
+    assert vectors_folder(Path(), encoder, tokens, LONGEST, replace(HOW, precision="bfloat16")).name != key
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_sixteen_bits_are_nearly_as_good_and_not_the_same(tmp_path: Path, encoder: Encoder, tokens: TokenStore, precision: str) -> None:
+    """An option that changed nothing would be ignored silently."""
+    exact = encode(tmp_path, encoder, tokens, longest=LONGEST, how=HOW)
+    lower = encode(tmp_path, encoder, tokens, longest=LONGEST, how=replace(HOW, precision=precision))
+    np.testing.assert_allclose(lower.array, exact.array, atol=0.02)
+    assert bytes_of(lower) != bytes_of(exact)
 
 
 def test_vectors_that_were_deleted_are_all_made_again(tmp_path: Path, encoder: Encoder, tokens: TokenStore) -> None:
