@@ -14,7 +14,7 @@ import pytest
 
 from mta4dpr import pipeline
 from mta4dpr.errors import EnvironmentLack, UserError
-from mta4dpr.files import read_json
+from mta4dpr.files import read_json, write_json
 from mta4dpr.request import Request
 
 STRATEGIES = ("contrastive", "kd", "mta4dpr")
@@ -132,6 +132,23 @@ def test_other_systems_add_rows(tmp_path: Path) -> None:
     assert {row["system"] for row in read_json(folder / "leaderboard.json")["rows"]} == {"bm25", "teacher"}
 
 
+def test_an_approximate_index_says_on_the_row_what_it_finds(tmp_path: Path) -> None:
+    """Recall against exact search, and whether it can be repeated; Pyserini gets the very index that was searched."""
+    import faiss
+
+    settings = ("dense.index=hnsw", "dense.hnsw_m=4", "dense.hnsw_ef_construction=4", "dense.deterministic=false")
+    folder = pipeline.run(Request("tiny", output=tmp_path / "run", systems=("bm25", "teacher"), settings=settings))
+    systems = {system["system"]: system for system in read_json(folder / "leaderboard.json")["systems"]}
+    index = systems["teacher"]["index"]
+    assert 0.5 < index["recall"] <= 1
+    assert (index["hnsw_m"], index["recall_depth"], index["reproducible"]) == (4, 100, False)
+    assert systems["teacher"]["note"] == f"HNSW: recall@100 against exact search {index['recall']:.3f} (59 queries); not bit-reproducible"
+    assert "recall@100 against exact search" in (folder / "leaderboard.md").read_text()
+    assert "index" not in systems["bm25"]
+    written = faiss.read_index(str(folder / "indexes" / "teacher" / "index"))
+    assert (type(written).__name__, written.ntotal, written.metric_type) == ("IndexHNSWFlat", 200, faiss.METRIC_INNER_PRODUCT)
+
+
 def test_other_settings_in_the_same_folder_are_refused(tiny: Path) -> None:
     """Rows of one table must be comparable; the message names the keys."""
     with pytest.raises(UserError, match="distill.lr") as caught:
@@ -154,6 +171,18 @@ def test_the_texts_of_the_page_are_those_of_the_run_files(tiny: Path) -> None:
     assert len(texts["queries"]["tiny/test"]) == read_json(tiny / "leaderboard.json")["eval_sets"][0]["queries"]
     assert all(text for _, text in texts["passages"].values())
     assert any(relevance for hits in texts["hits"]["tiny/test"].values() for first in hits.values() for _, relevance in first)
+
+
+def test_options_that_came_later_do_not_close_a_folder(tiny: Path, tmp_path: Path) -> None:
+    """A run of an earlier version knows no dense.index; it was flat then, so rows may be added."""
+    copy = shutil.copytree(tiny, tmp_path / "run")
+    manifest = read_json(copy / "manifest.json")
+    for name in ("index", "precision", "search_memory", "hnsw_m"):
+        del manifest["settings"]["dense"][name]
+    write_json(copy / "manifest.json", manifest)
+    pipeline.run(Request("tiny", output=copy, systems=("bm25",)))
+    with pytest.raises(UserError, match=r"dense.index"):
+        pipeline.run(Request("tiny", output=copy, systems=("bm25",), settings=("dense.index=hnsw",)))
 
 
 def test_limit_takes_the_first_queries_with_unchanged_scores(tiny: Path, tmp_path: Path) -> None:

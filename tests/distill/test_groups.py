@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,11 +14,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mta4dpr.data.corpus import Corpus
+from mta4dpr.distill import groups as groups_module
 from mta4dpr.distill.assistants import TableScorer, entropy
 from mta4dpr.distill.groups import Groups, candidates_of_round, draw, generate, mix, negative_pool, open_groups, query_order
-from mta4dpr.distill.queries import TrainingQueries
+from mta4dpr.distill.queries import PassageLists, TrainingQueries
 from mta4dpr.errors import UserError
 
 from .tiny_distill import HELD_OUT, PASSAGES, TRAIN, MatrixScorer, knowing_matrix, make_queries, random_matrix, small_options
@@ -511,3 +515,88 @@ def test_pairs_that_a_table_lacks_are_counted(tmp_path: Path, queries: TrainingQ
     missing = int((made.passages != 0).sum())
     assert missing > 0
     assert f"{missing:,} of {made.passages.size:,} pairs are not in its table" in made.about["notes"]["stored"]
+
+
+# --- thousands of queries at once draw what one query after the other draws ---
+
+
+def pool_of_one(lists: Sequence[np.ndarray], n: int, relevant: np.ndarray, *, depth: int, rrf_k: int, id_rank: np.ndarray) -> list[int]:
+    """By the formula: sum of 1 / (k + rank) in the lists' order, ties by the larger id."""
+    gains: dict[int, float] = {}
+    for ranking_of in lists:
+        for rank, passage in enumerate(ranking_of[n].tolist(), 1):
+            if passage >= 0:
+                gains[passage] = gains.get(passage, 0.0) + 1.0 / (rrf_k + rank)
+    ranked = sorted(gains, key=lambda passage: (np.float32(gains[passage]), id_rank[passage]), reverse=True)
+    return [passage for passage in ranked if passage not in relevant][:depth]
+
+
+def draw_of_one(
+    pool: np.ndarray,
+    query: int,
+    epoch: int,
+    copy: int,
+    queries: TrainingQueries,
+    corpus_size: int,
+    group: int,
+    seed: int,
+    round_number: int,
+) -> list[int]:
+    """One group, as the module's docstring describes it."""
+    counter = (seed, round_number, epoch, queries.hashes[query], 3 + copy)
+    positives = queries.positives[query]
+    candidates = pool[query][pool[query] >= 0]
+    found = [int(positives[int(mix(*counter, 1)) % len(positives)])]
+    found += candidates[np.argsort(mix(*counter, 2, candidates), kind="stable")[: group - 1]].tolist()
+    attempt = 0
+    while len(found) < group:
+        candidate = int(mix(*counter, 4, attempt)) % corpus_size
+        attempt += 1
+        if candidate not in found and candidate not in queries.relevant[query]:
+            found.append(candidate)
+    return found
+
+
+@pytest.mark.parametrize("block", [5, 4096])
+def test_blocks_of_queries_give_what_single_queries_give(monkeypatch: pytest.MonkeyPatch, block: int) -> None:
+    """Bit for bit: relevant passages in the lists, lists that end early, pools too short for a group, copies and epochs."""
+    monkeypatch.setattr(groups_module, "RANK_BLOCK", block)
+    size, count, depth = 400, 83, 12
+    chance = np.random.default_rng(11)
+    relevant = PassageLists.of([np.sort(chance.choice(size, 1 + n % 4, replace=False)).astype(np.int32) for n in range(count)])
+    positives = PassageLists.of([passages[:1] for passages in relevant])
+    queries = TrainingQueries([f"q{n}" for n in range(count)], ["text"] * count, positives, relevant, count, [])
+    lists = []
+    for _ in range(3):
+        ranked = np.array([chance.permutation(40)[:depth] + 5 * n % 300 for n in range(count)], np.int32)
+        ranked[:, 2] = [np.setdiff1d(relevant[n], ranked[n])[:1].tolist()[0] if n % 2 else ranked[n, 2] for n in range(count)]
+        ranked[::7, 3:] = -1
+        lists.append(ranked)
+    many: Any = SimpleNamespace(id_rank=chance.permutation(size).astype(np.int32))
+    pool = negative_pool(dict(enumerate(lists)), queries, many, depth=depth, rrf_k=60)  # type: ignore[arg-type]
+    for n in range(count):
+        expected = pool_of_one(lists, n, relevant[n], depth=depth, rrf_k=60, id_rank=many.id_rank)
+        assert pool[n].tolist() == expected + [-1] * (depth - len(expected))
+    order = query_order(queries, np.arange(count) % 3 == 0, groups=300, weight=2.5, seed=4, round_number=1)
+    passages, filled = draw(pool, *order, queries=queries, corpus_size=size, group=9, seed=4, round_number=1)
+    expected_groups = [draw_of_one(pool, *(int(x) for x in one), queries, size, 9, 4, 1) for one in zip(*order, strict=True)]
+    assert passages.tolist() == expected_groups
+    assert filled == sum(max(0, 8 - int((pool[n] >= 0).sum())) for n in order[0]) > 0
+
+
+@given(st.lists(st.lists(st.integers(0, 9), max_size=4, unique=True), min_size=1, max_size=6), st.data())
+def test_passage_lists_are_the_lists(lists: list[list[int]], data: st.DataObject) -> None:
+    """Queries in any order and more than once, empty lists, and -1, which is no passage."""
+    packed = PassageLists.of([np.array(one, np.int32) for one in lists])
+    assert [one.tolist() for one in packed] == lists
+    queries = np.array(data.draw(st.lists(st.integers(0, len(lists) - 1), max_size=8)), np.int64)
+    places, flat = packed.of_queries(queries)
+    assert list(zip(places.tolist(), flat.tolist(), strict=True)) == [(i, p) for i, n in enumerate(queries.tolist()) for p in lists[n]]
+    asked = np.random.default_rng(0).integers(-1, 12, (len(queries), 5))
+    assert packed.contain(queries, asked).tolist() == [[p in lists[n] for p in row] for n, row in zip(queries, asked.tolist(), strict=True)]
+
+
+def test_a_round_leaves_no_pool_behind(tmp_path: Path, queries: TrainingQueries, corpus: Corpus) -> None:
+    """The pool of half a million queries is 400 MB; it is a file only while groups are drawn."""
+    make_groups(tmp_path, queries, corpus)
+    assert [path.name for path in tmp_path.iterdir()] == ["groups"]

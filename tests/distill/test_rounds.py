@@ -24,7 +24,7 @@ from mta4dpr.distill.trainer import Batch, Texts, Trainer
 from mta4dpr.models.encoder import Encoder, hash_of_weights, load_encoder
 
 from .tiny_distill import HELD_OUT, PASSAGES, TRAIN, MatrixScorer, knowing_matrix, make_queries, random_matrix, small_options
-from .tiny_rounds import BAD, GOOD, MIDDLE, Setting
+from .tiny_rounds import BAD, GOOD, MIDDLE, Killed, Setting
 
 
 @pytest.fixture
@@ -289,6 +289,29 @@ def test_rankings_are_made_once_and_told_apart(setting: Setting) -> None:
     scorer.matrix = random_matrix(98)  # the same model over other texts
     again = rankings(scorer, setting.queries.train, 10, setting.root / "m", replace(bench, corpus=other_texts))
     assert (again != first).any()
+
+
+def test_mining_goes_on_at_the_next_piece(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half a million queries take hours: a kill costs a piece, and nobody can tell afterwards."""
+    bench, scorer = setting.bench(), setting.scorer("a", MIDDLE)
+    whole = np.array(rankings(scorer, setting.queries.train, 10, setting.root / "whole", bench))
+    monkeypatch.setattr(rounds_module, "MINING_PIECE", 7)
+    real, asked = scorer.rank, []
+
+    def dying(queries: np.ndarray, k: int) -> Any:
+        asked.append(queries.tolist())
+        if len(asked) == 3:
+            raise Killed
+        return real(queries, k)
+
+    scorer.rank = dying  # type: ignore[method-assign]
+    with pytest.raises(Killed):
+        rankings(scorer, setting.queries.train, 10, setting.root / "cut", bench)
+    assert list((setting.root / "cut").glob("*.npy")) == []
+    found = rankings(scorer, setting.queries.train, 10, setting.root / "cut", bench)
+    assert found.tolist() == whole.tolist()
+    assert [one[0] for one in asked] == [0, 7, 14, 14, 21]
+    assert [path.suffix for path in (setting.root / "cut").iterdir()] == [".npy"]  # neither pieces nor locks
 
 
 def test_entropy_x_is_fitted_in_round_0_and_kept(setting: Setting) -> None:
