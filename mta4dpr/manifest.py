@@ -17,7 +17,7 @@ from mta4dpr.errors import UserError
 from mta4dpr.files import file_name, key_of, read_json, write_json
 from mta4dpr.ledger import refuse_other_settings
 from mta4dpr.opened import Run
-from mta4dpr.options import Dense
+from mta4dpr.options import Bm25, Dense
 from mta4dpr.request import System, differences
 
 log = logging.getLogger(__name__)
@@ -33,10 +33,8 @@ def manifest_of(opened: Run) -> dict[str, Any]:
         opened.ledger.forget([stage for stage in opened.ledger.stages if not stage.startswith("train ")])
     partial = _partial_corpus(opened)
     if "settings" in manifest:
-        known = manifest["settings"]["dense"]
-        known.update(
-            {name: value for name, value in Dense().model_dump(mode="json").items() if name not in known}
-        )  # options that came later
+        for section, made in (("dense", Dense()), ("bm25", Bm25())):  # an option that came later had its default then
+            manifest["settings"][section] = {**made.model_dump(mode="json"), **manifest["settings"][section]}
         refuse_other_settings(opened.folder, settings, manifest["settings"])
     manifest.update(
         {
