@@ -230,7 +230,7 @@ def index_bm25(size: int, folder: Path) -> Any:
     from mta4dpr.retrieval.bm25 import build_index
 
     corpus = corpus_of(size, folder)
-    return lambda: build_index(folder, corpus, heap="1g", threads=threads())
+    return lambda: build_index(folder, corpus, heap="512m", threads=threads())
 
 
 def search_bm25(size: int, folder: Path) -> Any:
@@ -239,7 +239,7 @@ def search_bm25(size: int, folder: Path) -> Any:
     from mta4dpr.retrieval.bm25 import Bm25Retriever
 
     corpus, words, draw = corpus_of(size, folder), vocabulary(), np.random.default_rng(6)
-    retriever = Bm25Retriever(index_bm25(size, folder)(), corpus, Bm25(heap="1g"), threads())
+    retriever = Bm25Retriever(index_bm25(size, folder)(), corpus, Bm25(heap="512m"), threads())
     texts = [" ".join(words[n] for n in row) for row in draw.integers(500, VOCABULARY, (SEARCH_QUERIES, 5))]
 
     def timed() -> None:

@@ -229,7 +229,7 @@ def test_prod_rule_runs(setting: Setting) -> None:
 def test_prods_rule_with_a_teacher_that_only_scores_pairs(setting: Setting) -> None:
     """It reranks the student's first 15: where the student's best positive is among them, its first passage of those is asked for."""
     mined = (-setting.scorer("student", BAD, seed=77).matrix[setting.queries.train]).argsort(axis=1)[:, :20]
-    mined[:, 3] = [positives[0] for positives in setting.queries.positives[:TRAIN]]
+    mined[:, 3] = setting.queries.positives.flat[setting.queries.positives.starts[:TRAIN]]
     bench = setting.bench(pair_scorers=["teacher"], teacher=MIDDLE, depth=20)
     teacher = bench.scorer("teacher")
     by_hand = [row[setting.scorer("teacher", MIDDLE).matrix[n, row].argmax()] for n, row in enumerate(mined[:, :15])]
