@@ -360,7 +360,7 @@ def _all_hits(opened: Run, retriever: Any, system: System, eval_set: EvalSet) ->
     if cut:
         log.info("%s: %d of %d queries are cut to %d tokens", retriever.label, cut, len(texts), retriever.encoder.reading.query_length)
     vectors = _query_vectors(retriever, texts)[:asked]
-    if environment.process_count() == 1 or retriever.approximate:
+    if not opened.launch or retriever.approximate:  # alone
         yield from retriever.search_vectors(vectors, k)
         return
     _search_part(opened, system, eval_set, vectors)
