@@ -298,6 +298,15 @@ class Run:
             self._made_again.add(retriever.vectors.folder)
             place = build(retriever.vectors, self.bench.dense, self.threads, again=again)
             retriever.approximate = ApproximateIndex(place, self.corpus, self.bench.dense, self.threads)
+        if self.bench.dense.engine == "pyserini" and environment.is_main_process():
+            from mta4dpr.retrieval.dense import write_faiss_index
+            from mta4dpr.retrieval.pyserini_faiss import PyseriniIndex
+
+            file = retriever.approximate.file if retriever.approximate else None
+            place = (file.parent if file else retriever.vectors.folder) / "pyserini"
+            if not place.exists():
+                write_faiss_index(place, retriever.vectors, self.corpus, approximate=file)
+            retriever.pyserini = PyseriniIndex(place, self.corpus, self.threads)
         return retriever
 
     def training_folder(self, system: System) -> Path:

@@ -53,6 +53,9 @@ class Dense(Section):
     deterministic: bool | None = Field(
         None, description="build hnsw or ivfpq with one thread, so that it can be repeated bit for bit; by default up to 1,000,000 vectors"
     )
+    engine: Literal["own", "pyserini"] = Field(
+        "own", description="pyserini: systems are searched by Pyserini's FaissSearcher, to compare; slow to start, the index in memory"
+    )
     pyserini_index: bool = Field(True, description="leave a FAISS index in Pyserini's layout (index + docid) beside each run")
 
     @model_validator(mode="after")
@@ -71,11 +74,17 @@ class Dense(Section):
         return self.model_dump(include={"dtype", "token_budget", "precision"} - usual)
 
     def of_search(self) -> dict[str, Any]:
-        """What decides hits, beside the vectors: nothing where search is exact."""
+        """What decides hits, beside the vectors: nothing where search is exact and ours."""
+        engine = {} if self.engine == "own" else {"engine": self.engine}
         if self.index == "flat":
-            return {}
+            return engine
         prefix = ("hnsw_",) if self.index == "hnsw" else ("ivf_", "pq_")
-        return {name: value for name, value in self.model_dump().items() if name.startswith((*prefix, "index", "deterministic"))}
+        return {name: value for name, value in self.model_dump().items() if name.startswith((*prefix, "index", "deterministic"))} | engine
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether processes of a launch search together."""
+        return self.index == "flat" and self.engine == "own"
 
 
 class Distill(Section):

@@ -147,7 +147,7 @@ def _work_along(opened: Run, *, only_train: bool = False) -> None:
             continue
         if _has_begun(opened, _prepare_stage(system), _prepare_inputs(opened, system)):
             opened.retriever(system)
-        for eval_set in opened.bench.eval_sets if opened.bench.dense.index == "flat" else []:
+        for eval_set in opened.bench.eval_sets if opened.bench.dense.is_shared else []:
             if _has_begun(opened, _search_stage(system, eval_set), _search_inputs(opened, system, eval_set)):
                 texts = list(opened.eval_sets[eval_set.id].texts.values())
                 _search_part(opened, system, eval_set, _query_vectors(opened.retriever(system), texts)[: _asked(opened, eval_set)])
@@ -360,7 +360,7 @@ def _all_hits(opened: Run, retriever: Any, system: System, eval_set: EvalSet) ->
     if cut:
         log.info("%s: %d of %d queries are cut to %d tokens", retriever.label, cut, len(texts), retriever.encoder.reading.query_length)
     vectors = _query_vectors(retriever, texts)[:asked]
-    if not opened.launch or retriever.approximate:  # alone
+    if not opened.launch or not opened.bench.dense.is_shared:  # alone
         yield from retriever.search_vectors(vectors, k)
         return
     _search_part(opened, system, eval_set, vectors)

@@ -28,6 +28,7 @@ from mta4dpr.retrieval.vectors import Vectors
 
 if TYPE_CHECKING:
     from mta4dpr.retrieval.approximate import ApproximateIndex
+    from mta4dpr.retrieval.pyserini_faiss import PyseriniIndex
 
 QUERY_BLOCK = 64
 PASSAGE_BLOCK = 65536
@@ -152,11 +153,13 @@ def _part_file(folder: Path, rows: slice, part: int) -> Path:
 
 
 class DenseRetriever:
-    """An encoder, the exact index of its vectors and, where a benchmark asks for one, an approximate index that is searched instead."""
+    """An encoder, the exact index of its vectors and, where a benchmark asks for it, what is searched instead: an approximate index, or
+    Pyserini over either."""
 
     def __init__(self, encoder: Encoder, vectors: Vectors, corpus: Corpus, *, memory: int = SEARCH_MEMORY) -> None:
         self.label, self.encoder, self.index = encoder.label, encoder, ExactIndex(vectors, corpus, encoder.device, memory=memory)
         self.approximate: ApproximateIndex | None = None
+        self.pyserini: PyseriniIndex | None = None
 
     @property
     def vectors(self) -> Vectors:
@@ -166,7 +169,7 @@ class DenseRetriever:
         return self.search_vectors(self.encoder.encode_queries(texts), k)
 
     def search_vectors(self, queries: np.ndarray, k: int) -> Iterator[Hits]:
-        return (self.approximate or self.index).search(queries, k)
+        return (self.pyserini or self.approximate or self.index).search(queries, k)
 
 
 def write_faiss_index(folder: Path, vectors: Vectors, corpus: Corpus, *, approximate: Path | None = None) -> None:
