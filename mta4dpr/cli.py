@@ -506,6 +506,28 @@ def tables(
         file.write(text)
 
 
+@app.command()
+def export(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="the folder of a run")],
+    system: Annotated[str, typer.Option("--system", "-s", metavar="NAME", help="which of its systems")],
+    student: Annotated[
+        Path | None, typer.Option("--student", metavar="PATH", help="a trained student: a sentence-transformers folder with a model card")
+    ] = None,
+    runs: Annotated[Path | None, typer.Option("--runs", metavar="PATH", help="its TREC run files, with ir_metadata")] = None,
+    index: Annotated[Path | None, typer.Option("--index", metavar="PATH", help="an index that Pyserini opens: Lucene's or FAISS's")] = None,
+    onnx: Annotated[bool, typer.Option("--onnx", help="with --student: an ONNX file too (extra onnx)")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """One system of a run for others: a student's model folder, its TREC runs, or an index for Pyserini."""
+    from mta4dpr import export as exporting
+
+    document = exporting.export(folder, system, student=student, runs=runs, index=index, onnx=onnx)
+    if as_json:
+        _print_json(document)
+    else:
+        sys.stdout.write("".join(f"{document['path']}/{name}\n" for name in document["files"]))
+
+
 def _show_leaderboard(folder: Path, as_json: bool) -> None:
     if as_json:
         from mta4dpr.files import read_json

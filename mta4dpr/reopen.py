@@ -6,7 +6,7 @@ Names are not looked up in benchmarks/ or in a YAML, which may have changed sinc
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -42,7 +42,6 @@ def reopen(manifest: Mapping[str, Any], path: Path, request: Request, folder: Pa
     """Runs over `folder` that make those systems on those of their eval sets, {system: [eval set]}; one for systems with the same ones.
 
     Of the request only what a manifest does not decide is used: device, offline, wait, redo, tensorboard.
-    UserError that names all of what cannot be had as it was: models, corpus, queries, judgements.
     """
     lacking = [key for key in NEEDED if key not in manifest]
     if lacking:
@@ -75,7 +74,6 @@ def reopen(manifest: Mapping[str, Any], path: Path, request: Request, folder: Pa
         made = [_system(label, manifest, path) for label in labels]
         narrowed = bench.model_copy(update={"eval_sets": chosen, "notes": own_notes})
         runs.append(Run(wanted, narrowed, source, made, folder, list(manifest["protected"])))
-    _check(runs, manifest, path)
     return runs
 
 
@@ -132,8 +130,11 @@ def _system(label: str, manifest: Mapping[str, Any], path: Path) -> System:
     return System(label, made["kind"], spec, Recipe(recipe["strategy"], *roles, distill))
 
 
-def _check(runs: list[Run], manifest: Mapping[str, Any], path: Path) -> None:
-    """Models, corpus, queries and judgements must be those of then; what is not cannot give the same files."""
+def check_unchanged(runs: Sequence[Run], manifest: Mapping[str, Any], path: Path, *, training: bool) -> None:
+    """Corpus, models, queries and judgements must be those of then; UserError that names all that are not.
+
+    Without `training` students are taken as they are, and what they were trained with may be gone.
+    """
     problems: list[UserError] = []
 
     def same(what: str, then: str, now: Callable[[], str], hint: str) -> None:
@@ -146,8 +147,9 @@ def _check(runs: list[Run], manifest: Mapping[str, Any], path: Path) -> None:
                 problems.append(UserError(f"{what} is not what it was: hash {then[:16]} then, {found[:16]} now; {hint}"))
 
     opened = runs[0]
-    specs = {**opened.bench.models, **{s.label: s.spec for run in runs for s in run.systems if s.spec and not s.recipe}}
-    hashes = [item for run in runs for s in run.systems for item in manifest["recipes"][s.label]["models"].items()]
+    systems = [system for run in runs for system in run.systems if training or not system.recipe]
+    specs = {**opened.bench.models, **{s.label: s.spec for s in systems if s.spec and not s.recipe}}
+    hashes = [item for system in systems for item in manifest["recipes"][system.label]["models"].items()]
     for name, then in dict.fromkeys(hashes):
         spec = specs[name]
         place = spec.model or spec.scores or "random weights"
@@ -160,9 +162,9 @@ def _check(runs: list[Run], manifest: Mapping[str, Any], path: Path) -> None:
             for name in (eval_set.id for eval_set in run.bench.eval_sets):
                 hint = "bring back its queries and judgements"
                 same(f"eval set {name}", manifest["eval_sets"][name]["hash"], lambda run=run, name=name: fingerprint(run.eval_sets[name]), hint)  # type: ignore[misc]
-        for system in (system for run in runs for system in run.systems if system.recipe):
+        for system in (system for system in systems if system.recipe):
             then = manifest["recipes"][system.label]["training_data"]
             same(f"training data of {system.label} ({opened.bench.train})", then, lambda: opened.training_data, "bring back its queries")
     if problems:
         kind = EnvironmentLack if all(isinstance(problem, EnvironmentLack) for problem in problems) else UserError
-        raise kind("\n  ".join([f"{path} cannot be repeated:", *dict.fromkeys(map(str, problems))]))
+        raise kind("\n  ".join([f"{path} cannot be had as it was:", *dict.fromkeys(map(str, problems))]))

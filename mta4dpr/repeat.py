@@ -18,7 +18,7 @@ from mta4dpr import environment, pipeline
 from mta4dpr.errors import UserError
 from mta4dpr.files import read_json, sha256_of_file, write_json
 from mta4dpr.ledger import differing
-from mta4dpr.reopen import read_manifest, reopen
+from mta4dpr.reopen import check_unchanged, read_manifest, reopen
 from mta4dpr.request import Request
 
 
@@ -42,6 +42,7 @@ def repeat(path: Path, request: Request) -> dict[str, Any]:
     _use_threads(manifest)
     request = replace(request, device=request.device or _device(files))
     runs = reopen(manifest, path, request, folder, systems=systems)
+    check_unchanged(runs, manifest, path, training=True)
     for opened in runs:
         opened.repeats = of
         pipeline.complete(opened)
