@@ -132,9 +132,9 @@ def note_run_file(opened: Run, path: Path, system: System, eval_set: EvalSet) ->
 
 def command_for(opened: Run, system: System, eval_set: EvalSet) -> str:
     """The shortest command that makes this one run file: the same text for the same bytes, whatever else a command asked for."""
-    request, known = opened.request, system.kind == "lexical" or system.recipe or system.spec in opened.bench.models.values()
-    assert known or system.spec
-    name = system.label if known or system.label == system.spec.model else f"{system.label}={system.spec.model}"
+    request, spec, name = opened.request, system.spec, system.label
+    if spec and not system.recipe and spec not in opened.bench.models.values() and spec.model != name:
+        name = f"{name}={spec.model}"
     words = ["mta4dpr-bench", "run", request.benchmark, "--systems", name, "--eval-sets", eval_set.id]
     words += ["--limit", str(request.limit)] if request.limit else []
     for setting in request.settings:

@@ -24,8 +24,8 @@ from mta4dpr.benchmark import EvalSet, Recipe
 from mta4dpr.errors import UserError
 from mta4dpr.evaluation.efficiency import energy_used, peak_memory_bytes
 from mta4dpr.files import file_name, folder_written_aside, key_of, read_json, sha256_of_file, write_json
-from mta4dpr.ledger import Ledger, locked, stage_shares
 from mta4dpr.ir_metadata import write_ir_metadata
+from mta4dpr.ledger import Ledger, locked, stage_shares
 from mta4dpr.manifest import manifest_entry, manifest_of, note_run_file, noted
 from mta4dpr.opened import Run, open_run
 from mta4dpr.request import Request, System

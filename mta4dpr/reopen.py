@@ -52,8 +52,8 @@ def reopen(manifest: Mapping[str, Any], path: Path, request: Request, folder: Pa
     if request.offline:
         environment.refuse_network()
     groups: dict[tuple[str, ...], list[str]] = {}
-    for label, eval_sets in systems.items():
-        groups.setdefault(tuple(eval_sets), []).append(label)
+    for label, names in systems.items():
+        groups.setdefault(tuple(names), []).append(label)
     bench = _benchmark(manifest, path)
     source = open_source(bench.corpus, name=bench.name, max_passages=bench.max_passages)
     own_notes = [note for note in bench.notes if note not in source.notes]
@@ -153,15 +153,15 @@ def check_unchanged(runs: Sequence[Run], manifest: Mapping[str, Any], path: Path
     for name, then in dict.fromkeys(hashes):
         spec = specs[name]
         place = spec.model or spec.scores or "random weights"
-        same(f"model {name!r} ({place})", then, lambda spec=spec: key_of(opened.model_identity(spec)), "bring back its files")  # type: ignore[misc]
+        now: Any = lambda spec=spec: key_of(opened.model_identity(spec))  # noqa: E731
+        same(f"model {name!r} ({place})", then, now, "bring back its files")
     corpus = opened.bench.corpus
     python = f" (docstrings of Python {manifest['versions']['python']} then)" if corpus == "docstrings" else ""
     same(f"corpus {corpus}{python}", manifest["settings"]["text_hash"], lambda: opened.corpus.text_hash, "bring back the same passages")
     if not problems:
-        for run in runs:
-            for name in (eval_set.id for eval_set in run.bench.eval_sets):
-                hint = "bring back its queries and judgements"
-                same(f"eval set {name}", manifest["eval_sets"][name]["hash"], lambda run=run, name=name: fingerprint(run.eval_sets[name]), hint)  # type: ignore[misc]
+        for run, name in ((run, eval_set.id) for run in runs for eval_set in run.bench.eval_sets):
+            found: Any = lambda run=run, name=name: fingerprint(run.eval_sets[name])  # noqa: E731
+            same(f"eval set {name}", manifest["eval_sets"][name]["hash"], found, "bring back its queries and judgements")
         for system in (system for system in systems if system.recipe):
             then = manifest["recipes"][system.label]["training_data"]
             same(f"training data of {system.label} ({opened.bench.train})", then, lambda: opened.training_data, "bring back its queries")

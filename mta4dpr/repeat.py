@@ -74,7 +74,8 @@ def _device(files: Mapping[str, Mapping[str, Any]]) -> str | None:
 
 def _compared(manifest: Mapping[str, Any], original: Path, folder: Path) -> dict[str, Any]:
     again = read_json(folder / "manifest.json")
-    rows, differences = [], {}
+    rows: list[dict[str, Any]] = []
+    differences: dict[str, tuple[str, str]] = {}
     for name, then in manifest["run_files"].items():
         now = again["run_files"][name]
         found = sha256_of_file(folder / name)

@@ -68,7 +68,7 @@ def run_files(folder: Path) -> dict[str, str]:
 
 
 def test_every_run_file_comes_out_the_same(original: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """From another working directory, with an empty cache and a changed YAML: several commands, variants, a path, --set, --limit, --seed."""
+    """From another directory, with an empty cache and a changed YAML: several commands, variants, a path, --set, --limit, --seed."""
     monkeypatch.setenv("MTA4DPR_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
     before = {path: path.read_bytes() for path in (original / "run").rglob("*") if path.is_file()}

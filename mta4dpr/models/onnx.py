@@ -1,7 +1,7 @@
 """A bi-encoder as one ONNX file: token ids and mask in, vectors out, pooling and normalisation inside.
 
-torch's own exporter makes it (the library around ONNX of Hugging Face, optimum-onnx, does not go with transformers 5 yet). The file has the name and
-the outputs that sentence-transformers' onnx backend looks for, and one more output with the finished vectors for onnxruntime alone.
+torch's own exporter makes it: Hugging Face's library for that, optimum-onnx, does not go with transformers 5 yet. The file has the name and
+the output that sentence-transformers' onnx backend looks for, and one more output with the finished vectors, for onnxruntime alone.
 """
 
 from __future__ import annotations

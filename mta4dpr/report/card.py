@@ -78,7 +78,8 @@ def model_card(card: Card, board: Leaderboard | None) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"md": markdown_text, "code": markdown_code, "py": partial(json.dumps, ensure_ascii=False), "count": parameters_text}
+    python = partial(json.dumps, ensure_ascii=False)  # a string in JSON is one in Python
+    environment.filters |= {"md": markdown_text, "code": markdown_code, "py": python, "count": parameters_text}
     sections = [(eval_set, markdown_table(_results(card, board, eval_set))) for eval_set in board.eval_sets] if board else []
     return environment.get_template("model_card.md.j2").render(
         head=yaml.safe_dump(head, sort_keys=False, allow_unicode=True), card=card, board=board, sections=sections
