@@ -1,8 +1,8 @@
 """ir_metadata of a run file: the community's YAML that says on which platform, by which method, from which data a run was made.
 
 Schema 0.1 of https://www.ir-metadata.org (Breuer, Keller, Schaer: ir_metadata, SIGIR 2022), after the PRIMAD model: platform,
-research goal, implementation, method, actor, data. Its keys are used as published, white space included; `description` and
-`depth` of a retrieval stage and `text hash` of a test collection are ours, as the schema may be extended. Made of manifest.json
+research goal, implementation, method, actor, data. Its keys are used as published, white space included; `description`, `index`
+and `depth` of a retrieval stage and `text hash` of a test collection are ours, as the schema may be extended. Made of manifest.json
 alone, without times, so that two runs on one machine leave the same bytes. What we cannot know (venue, name and team of the
 actor) is left to the user.
 """
@@ -103,6 +103,7 @@ def _method(manifest: Mapping[str, Any], system: str) -> dict[str, Any]:
                     "method": "org.apache.lucene.search.similarities.BM25Similarity",
                     "k1": settings["bm25"]["k1"],
                     "b": settings["bm25"]["b"],
+                    "index": settings["bm25"].get("index") or None,
                     "depth": settings["depth"],
                 }
             ],

@@ -138,7 +138,8 @@ def command_for(opened: Run, system: System, eval_set: EvalSet) -> str:
     words = ["mta4dpr-bench", "run", request.benchmark, "--systems", name, "--eval-sets", eval_set.id]
     words += ["--limit", str(request.limit)] if request.limit else []
     for setting in request.settings:
-        if not idle_settings(opened.bench, [system], parse_settings([setting]).get("distill", {})):
+        distill = parse_settings([setting]).get("distill", {})
+        if not distill or (system.recipe and not idle_settings(opened.bench, [system], distill)):
             words += ["--set", setting]
     return f"OMP_NUM_THREADS={opened.threads} {shlex.join([*words, '--seed', str(request.seed)])}"
 

@@ -159,9 +159,10 @@ def check_unchanged(runs: Sequence[Run], manifest: Mapping[str, Any], path: Path
     python = f" (docstrings of Python {manifest['versions']['python']} then)" if corpus == "docstrings" else ""
     same(f"corpus {corpus}{python}", manifest["settings"]["text_hash"], lambda: opened.corpus.text_hash, "bring back the same passages")
     if not problems:
-        for run, name in ((run, eval_set.id) for run in runs for eval_set in run.bench.eval_sets):
-            found: Any = lambda run=run, name=name: fingerprint(run.eval_sets[name])  # noqa: E731
-            same(f"eval set {name}", manifest["eval_sets"][name]["hash"], found, "bring back its queries and judgements")
+        for run in runs:
+            for name in (eval_set.id for eval_set in run.bench.eval_sets):
+                found: Any = lambda run=run, name=name: fingerprint(run.eval_sets[name])  # noqa: E731
+                same(f"eval set {name}", manifest["eval_sets"][name]["hash"], found, "bring back its queries and judgements")
         for system in (system for system in systems if system.recipe):
             then = manifest["recipes"][system.label]["training_data"]
             same(f"training data of {system.label} ({opened.bench.train})", then, lambda: opened.training_data, "bring back its queries")
