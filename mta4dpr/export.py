@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mta4dpr.errors import UserError, nearest
-from mta4dpr.files import file_name, folder_written_aside, sha256_of_file
+from mta4dpr.files import copy_folder, file_name, folder_written_aside, sha256_of_file
 from mta4dpr.ir_metadata import path_of, write_ir_metadata
 from mta4dpr.ledger import Ledger
 from mta4dpr.reopen import check_unchanged, read_manifest, reopen
@@ -36,12 +36,13 @@ def export(folder: Path, system: str, *, student: Path | None, runs: Path | None
     if system not in known:
         raise UserError(f"{folder} has no system {system!r}{nearest(system, known)}; it has: {', '.join(known)}")
     ((what, path),) = given.items()
+    path = path if path.name else path.resolve()  # `.` has no name
     if path.exists() and not (path.is_dir() and not any(path.iterdir())):
         raise UserError(f"{path} exists already; export overwrites nothing, so remove it or choose another path")
     with folder_written_aside(path) as aside:
-        if student:
+        if what == "student":
             _export_student(folder, manifest, system, aside, name=path.resolve().name, onnx=onnx)
-        elif runs:
+        elif what == "runs":
             _export_runs(folder, manifest, system, aside)
         else:
             _export_index(folder, manifest, system, aside)
@@ -73,7 +74,7 @@ def _export_student(folder: Path, manifest: Mapping[str, Any], system: str, asid
     if "recipes" not in manifest or system not in manifest["recipes"]:
         raise UserError(f"{folder} was written by an earlier version, which did not note how {system} was trained; run its command again")
     encoder = load_encoder(system, ModelSpec(model=str(model.resolve())), device="cpu", offline=True)
-    shutil.copytree(model, aside, dirs_exist_ok=True)
+    copy_folder(model, aside)
     if onnx:
         write_onnx(encoder, aside)
     board = load(folder) if (folder / "leaderboard.json").is_file() else None
@@ -199,14 +200,14 @@ def _export_index(folder: Path, manifest: Mapping[str, Any], system: str, aside:
     """Lucene's index for BM25; for an encoder FAISS's in Pyserini's layout, from kept vectors if the run left none."""
     left = folder / "indexes" / file_name(system)
     if left.is_dir() and _is_current(folder, manifest, system):
-        shutil.copytree(left, aside, dirs_exist_ok=True)
+        copy_folder(left, aside)
         return
     path = folder / "manifest.json"
     (opened,) = reopen(manifest, path, Request(""), folder, systems={system: []})
     check_unchanged([opened], manifest, path, training=False)
     retriever: Any = opened.retriever(opened.systems[0])
     if opened.systems[0].kind == "lexical":
-        shutil.copytree(retriever.folder, aside, dirs_exist_ok=True, ignore=shutil.ignore_patterns("mta4dpr.json", "write.lock"))
+        copy_folder(retriever.folder, aside, leave_out=("mta4dpr.json", "write.lock"))
         return
     from mta4dpr.retrieval.dense import write_faiss_index
 

@@ -151,7 +151,7 @@ def _data(manifest: Mapping[str, Any], system: str, eval_set: str) -> dict[str, 
     settings, source = manifest["settings"], manifest["source"]
 
     def named(query_set: str) -> dict[str, Any]:
-        return {"name": query_set, "ir_datasets": query_set if "ir_datasets" in source else None}
+        return {"name": query_set, "ir_datasets": query_set if _is_in_ir_datasets(query_set, source) else None}
 
     trained = manifest["systems"][system]["strategy"] is not None
     corpus = source.get("ir_datasets") or Path(settings["corpus"]).name
@@ -159,6 +159,15 @@ def _data(manifest: Mapping[str, Any], system: str, eval_set: str) -> dict[str, 
         "test collection": {**named(eval_set), "source": corpus, "text hash": settings["text_hash"]},
         "training data": [{**named(settings["train"]), "source": corpus}] if trained else None,
     }
+
+
+def _is_in_ir_datasets(query_set: str, source: Mapping[str, Any]) -> bool:
+    """Whether that library has the query set, not only its corpus."""
+    if "ir_datasets" not in source:
+        return False
+    import ir_datasets
+
+    return query_set in map(str, ir_datasets.registry)
 
 
 def _without_gaps(document: Any) -> Any:

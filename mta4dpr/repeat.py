@@ -6,6 +6,7 @@ Threads are set as they were; versions, hardware and device are what they are, a
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Mapping
 from dataclasses import replace
@@ -20,6 +21,8 @@ from mta4dpr.files import read_json, sha256_of_file, write_json
 from mta4dpr.ledger import differing
 from mta4dpr.reopen import check_unchanged, read_manifest, reopen
 from mta4dpr.request import Request
+
+log = logging.getLogger(__name__)
 
 
 def repeat(path: Path, request: Request) -> dict[str, Any]:
@@ -38,6 +41,9 @@ def repeat(path: Path, request: Request) -> dict[str, Any]:
     for about in files.values():
         systems.setdefault(about["system"], []).append(about["eval_set"])
     order = list(manifest["systems"])
+    left_out = [label for label in order if label not in systems]
+    if left_out:
+        log.warning("not repeated, as no run file of theirs is noted in %s: %s", path, ", ".join(left_out))
     systems = dict(sorted(systems.items(), key=lambda item: order.index(item[0])))
     _use_threads(manifest)
     request = replace(request, device=request.device or _device(files))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -96,17 +97,28 @@ def test_onnxruntime_gives_equal_vectors_alone(run: Path, student_with_onnx: Pat
         np.testing.assert_allclose(session.run(["sentence_embedding"], inputs)[0], wanted[rows], atol=1e-4)
 
 
+def test_the_code_on_the_card_runs_as_it_stands(run: Path, student: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside the folder, as a reader of the card would run it; transformers gives the vectors of sentence-transformers."""
+    monkeypatch.chdir(student.parent)
+    code = blocks((student / "README.md").read_text())
+    queries, passages = ["how to read a file"], ["The file is read line by line.", "A whale is no fish."]
+    for library in ("sentence-transformers", "transformers"):
+        names: dict[str, Any] = {}
+        exec(code[library], names)
+        np.testing.assert_allclose(np.asarray(names["queries"]), vectors(run / "models" / "kd", queries, 16), atol=1e-5)
+        np.testing.assert_allclose(np.asarray(names["passages"]), vectors(run / "models" / "kd", passages, 32), atol=1e-5)
+
+
 @pytest.mark.slow
-def test_every_code_block_but_pyserinis_runs_as_it_stands(student_with_onnx: Path) -> None:
-    """In fresh processes beside the folder, as a reader of the card would; transformers gives the vectors of sentence-transformers."""
-    code = blocks((student_with_onnx / "README.md").read_text())
-    shown = {}
-    for library in ("sentence-transformers", "transformers", "onnxruntime"):
-        done = subprocess.run([sys.executable, "-c", code[library]], cwd=student_with_onnx.parent, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr[-2000:]
-        shown[library] = [float(number) for number in re.findall(r"-?\d+\.\d+", done.stdout)]
-    assert len(shown["transformers"]) == 2
-    assert shown["transformers"] == pytest.approx(shown["sentence-transformers"], abs=1e-4)
+def test_the_code_for_onnxruntime_runs_as_it_stands(run: Path, student_with_onnx: Path) -> None:
+    """In a process of its own: it needs no torch."""
+    code = blocks((student_with_onnx / "README.md").read_text())["onnxruntime"]
+    code += "import sys\nprint('torch' in sys.modules, vectors.tolist())\n"
+    done = subprocess.run([sys.executable, "-c", code], cwd=student_with_onnx.parent, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    has_torch, found = done.stdout.splitlines()[-1].split(" ", 1)
+    assert has_torch == "False"
+    np.testing.assert_allclose(json.loads(found), vectors(run / "models" / "kd", ["how to read a file"], 16), atol=1e-4)
 
 
 @pytest.mark.slow
