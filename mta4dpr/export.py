@@ -173,7 +173,7 @@ def _licence(model: str) -> str:
 def _export_runs(folder: Path, manifest: Mapping[str, Any], system: str, aside: Path) -> None:
     """EVAL_SET/SYSTEM.trec with its metadata, for every eval set that the system was run on."""
     found = 0
-    for eval_set in manifest["eval_sets"]:
+    for eval_set in (name for name, about in manifest["eval_sets"].items() if "suite" not in about):
         run_file = folder / "runs" / file_name(eval_set) / f"{file_name(system)}.trec"
         if not run_file.is_file():
             log.warning("%s has no run of %s on %s", folder, system, eval_set)

@@ -57,6 +57,7 @@ def manifest_of(opened: Run) -> dict[str, Any]:
             "source": opened.source.identity,
             "passages": len(opened.corpus),
             "request": {"benchmark": opened.request.benchmark, "set": list(opened.request.settings)},
+            "own_notes": opened.bench.notes,
             "variants": {label: variant.model_dump(mode="json") for label, variant in opened.bench.variants.items()},
             "protected": opened.every_eval_set,
             "repeats": opened.repeats or None,
@@ -133,9 +134,11 @@ def note_run_file(opened: Run, path: Path, system: System, eval_set: EvalSet) ->
 def command_for(opened: Run, system: System, eval_set: EvalSet) -> str:
     """The shortest command that makes this one run file: the same text for the same bytes, whatever else a command asked for."""
     request, spec, name = opened.request, system.spec, system.label
-    if spec and not system.recipe and spec not in opened.bench.models.values() and spec.model != name:
+    if opened.suite:  # its students are models that the run around it has trained
+        name = next((typed for typed in request.systems if typed.partition("=")[0] == name), name)
+    elif spec and not system.recipe and spec not in opened.bench.models.values() and spec.model != name:
         name = f"{name}={spec.model}"
-    words = ["mta4dpr-bench", "run", request.benchmark, "--systems", name, "--eval-sets", eval_set.id]
+    words = ["mta4dpr-bench", "run", request.benchmark, "--systems", name, "--eval-sets", opened.suite or eval_set.id]
     words += ["--limit", str(request.limit)] if request.limit else []
     for setting in request.settings:
         distill = parse_settings([setting]).get("distill", {})

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mta4dpr import environment
-from mta4dpr.benchmark import Benchmark, ModelSpec, Recipe, parse_benchmark
+from mta4dpr.benchmark import Benchmark, EvalSet, ModelSpec, Recipe, parse_benchmark
 from mta4dpr.data.collection import open_source
 from mta4dpr.errors import EnvironmentLack, UserError
 from mta4dpr.files import key_of, read_json
@@ -21,7 +21,7 @@ from mta4dpr.opened import Run
 from mta4dpr.options import Bm25, Dense, Distill, Section
 from mta4dpr.request import Request, System
 
-NEEDED = ("settings", "systems", "eval_sets", "recipes", "run_files", "request", "protected", "paths")
+NEEDED = ("settings", "systems", "eval_sets", "recipes", "run_files", "request", "own_notes", "protected", "paths")
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
@@ -56,7 +56,6 @@ def reopen(manifest: Mapping[str, Any], path: Path, request: Request, folder: Pa
         groups.setdefault(tuple(names), []).append(label)
     bench = _benchmark(manifest, path)
     source = open_source(bench.corpus, name=bench.name, max_passages=bench.max_passages)
-    own_notes = [note for note in bench.notes if note not in source.notes]
     settings, asked = manifest["settings"], manifest["request"]
     runs = []
     for eval_sets, labels in groups.items():
@@ -72,7 +71,7 @@ def reopen(manifest: Mapping[str, Any], path: Path, request: Request, folder: Pa
             output=folder,
         )
         made = [_system(label, manifest, path) for label in labels]
-        narrowed = bench.model_copy(update={"eval_sets": chosen, "notes": own_notes})
+        narrowed = bench.model_copy(update={"eval_sets": chosen})
         runs.append(Run(wanted, narrowed, source, made, folder, list(manifest["protected"])))
     return runs
 
@@ -86,13 +85,17 @@ def _benchmark(manifest: Mapping[str, Any], path: Path) -> Benchmark:
         {
             **settings,
             "title": manifest["title"],
-            "notes": manifest["notes"],
+            "notes": manifest["own_notes"],
             "corpus": _place(settings["corpus"], folder) if folder else settings["corpus"],
             "models": {label: _relocated(spec, manifest["paths"]) for label, spec in settings["models"].items()},
             "variants": manifest["variants"],
             "contrasts": manifest["contrasts"],
             "systems": list(manifest["systems"]) or ["bm25"],
-            "eval_sets": [{key: value for key, value in e.items() if key != "hash"} for e in manifest["eval_sets"].values()],
+            "eval_sets": [
+                {key: value for key, value in about.items() if key in EvalSet.model_fields}
+                for about in manifest["eval_sets"].values()
+                if "suite" not in about
+            ],
         },
         str(path),
     )

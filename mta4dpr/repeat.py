@@ -45,6 +45,9 @@ def repeat(path: Path, request: Request) -> dict[str, Any]:
     if left_out:
         log.warning("not repeated, as no run file of theirs is noted in %s: %s", path, ", ".join(left_out))
     systems = dict(sorted(systems.items(), key=lambda item: order.index(item[0])))
+    suites = [name for name, about in manifest["eval_sets"].items() if "suite" in about]
+    if suites:
+        log.warning("not repeated: the collections of %s, which --eval-sets of the benchmark makes", ", ".join(suites))
     _use_threads(manifest)
     request = replace(request, device=request.device or _device(files))
     runs = reopen(manifest, path, request, folder, systems=systems)

@@ -75,7 +75,7 @@ def member(opened: Run, suite: str, set_id: str) -> Run:
     }
     alone = parse_benchmark(document, suite)
     source = open_source(set_id, name=alone.name, max_passages=None)
-    return Run(opened.request, alone, source, systems, _folder(opened.folder, suite, set_id), [set_id], opened.cache)
+    return Run(opened.request, alone, source, systems, _folder(opened.folder, suite, set_id), [set_id], opened.cache, suite=suite)
 
 
 def _as_it_is(opened: Run, system: System) -> System:
