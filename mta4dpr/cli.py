@@ -72,14 +72,18 @@ def _request(bench: str, **given: Any) -> Request:
 
 @app.command()
 def run(
-    bench: BenchArgument,
+    bench: BenchArgument = "",
     systems: SystemsOption = "",
     eval_sets: EvalSetsOption = "",
     limit: LimitOption = None,
     settings: SetOption = None,
     output: OutputOption = None,
     device: DeviceOption = None,
-    seed: SeedOption = 0,
+    seed: Annotated[int | None, typer.Option("--seed", help="decides every draw (default: 0)", show_default=False)] = None,
+    from_manifest: Annotated[
+        Path | None,
+        typer.Option("--from-manifest", metavar="FILE", help="repeat the run of that manifest.json; goes into runs/BENCH-repeat"),
+    ] = None,
     redo: Annotated[
         str | None, typer.Option("--redo", metavar="STAGE", help="data, index, encode, train, search or evaluate again")
     ] = None,
@@ -91,6 +95,12 @@ def run(
     """Everything, from data to leaderboard. The same command again continues."""
     from mta4dpr import pipeline
 
+    decided = {"BENCH": bench, "--systems": systems, "--eval-sets": eval_sets, "--limit": limit, "--set": settings, "--seed": seed}
+    given = [name for name, value in decided.items() if value not in ("", None, [])]
+    if from_manifest and given:
+        raise UserError(f"--from-manifest repeats a run as it was; leave out {', '.join(given)}, which the manifest decides")
+    if not from_manifest and not bench:
+        raise UserError("run takes a benchmark, such as quickstart (`mta4dpr-bench list benchmarks`), or --from-manifest FILE")
     request = _request(
         bench,
         systems=systems,
@@ -99,15 +109,36 @@ def run(
         settings=settings,
         output=output,
         device=device,
-        seed=seed,
+        seed=seed or 0,
         redo=redo,
         offline=offline,
         wait=wait,
         tensorboard=tensorboard,
     )
+    if from_manifest:
+        _repeat(from_manifest, request, as_json)
+        return
     folder = pipeline.run(request)
     if is_main_process():
         _show_leaderboard(folder, as_json)
+
+
+def _repeat(manifest: Path, request: Request, as_json: bool) -> None:
+    from mta4dpr.repeat import repeat
+
+    document = repeat(manifest, request)
+    if not is_main_process():
+        return
+    if as_json:
+        _print_json(document)
+        return
+    shown = [{**row, "same": "the same" if row["same"] else f"differs: {row['how']}"} for row in document["run_files"]]
+    _print_table("", shown, {"file": "run file", "same": "came out"})
+    for what, (then, now) in document["differences"].items():
+        _print_error(f"other than then: {what} was {then}, is {now}")
+    if not document["differences"]:
+        _print_error("versions, hardware, threads and device are those of then")
+    _print_error(f"leaderboard, page and run files: {document['output']}")
 
 
 @app.command()
@@ -473,6 +504,28 @@ def tables(
         return
     with written_aside(output) as file:
         file.write(text)
+
+
+@app.command()
+def export(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="the folder of a run")],
+    system: Annotated[str, typer.Option("--system", "-s", metavar="NAME", help="which of its systems")],
+    student: Annotated[
+        Path | None, typer.Option("--student", metavar="PATH", help="a trained student: a sentence-transformers folder with a model card")
+    ] = None,
+    runs: Annotated[Path | None, typer.Option("--runs", metavar="PATH", help="its TREC run files, with ir_metadata")] = None,
+    index: Annotated[Path | None, typer.Option("--index", metavar="PATH", help="an index that Pyserini opens: Lucene's or FAISS's")] = None,
+    onnx: Annotated[bool, typer.Option("--onnx", help="with --student: an ONNX file too (extra onnx)")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """One system of a run for others: a student's model folder, its TREC runs, or an index for Pyserini."""
+    from mta4dpr import export as exporting
+
+    document = exporting.export(folder, system, student=student, runs=runs, index=index, onnx=onnx)
+    if as_json:
+        _print_json(document)
+    else:
+        sys.stdout.write("".join(f"{document['path']}/{name}\n" for name in document["files"]))
 
 
 def _show_leaderboard(folder: Path, as_json: bool) -> None:

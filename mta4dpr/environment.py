@@ -158,9 +158,28 @@ def hardware() -> dict[str, Any]:
         "machine": platform.machine(),
         "system": platform.platform(terse=True),
         "processor": processor(),
+        "operation_mode": platform.architecture()[0].replace("bit", "-bit"),
+        "distribution": _distribution(),
         "cores": os.cpu_count(),
         "memory_bytes": memory_bytes(),
     }
+
+
+def gpu(device: str | None) -> dict[str, Any] | None:
+    """The GPU behind a torch device; None for a CPU."""
+    if not device or not device.startswith("cuda"):
+        return None
+    import torch
+
+    about = torch.cuda.get_device_properties(device)
+    return {"architecture": about.name, "number of cores": about.multi_processor_count, "ram": f"{about.total_memory / 2**30:.0f} GB"}
+
+
+def _distribution() -> str | None:
+    try:
+        return platform.freedesktop_os_release().get("PRETTY_NAME")
+    except OSError:  # not Linux
+        return None
 
 
 def processor() -> str:

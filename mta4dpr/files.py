@@ -53,6 +53,15 @@ def folder_written_aside(path: Path) -> Iterator[Path]:
         shutil.rmtree(aside, ignore_errors=True)
 
 
+def copy_folder(source: Path, target: Path, *, leave_out: tuple[str, ...] = ()) -> None:
+    """Copies the files of a folder, without those names. OSError as the system gives it, unlike shutil.copytree's list of texts."""
+    for path in sorted(source.rglob("*")):
+        if path.is_file() and path.name not in leave_out:
+            copy = target / path.relative_to(source)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, copy)
+
+
 def lack_of_disk(error: OSError, path: Path) -> Exception:
     """A full disk or a folder that cannot be written is the environment's lack, not a bug."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):

@@ -33,6 +33,11 @@ class Ledger:
         record = self.stages.get(stage)
         return bool(record and record["status"] == "done" and record["inputs"] == key_of(inputs) and self._intact(record))
 
+    def is_intact(self, stage: str) -> bool:
+        """Whether that stage is done, whatever its inputs were, and its outputs are as it left them."""
+        record = self.stages.get(stage)
+        return bool(record and record["status"] == "done" and self._intact(record))
+
     def _intact(self, record: dict[str, Any]) -> bool:
         for name, about in record["outputs"].items():
             path = self.folder / name

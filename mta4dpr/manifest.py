@@ -1,20 +1,28 @@
-"""manifest.json of a run's folder: who ran what, where, with which versions, settings and data."""
+"""manifest.json of a run's folder: who ran what, where, with which versions, settings and data.
+
+It names everything that another run needs to make the same files (`reopen` reads it): the settings, how each system
+is made, hashes of corpus, queries, judgements and models, and of each run file its SHA-256 and the command that made it.
+"""
 
 from __future__ import annotations
 
 import logging
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from mta4dpr import environment, suite
-from mta4dpr.benchmark import Benchmark
+from mta4dpr.benchmark import Benchmark, EvalSet, parse_settings
+from mta4dpr.checks import idle_settings
 from mta4dpr.data.collection import IrDataset, QuerySet
 from mta4dpr.data.corpus import Corpus
 from mta4dpr.errors import UserError
-from mta4dpr.files import file_name, key_of, read_json, write_json
+from mta4dpr.files import file_name, key_of, read_json, sha256_of_file, write_json
 from mta4dpr.ledger import refuse_other_settings
 from mta4dpr.opened import Run
 from mta4dpr.options import Bm25, Dense
@@ -36,6 +44,8 @@ def manifest_of(opened: Run) -> dict[str, Any]:
         for section, made in (("dense", Dense()), ("bm25", Bm25())):  # an option that came later had its default then
             manifest["settings"][section] = {**made.model_dump(mode="json"), **manifest["settings"][section]}
         refuse_other_settings(opened.folder, settings, manifest["settings"])
+    for section in ("run_files", "recipes", "paths"):
+        manifest.setdefault(section, {})
     manifest.update(
         {
             "benchmark": opened.bench.name,
@@ -49,13 +59,17 @@ def manifest_of(opened: Run) -> dict[str, Any]:
             "threads": opened.threads,
             "source": opened.source.identity,
             "passages": len(opened.corpus),
+            "request": {"benchmark": opened.request.benchmark, "set": list(opened.request.settings)},
+            "own_notes": opened.bench.notes,
+            "variants": {label: variant.model_dump(mode="json") for label, variant in opened.bench.variants.items()},
+            "protected": opened.every_eval_set,
+            "repeats": opened.repeats or None,
         }
     )
     for eval_set in opened.bench.eval_sets:
         query_set = opened.eval_sets[eval_set.id]
-        fingerprint = key_of([query_set.texts, query_set.qrels, query_set.answers])
         about = eval_set.model_dump(mode="json", exclude={"expected"} if partial else None)
-        manifest["eval_sets"][eval_set.id] = {"expected": [], **about, "hash": fingerprint}
+        manifest["eval_sets"][eval_set.id] = {"expected": [], **about, "hash": fingerprint(query_set)}
     manifest["eval_sets"].update({name: suite.about(name, one) for name, one in opened.bench.suites.items()})
     manifest["notes"] += [found["note"] for found in manifest["eval_sets"].values() if "note" in found]
     for system in opened.systems:
@@ -64,20 +78,90 @@ def manifest_of(opened: Run) -> dict[str, Any]:
                 raise UserError(
                     f"{opened.folder} has a system {other!r}, whose files {system.label!r} would overwrite; name one as LABEL=PATH"
                 )
+    manifest["recipes"].update({system.label: recipe_entry(opened, system) for system in opened.systems})
+    specs = [*opened.bench.models.values(), *(system.spec for system in opened.systems if system.spec)]
+    places = [place for spec in specs for place in (spec.model, spec.scores) if place and Path(place).exists()]
+    manifest["paths"].update({place: str(Path(place).resolve()) for place in places})  # to be found from another folder too
     return manifest
+
+
+def fingerprint(query_set: QuerySet) -> str:
+    """A hash of queries, judgements and answers."""
+    return key_of([query_set.texts, query_set.qrels, query_set.answers])
+
+
+def recipe_entry(opened: Run, system: System) -> dict[str, Any]:
+    """How a system is made, whatever names meant when it was: its model, or strategy, roles and options; and hashes of what goes in."""
+    recipe, models = system.recipe, opened.bench.models
+    used = {system.label: system.spec} if system.spec and not recipe else {}
+    if recipe:
+        used = {role: models[role] for role in (recipe.teacher, *recipe.assistants, recipe.student) if role in models}
+    return {
+        "kind": system.kind,
+        "spec": system.spec.model_dump(mode="json") if system.spec else None,
+        "recipe": {**asdict(recipe), "distill": recipe.distill.model_dump(mode="json")} if recipe else None,
+        "training_data": opened.training_data if recipe else None,
+        "models": {label: key_of(opened.model_identity(spec)) for label, spec in used.items()},
+    }
+
+
+def circumstances(opened: Run) -> dict[str, Any]:
+    """What beside settings and data may change the last digits of a score."""
+    return {
+        "versions": environment.versions(),
+        "hardware": environment.hardware(),
+        "git_commit": environment.git_commit(),
+        "threads": opened.threads,
+        "processes": environment.process_count(),
+    }
+
+
+def note_run_file(opened: Run, path: Path, system: System, eval_set: EvalSet) -> dict[str, Any]:
+    """Writes into manifest.json which command made a run file, on which device, and its SHA-256; returns that record."""
+    manifest = read_json(opened.folder / "manifest.json")
+    device = opened.__dict__.get("device")  # BM25 opens none
+    record = {
+        "system": system.label,
+        "eval_set": eval_set.id,
+        "sha256": sha256_of_file(path),
+        "device": device,
+        "gpu": environment.gpu(device),
+        "made_by": len(manifest["runs"]) - 1,
+        "command": command_for(opened, system, eval_set),
+    }
+    manifest["run_files"][path.relative_to(opened.folder).as_posix()] = record
+    write_json(opened.folder / "manifest.json", manifest)
+    return record
+
+
+def command_for(opened: Run, system: System, eval_set: EvalSet) -> str:
+    """The shortest command that makes this one run file: the same text for the same bytes, whatever else a command asked for."""
+    request, spec, name = opened.request, system.spec, system.label
+    if opened.suite:  # its students are models that the run around it has trained
+        name = next((typed for typed in request.systems if typed.partition("=")[0] == name), name)
+    elif spec and not system.recipe and spec not in opened.bench.models.values() and spec.model != name:
+        name = f"{name}={spec.model}"
+    words = ["mta4dpr-bench", "run", request.benchmark, "--systems", name, "--eval-sets", opened.suite or eval_set.id]
+    words += ["--limit", str(request.limit)] if request.limit else []
+    for setting in request.settings:
+        distill = parse_settings([setting]).get("distill", {})
+        if not distill or (system.recipe and not idle_settings(opened.bench, [system], distill)):
+            words += ["--set", setting]
+    return f"OMP_NUM_THREADS={opened.threads} {shlex.join([*words, '--seed', str(request.seed)])}"
 
 
 @contextmanager
 def noted(opened: Run, manifest: dict[str, Any]) -> Iterator[None]:
     """Writes into manifest.json that this command works here, and when it has finished."""
-    note = {"command": sys.argv[1:], "processes": environment.process_count(), "started": _now(), "finished": None}
+    note = {"command": sys.argv[1:], **circumstances(opened), "started": _now(), "finished": None}
     manifest["runs"].append(note)
     write_json(opened.folder / "manifest.json", manifest)
     for query_set in opened.eval_sets.values():
         for line in [*query_set.counts, *_absent_passages(query_set, opened.corpus)]:
             log.info(line)
     yield
-    manifest["systems"] = read_json(opened.folder / "manifest.json")["systems"]
+    left = read_json(opened.folder / "manifest.json")
+    manifest |= {"systems": left["systems"], "run_files": left["run_files"]}
     note["finished"] = _now()
     write_json(opened.folder / "manifest.json", manifest)
 

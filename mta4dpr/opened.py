@@ -51,6 +51,8 @@ class Run:
     folder: Path
     every_eval_set: list[str]  # of the benchmark, chosen by --eval-sets or not
     cache: Path = field(default_factory=environment.cache_folder)
+    repeats: str = ""  # SHA-256 of the manifest that this run repeats
+    suite: str = ""  # that asked for this collection, in a run inside another one's folder
     _scorers: dict[tuple[str, str], Scorer] = field(default_factory=dict)
     _training_queries: dict[tuple[int, float, int], TrainingQueries] = field(default_factory=dict)
     _open: dict[str, Bm25Retriever | DenseRetriever] = field(default_factory=dict)

@@ -24,8 +24,9 @@ from mta4dpr.benchmark import EvalSet, Recipe
 from mta4dpr.errors import UserError
 from mta4dpr.evaluation.efficiency import energy_used, peak_memory_bytes
 from mta4dpr.files import file_name, folder_written_aside, key_of, read_json, sha256_of_file, write_json
+from mta4dpr.ir_metadata import write_ir_metadata
 from mta4dpr.ledger import Ledger, locked, stage_shares
-from mta4dpr.manifest import manifest_entry, manifest_of, noted
+from mta4dpr.manifest import manifest_entry, manifest_of, note_run_file, noted
 from mta4dpr.opened import Run, open_run
 from mta4dpr.request import Request, System
 from mta4dpr.sizes import Sizes
@@ -45,7 +46,11 @@ RECALL_QUERIES = 100  # of the first eval set, for which an approximate index is
 
 def run(request: Request) -> Path:
     """Everything from data to leaderboard; the same request again goes on where it stopped. Returns the run's folder."""
-    opened = open_run(request)
+    return complete(open_run(request))
+
+
+def complete(opened: Run) -> Path:
+    """All stages of an open run that are not done yet. Returns its folder."""
     _ready(opened)
     if not environment.is_main_process():
         _work_along(opened)
@@ -338,7 +343,8 @@ def search(opened: Run, system: System, eval_set: EvalSet) -> None:
                         kept = np.delete(kept, place)
                         excluded += 1
                     writer.write(query_id, ids[: opened.bench.depth], kept[: opened.bench.depth])
-        outputs.append(path)
+        record = note_run_file(opened, path, system, eval_set)
+        outputs += [path, write_ir_metadata(path, read_json(opened.folder / "manifest.json"), record)]
         pairs = len(wanted.texts) * len(opened.corpus)
         if system.kind == "lexical":
             opened.rates.note("bm25", pairs, time.perf_counter() - started)
@@ -433,7 +439,7 @@ def _training_seconds(opened: Run, system: System) -> float | None:
 
 
 def _run_files(opened: Run) -> dict[tuple[str, str], tuple[str, dict[str, Any]]]:
-    """(system, eval set) -> run file and its record, of every search that this folder's ledger knows."""
+    """(system, eval set) -> run file and its record, of every search that this folder's ledger knows. A run file is the first output."""
     return {
         (stage.split(" ", 2)[1], stage.split(" ", 2)[2]): next(iter(record["outputs"].items()))
         for stage, record in opened.ledger.stages.items()

@@ -75,7 +75,7 @@ def member(opened: Run, suite: str, set_id: str) -> Run:
     }
     alone = parse_benchmark(document, suite)
     source = open_source(set_id, name=alone.name, max_passages=None)
-    found = Run(opened.request, alone, source, systems, _folder(opened.folder, suite, set_id), [set_id], opened.cache)
+    found = Run(opened.request, alone, source, systems, _folder(opened.folder, suite, set_id), [set_id], opened.cache, suite=suite)
     found.launch = ""  # the main process works on it alone
     return found
 

@@ -35,7 +35,7 @@ def test_help_needs_no_heavy_library_and_lists_what_is_there() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip().endswith("[]")
-    for name in ("run", "train", "plan", "fetch", "list", "doctor", "search", "evaluate", "compare", "report", "tables"):
+    for name in ("run", "train", "plan", "fetch", "list", "doctor", "search", "evaluate", "compare", "report", "tables", "export"):
         assert f" {name} " in done.stdout
 
 
@@ -58,6 +58,10 @@ def test_help_needs_no_heavy_library_and_lists_what_is_there() -> None:
         (["evaluate", "x"], ["--dataset", "--qrels"]),
         (["search", "tiny", "--system", "bm25,teacher", "--query", "x"], ["one system"]),
         (["run", "tiny", "--nonsense"], ["nonsense"]),
+        (["run"], ["a benchmark", "--from-manifest"]),
+        (["run", "tiny", "--from-manifest", "x", "--seed", "0", "--set", "lr=1"], ["leave out BENCH, --set, --seed"]),
+        (["run", "--from-manifest", "nowhere.json"], ["no file nowhere.json"]),
+        (["export", "nowhere", "--system", "kd", "--student", "x"], ["no manifest.json in nowhere"]),
         (["run", "tiny", "--set", "soft_tau=2"], ["distill.soft_tau is an option of takd, dgkd, prod", "leave it out"]),
         (["plan", "tiny", "--systems", "kd_ta", "--set", "ta=asistant"], ["did you mean 'assistant'?"]),
         (["train", "tiny", "--strategy", "kdd"], ["'kdd' (did you mean 'kd'?)"]),

@@ -123,6 +123,7 @@ class Encoder(Network[Reading]):
     def save(self, folder: Path) -> None:
         """A sentence-transformers folder; lengths and prefixes travel in its files and in mta4dpr.json."""
         self.network.max_seq_length = self.reading.passage_length
+        self.network.similarity_fn_name = "dot"  # what a student is trained and searched with
         self.network.prompts = {"query": self.reading.query_prefix, "document": self.reading.passage_prefix}
         with folder_written_aside(folder) as aside:
             self.network.save(str(aside), create_model_card=False)

@@ -112,7 +112,7 @@ def markdown_text(text: str) -> str:
     return re.sub(r"\](?=[(\[])", r"\\]", text)
 
 
-def _markdown_code(name: str) -> str:
+def markdown_code(name: str) -> str:
     name = one_line(name)
     fence = "`" * (max((len(run) for run in re.findall("`+", name)), default=0) + 1)
     space = " " if name.startswith("`") or name.endswith("`") else ""
@@ -120,12 +120,12 @@ def _markdown_code(name: str) -> str:
 
 
 def _markdown_cell(cell: Cell, column: Column) -> str:
-    text = _markdown_code(cell.text).replace("|", "\\|") if column.names else markdown_text(cell.text)
+    text = markdown_code(cell.text).replace("|", "\\|") if column.names else markdown_text(cell.text)
     return (f"**{text}**" if cell.bold else text) + cell.marks.translate(SUPERSCRIPTS)
 
 
 def markdown_note(note: Note) -> str:
-    return "".join(_markdown_code(part) if isinstance(part, Name) else _markdown_fragment(part) for part in note)
+    return "".join(markdown_code(part) if isinstance(part, Name) else _markdown_fragment(part) for part in note)
 
 
 def _markdown_fragment(part: str) -> str:

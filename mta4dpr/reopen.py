@@ -1,0 +1,174 @@
+"""A run made ready again from the manifest.json that it left: the same settings, systems, queries and models, or an error.
+
+Names are not looked up in benchmarks/ or in a YAML, which may have changed since; the manifest says what they meant.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from mta4dpr import environment
+from mta4dpr.benchmark import Benchmark, EvalSet, ModelSpec, Recipe, parse_benchmark
+from mta4dpr.data.collection import open_source
+from mta4dpr.errors import EnvironmentLack, UserError
+from mta4dpr.files import key_of, read_json
+from mta4dpr.manifest import fingerprint
+from mta4dpr.opened import Run
+from mta4dpr.options import Bm25, Dense, Distill, Section
+from mta4dpr.request import Request, System
+
+NEEDED = ("settings", "systems", "eval_sets", "recipes", "run_files", "request", "own_notes", "protected", "paths")
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """The manifest at `path`; UserError when it is none."""
+    try:
+        manifest = read_json(path)
+    except FileNotFoundError:
+        raise UserError(f"there is no file {path}; give the manifest.json of a run's folder") from None
+    except (IsADirectoryError, json.JSONDecodeError, UnicodeDecodeError) as error:
+        hint = f"{path / 'manifest.json'}" if path.is_dir() else "the manifest.json of a run's folder"
+        raise UserError(f"expected a manifest, found something else at {path} ({error}); give {hint}") from error
+    if not isinstance(manifest, dict) or not {"settings", "systems"} <= manifest.keys():
+        raise UserError(f"{path} is no manifest of a run: it has no settings and systems; give the manifest.json of a run's folder")
+    return manifest
+
+
+def reopen(manifest: Mapping[str, Any], path: Path, request: Request, folder: Path, *, systems: Mapping[str, list[str]]) -> list[Run]:
+    """Runs over `folder` that make those systems on those of their eval sets, {system: [eval set]}; one for systems with the same ones.
+
+    Of the request only what a manifest does not decide is used: device, offline, wait, redo, tensorboard.
+    """
+    lacking = [key for key in NEEDED if key not in manifest]
+    if lacking:
+        raise UserError(
+            f"{path} was written by an earlier version, which did not note {', '.join(lacking)}; "
+            f"repeat it by its command: mta4dpr-bench {' '.join(manifest['runs'][-1]['command']) if manifest.get('runs') else 'run ...'}"
+        )
+    if request.offline:
+        environment.refuse_network()
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for label, names in systems.items():
+        groups.setdefault(tuple(names), []).append(label)
+    bench = _benchmark(manifest, path)
+    source = open_source(bench.corpus, name=bench.name, max_passages=bench.max_passages)
+    settings, asked = manifest["settings"], manifest["request"]
+    runs = []
+    for eval_sets, labels in groups.items():
+        chosen = [eval_set for eval_set in bench.eval_sets if eval_set.id in eval_sets]
+        wanted = replace(
+            request,
+            benchmark=asked["benchmark"],
+            settings=tuple(asked["set"]),
+            systems=tuple(labels),
+            eval_sets=eval_sets,
+            limit=settings["limit"],
+            seed=settings["seed"],
+            output=folder,
+        )
+        made = [_system(label, manifest, path) for label in labels]
+        narrowed = bench.model_copy(update={"eval_sets": chosen})
+        runs.append(Run(wanted, narrowed, source, made, folder, list(manifest["protected"])))
+    return runs
+
+
+def _benchmark(manifest: Mapping[str, Any], path: Path) -> Benchmark:
+    settings = {key: value for key, value in manifest["settings"].items() if key not in ("limit", "seed", "text_hash")}
+    for section, model in (("bm25", Bm25), ("dense", Dense), ("distill", Distill)):
+        settings[section] = _given(model, settings[section])
+    folder = manifest["source"].get("folder")
+    return parse_benchmark(
+        {
+            **settings,
+            "title": manifest["title"],
+            "notes": manifest["own_notes"],
+            "corpus": _place(settings["corpus"], folder) if folder else settings["corpus"],
+            "models": {label: _relocated(spec, manifest["paths"]) for label, spec in settings["models"].items()},
+            "variants": manifest["variants"],
+            "contrasts": manifest["contrasts"],
+            "systems": list(manifest["systems"]) or ["bm25"],
+            "eval_sets": [
+                {key: value for key, value in about.items() if key in EvalSet.model_fields}
+                for about in manifest["eval_sets"].values()
+                if "suite" not in about
+            ],
+        },
+        str(path),
+    )
+
+
+def _given(section: type[Section], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Without the defaults: options that have no effect may be there only as such."""
+    defaults = section().model_dump(mode="json")
+    return {name: value for name, value in values.items() if name not in defaults or value != defaults[name]}
+
+
+def _relocated(spec: Mapping[str, Any], paths: Mapping[str, str]) -> dict[str, Any]:
+    return {**spec, **{key: _place(spec[key], paths[spec[key]]) for key in ("model", "scores") if spec[key] in paths}}
+
+
+def _place(typed: str, found: str) -> str:
+    """A path as it was typed where it still means the same, else where it was found then."""
+    return typed if str(Path(typed).resolve()) == found else found
+
+
+def _system(label: str, manifest: Mapping[str, Any], path: Path) -> System:
+    from mta4dpr.distill.strategies import STRATEGIES
+
+    made = manifest["recipes"].get(label)
+    if made is None:
+        raise UserError(f"{path} does not say how {label} is made: an earlier version ran it; repeat the run by its command")
+    spec = ModelSpec.model_validate(_relocated(made["spec"], manifest["paths"])) if made["spec"] else None
+    recipe = made["recipe"]
+    if not recipe:
+        return System(label, made["kind"], spec)
+    if recipe["strategy"] not in STRATEGIES:
+        raise UserError(f"{path}: {label} was trained by {recipe['strategy']!r}, a strategy that this version does not have")
+    distill = Distill.model_validate(_given(Distill, recipe["distill"]))
+    roles = (recipe["teacher"], tuple(recipe["assistants"]), recipe["student"])
+    return System(label, made["kind"], spec, Recipe(recipe["strategy"], *roles, distill))
+
+
+def check_unchanged(runs: Sequence[Run], manifest: Mapping[str, Any], path: Path, *, training: bool) -> None:
+    """Corpus, models, queries and judgements must be those of then; UserError that names all that are not.
+
+    Without `training` students are taken as they are, and what they were trained with may be gone.
+    """
+    problems: list[UserError] = []
+
+    def same(what: str, then: str, now: Callable[[], str], hint: str) -> None:
+        try:
+            found = now()
+        except UserError as error:
+            problems.append(type(error)(f"{what}: {error}"))
+        else:
+            if found != then:
+                problems.append(UserError(f"{what} is not what it was: hash {then[:16]} then, {found[:16]} now; {hint}"))
+
+    opened = runs[0]
+    systems = [system for run in runs for system in run.systems if training or not system.recipe]
+    specs = {**opened.bench.models, **{s.label: s.spec for s in systems if s.spec and not s.recipe}}
+    hashes = [item for system in systems for item in manifest["recipes"][system.label]["models"].items()]
+    for name, then in dict.fromkeys(hashes):
+        spec = specs[name]
+        place = spec.model or spec.scores or "random weights"
+        now: Any = lambda spec=spec: key_of(opened.model_identity(spec))  # noqa: E731
+        same(f"model {name!r} ({place})", then, now, "bring back its files")
+    corpus = opened.bench.corpus
+    python = f" (docstrings of Python {manifest['versions']['python']} then)" if corpus == "docstrings" else ""
+    same(f"corpus {corpus}{python}", manifest["settings"]["text_hash"], lambda: opened.corpus.text_hash, "bring back the same passages")
+    if not problems:
+        for run in runs:
+            for name in (eval_set.id for eval_set in run.bench.eval_sets):
+                found: Any = lambda run=run, name=name: fingerprint(run.eval_sets[name])  # noqa: E731
+                same(f"eval set {name}", manifest["eval_sets"][name]["hash"], found, "bring back its queries and judgements")
+        for system in (system for system in systems if system.recipe):
+            then = manifest["recipes"][system.label]["training_data"]
+            same(f"training data of {system.label} ({opened.bench.train})", then, lambda: opened.training_data, "bring back its queries")
+    if problems:
+        kind = EnvironmentLack if all(isinstance(problem, EnvironmentLack) for problem in problems) else UserError
+        raise kind("\n  ".join([f"{path} cannot be had as it was:", *dict.fromkeys(map(str, problems))]))
