@@ -130,6 +130,7 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
     """Runs the command line in this process: (exit status, stdout, stderr)."""
 
     def call(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setenv("COLUMNS", "120")
         monkeypatch.setattr(sys, "argv", ["mta4dpr-bench", *arguments])
         with pytest.raises(SystemExit) as leaving:
             cli.main()

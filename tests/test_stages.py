@@ -24,6 +24,7 @@ def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Writes a benchmark over a collection that is not here, and plans in an empty cache."""
     monkeypatch.setenv("MTA4DPR_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("MTA4DPR_MODELS", str(tmp_path / "models"))
+    monkeypatch.setattr("mta4dpr.data.collection.docs_path", lambda _: tmp_path / "absent")  # other tests may have made a part of it
     monkeypatch.chdir(tmp_path)
 
     def write(corpus: str = "msmarco-passage", eval_set: str = "msmarco-passage/dev/small", **changed: Any) -> Request:

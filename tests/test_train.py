@@ -150,10 +150,10 @@ def test_a_second_process_does_not_go_along_with_what_a_killed_run_began(tmp_pat
 
     monkeypatch.setattr(pipeline.time, "sleep", begin)
     monkeypatch.setattr(pipeline, "_distil", lambda *_: log.append("trains"))
-    pipeline._train_along(run)
+    pipeline._work_along(run, only_train=True)
     assert log == ["waits", "trains"]
     main_process.__exit__(None, None, None)
-    pipeline._train_along(run)
+    pipeline._work_along(run, only_train=True)
     assert log == ["waits", "trains"], "what is done is not trained again"
 
 
