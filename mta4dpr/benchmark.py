@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -227,6 +227,14 @@ class Benchmark(Section):
         """Whether all whose lists would make the pool are cross-encoders."""
         miners = [*assistants, *([teacher] if distill.pool_teacher else [])]
         return bool(miners) and all(map(self.scores_pairs, miners))
+
+
+def with_defaults(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a manifest, which an earlier version may have written: an option that came later had its default then."""
+    made = {"bm25": Bm25(), "dense": Dense(), "distill": Distill()}
+    sections = {name: {**usual.model_dump(mode="json"), **settings.get(name, {})} for name, usual in made.items()}
+    usual = ModelSpec.model_construct().model_dump(mode="json")
+    return {**settings, **sections, "models": {label: {**usual, **spec} for label, spec in settings.get("models", {}).items()}}
 
 
 def options() -> Iterator[tuple[str, str, str, str]]:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from mta4dpr import environment, suite
-from mta4dpr.benchmark import Benchmark, EvalSet, parse_settings
+from mta4dpr.benchmark import Benchmark, EvalSet, parse_settings, with_defaults
 from mta4dpr.checks import idle_settings
 from mta4dpr.data.collection import IrDataset, QuerySet
 from mta4dpr.data.corpus import Corpus
@@ -25,7 +25,6 @@ from mta4dpr.errors import UserError
 from mta4dpr.files import file_name, key_of, read_json, sha256_of_file, write_json
 from mta4dpr.ledger import refuse_other_settings
 from mta4dpr.opened import Run
-from mta4dpr.options import Bm25, Dense
 from mta4dpr.request import System, differences
 
 log = logging.getLogger(__name__)
@@ -41,9 +40,7 @@ def manifest_of(opened: Run) -> dict[str, Any]:
         opened.ledger.forget([stage for stage in opened.ledger.stages if not stage.startswith("train ")])
     partial = _partial_corpus(opened)
     if "settings" in manifest:
-        for section, made in (("dense", Dense()), ("bm25", Bm25())):  # an option that came later had its default then
-            manifest["settings"][section] = {**made.model_dump(mode="json"), **manifest["settings"][section]}
-        refuse_other_settings(opened.folder, settings, manifest["settings"])
+        refuse_other_settings(opened.folder, settings, with_defaults(manifest["settings"]))
     for section in ("run_files", "recipes", "paths"):
         manifest.setdefault(section, {})
     manifest.update(

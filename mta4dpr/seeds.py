@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from mta4dpr.benchmark import with_defaults
 from mta4dpr.errors import UserError
 from mta4dpr.evaluation.leaderboard import leaderboard
 from mta4dpr.evaluation.measures import Evaluation
@@ -33,10 +34,9 @@ def join(folders: Sequence[Path], output: Path) -> Path:
         refuse_other_settings(folder, about, first, manifest)
     found: dict[str, dict[str, Seeds]] = {}
     for folder, about, earlier in runs:
-        missing = {(row["eval_set"], row["system"]): row["missing_queries"] for row in earlier["rows"]}
-        for (eval_set, system), lacking in missing.items():
-            seed_of = about["settings"]["seed"]
-            found.setdefault(eval_set, {}).setdefault(system, {})[seed_of] = _evaluation(per_query_file(folder, eval_set, system), lacking)
+        for eval_set, systems in evaluations_of(folder, earlier).items():
+            for system, evaluation in systems.items():
+                found.setdefault(eval_set, {}).setdefault(system, {})[about["settings"]["seed"]] = evaluation
         manifest["systems"] = {**about["systems"], **manifest["systems"]}
     evaluations = {eval_set: {s: _mean(seeds) for s, seeds in systems.items()} for eval_set, systems in found.items()}
     teacher = next((s for s, about in manifest["systems"].items() if about["kind"] == "teacher"), "")
@@ -73,16 +73,19 @@ def read(path: Path) -> Any:
 
 def refuse_other_settings(folder: Path, about: dict[str, Any], first: Path, manifest: dict[str, Any]) -> None:
     """Runs may differ in the seed alone to be averaged."""
-    keys = [key for key in differing(about["settings"], manifest["settings"]) if key != "seed"]
+    keys = [key for key in differing(*(with_defaults(one["settings"]) for one in (about, manifest))) if key != "seed"]
     if keys or about["benchmark"] != manifest["benchmark"]:
         what = ", ".join(keys) or "the benchmark"
         raise UserError(f"{folder} and {first} are not runs of one benchmark with the same settings, {what} differs; leave one out")
 
 
-def _evaluation(path: Path, missing: int) -> Evaluation:
-    """What a run wrote of each query."""
-    query_ids, values = read_per_query(path)
-    return Evaluation(query_ids, values, missing_queries=missing, ignored_queries=0, excluded=0)
+def evaluations_of(folder: Path, board: dict[str, Any]) -> dict[str, dict[str, Evaluation]]:
+    """{eval set: {system: its per-query values}} of a run's folder, whose leaderboard `board` is."""
+    found: dict[str, dict[str, Evaluation]] = {}
+    for (eval_set, system), missing in {(row["eval_set"], row["system"]): row["missing_queries"] for row in board["rows"]}.items():
+        query_ids, values = read_per_query(per_query_file(folder, eval_set, system))
+        found.setdefault(eval_set, {})[system] = Evaluation(query_ids, values, missing_queries=missing, ignored_queries=0, excluded=0)
+    return found
 
 
 def _efficiency(by_seed: dict[int, Any]) -> dict[str, Any]:

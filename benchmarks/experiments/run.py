@@ -17,10 +17,17 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+from mta4dpr.evaluation.leaderboard import leaderboard
+from mta4dpr.files import read_json, write_json
+from mta4dpr.report import load, to_markdown
+from mta4dpr.seeds import evaluations_of, refuse_other_settings
 
 ROOT = Path(__file__).resolve().parents[2]
 CORE = ("kd", "mta4dpr", "kd_ta", "mean_ta", "random_ta", "contrastive")
 MODELS = ("bm25", "mpnet", "minilm", "minilm-tuned", "student-init")
+DOCUMENTS = ("manifest.json", "leaderboard.json", "efficiency.json")
 RUN_FILES = ("bm25", "mpnet", "kd", "kd_ta", "mta4dpr")
 OTHERS = (
     *("best_ta", "weighted_ta", "margin_mse", "dgkd", "rl_ta", "cl_drd", "takd", "prod"),
@@ -66,8 +73,9 @@ def call(*arguments: str) -> None:
 
 
 def keep(folder: Path, place: Path, seed: int) -> None:
-    """The small files of a run, without this machine's paths; curves of seed 0 alone, and run files of a few of its systems."""
-    patterns = ["leaderboard.json", "leaderboard.md", "manifest.json", "efficiency.json", "training/*/rounds.jsonl", "per_query/*/*.csv"]
+    """The small files of a run beside what is there, without this machine's paths; of seed 0 curves too, and a few systems' run files."""
+    kept = {name: read_json(place / name) for name in DOCUMENTS if (place / name).exists()}
+    patterns = [*DOCUMENTS, "training/*/rounds.jsonl", "per_query/*/*.csv"]
     patterns += ["training/*/steps.jsonl", "training/*/round-*/scores.json"] if seed == 0 else []
     for path in [path for pattern in patterns for path in sorted(folder.glob(pattern))]:
         target = place / path.relative_to(folder)
@@ -76,11 +84,35 @@ def keep(folder: Path, place: Path, seed: int) -> None:
         for name in ("IR_DATASETS_HOME", "MTA4DPR_MODELS", "HOME"):
             text = text.replace(os.environ.get(name) or "\0", f"${name}")
         target.write_text(text, encoding="utf-8")
+    _with_earlier_rows(place, kept)
     for path in [path for system in RUN_FILES for path in folder.glob(f"runs/*test/{system}.trec")] if seed == 0 else []:
         target = place / path.relative_to(folder).with_suffix(".trec.gz")
         target.parent.mkdir(parents=True, exist_ok=True)
         with open(path, "rb") as source, open(target, "wb") as raw, gzip.GzipFile("", "wb", mtime=0, fileobj=raw) as packed:
             shutil.copyfileobj(source, packed)
+
+
+def _with_earlier_rows(place: Path, kept: dict[str, Any]) -> None:
+    """One leaderboard of what was kept before and of what came now, which need not be from one folder or one machine."""
+    now = {name: read_json(place / name) for name in DOCUMENTS}
+    if kept:
+        refuse_other_settings(place, now["manifest.json"], place, kept["manifest.json"])
+        for name, part in (
+            ("efficiency.json", "systems"),
+            *(("manifest.json", part) for part in ("systems", "run_files", "recipes", "paths")),
+        ):
+            now[name][part] = {**kept[name].get(part, {}), **now[name].get(part, {})}
+        earlier = [one for one in kept["manifest.json"]["runs"] if one not in now["manifest.json"]["runs"]]
+        now["manifest.json"]["runs"] = earlier + now["manifest.json"]["runs"]
+        new = {row["system"] for row in now["leaderboard.json"]["rows"]}
+        now["leaderboard.json"]["rows"] += [row for row in kept["leaderboard.json"]["rows"] if row["system"] not in new]
+    manifest, board = now["manifest.json"], now["leaderboard.json"]
+    titled = {one["id"]: one["titled"] for one in board["eval_sets"]}
+    teacher = next((name for name, about in manifest["systems"].items() if about["kind"] == "teacher"), "")
+    now["leaderboard.json"] = leaderboard(manifest, evaluations_of(place, board), titled=titled, teacher=teacher)
+    for name, document in now.items():
+        write_json(place / name, document)
+    (place / "leaderboard.md").write_text(to_markdown(load(place)), encoding="utf-8")
 
 
 def main() -> None:

@@ -21,19 +21,7 @@ from mta4dpr.report.page import to_html
 from mta4dpr.report.plots import draw
 from mta4dpr.report.training import load_efficiency, load_trainings
 
-__all__ = [
-    "Leaderboard",
-    "Plot",
-    "draw",
-    "load",
-    "load_efficiency",
-    "to_csv",
-    "to_html",
-    "to_latex",
-    "to_markdown",
-    "to_rich",
-    "write_report",
-]
+__all__ = ["Leaderboard", "draw", "load", "load_efficiency", "to_csv", "to_html", "to_latex", "to_markdown", "to_rich", "write_report"]
 
 log = logging.getLogger(__name__)
 
