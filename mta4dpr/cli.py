@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import os
 import sys
-from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,10 +13,21 @@ from typer.exceptions import TyperException
 
 from mta4dpr.environment import is_main_process
 from mta4dpr.errors import EnvironmentLack, UserError, nearest
+from mta4dpr.terminal import (
+    print_comparisons,
+    print_error,
+    print_fetched,
+    print_json,
+    print_leaderboard,
+    print_plan,
+    print_query,
+    print_rows,
+    print_table,
+    print_text,
+    to_json,
+)
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from mta4dpr.request import Request
 
 app = typer.Typer(
@@ -120,7 +128,7 @@ def run(
         return
     folder = pipeline.run(request)
     if is_main_process():
-        _show_leaderboard(folder, as_json)
+        print_leaderboard(folder, as_json)
 
 
 def _repeat(manifest: Path, request: Request, as_json: bool) -> None:
@@ -130,15 +138,15 @@ def _repeat(manifest: Path, request: Request, as_json: bool) -> None:
     if not is_main_process():
         return
     if as_json:
-        _print_json(document)
+        print_json(document)
         return
     shown = [{**row, "same": "the same" if row["same"] else f"differs: {row['how']}"} for row in document["run_files"]]
-    _print_table("", shown, {"file": "run file", "same": "came out"})
+    print_table("", shown, {"file": "run file", "same": "came out"})
     for what, (then, now) in document["differences"].items():
-        _print_error(f"other than then: {what} was {then}, is {now}")
+        print_error(f"other than then: {what} was {then}, is {now}")
     if not document["differences"]:
-        _print_error("versions, hardware, threads and device are those of then")
-    _print_error(f"leaderboard, page and run files: {document['output']}")
+        print_error("versions, hardware, threads and device are those of then")
+    print_error(f"leaderboard, page and run files: {document['output']}")
 
 
 @app.command()
@@ -174,11 +182,11 @@ def train(
     if not is_main_process():
         return
     if as_json:
-        _print_json(document)
+        print_json(document)
         return
     shown = [{**row, "d_eval": f"{row['d_eval']:.4f}", "seconds": f"{row['seconds']:.0f}"} for row in document["students"]]
     measure = f"{document['students'][0]['measure']} on D_eval"
-    _print_table(
+    print_table(
         "", shown, {"system": "student", "steps": "steps", "rounds": "rounds", "d_eval": measure, "seconds": "seconds", "model": "model"}
     )
 
@@ -212,42 +220,11 @@ def plan(
     )
     document = planning.plan(request)
     if as_json:
-        _print_json(document)
+        print_json(document)
     else:
-        _show_plan(document)
+        print_plan(document)
     if document["lacking"]:
         raise EnvironmentLack("run would stop: " + "; ".join(document["lacking"]))
-
-
-def _show_plan(document: dict[str, Any]) -> None:
-    from mta4dpr.environment import gigabytes
-
-    if document["downloads"]:
-        _print_files(f"what {document['benchmark']} is made of", document["downloads"], {"what": "file or model", "from": "from"})
-    columns = {"stage": "stage", "state": "state", "disk": "disk", "memory": "memory", "time": "time", "note": "note"}
-    _print_table(f"plan of {document['benchmark']}: {document['title']}", document["stages"], columns, numbers=("disk", "memory", "time"))
-    for place in document["disk"]:
-        _print(f"{gigabytes(place['bytes'])} in {place['place']} ({place['set_by']}), {gigabytes(place['free'])} free")
-    _print(document["summary"])
-    measured = sorted({rate["work"] for rate in document["rates"] if rate["measured"]})
-    usual = sorted({rate["work"] for rate in document["rates"] if not rate["measured"]} - set(measured))
-    _print(
-        "times: "
-        + "; ".join(
-            f"{', '.join(kinds)} {how}"
-            for kinds, how in ((measured, "as fast as in earlier runs here"), (usual, "by usual rates and a matrix product timed just now"))
-            if kinds
-        )
-    )
-
-
-def _print_files(title: str, rows: list[dict[str, Any]], columns: dict[str, str]) -> None:
-    """Files with their bytes in full digits."""
-    shown = [{**row, "bytes": "unknown" if row["bytes"] is None else f"{row['bytes']:,}"} for row in rows]
-    what, *others = columns
-    _print_table(
-        title, shown, {what: columns[what], "bytes": "bytes", "state": "state", **{key: columns[key] for key in others}}, numbers=("bytes",)
-    )
 
 
 @app.command()
@@ -264,27 +241,14 @@ def fetch(
 
     document = fetching.fetch(_request(bench, systems=systems, eval_sets=eval_sets, settings=None, offline=offline), to=to)
     if as_json:
-        _print_json(document)
+        print_json(document)
         return
-    _show_files(document["files"])
+    print_fetched(document["files"])
     for line in document["notes"]:
-        _print(line)
-    _print(document["summary"])
+        print_text(line)
+    print_text(document["summary"])
     for name, value in document["environment"].items():
-        _print(f"export {name}={value}")
-
-
-def _show_files(files: list[dict[str, Any]]) -> None:
-    """A block a collection or model: its licence, then a line a file. Lines are as long as hashes are, and nothing folds them."""
-    for of in dict.fromkeys(file["of"] for file in files):
-        chosen = [file for file in files if file["of"] == of]
-        for licence in dict.fromkeys(file["licence"] for file in chosen):
-            sys.stdout.write(f"{of} (licence: {licence})\n")
-            for file in (file for file in chosen if file["licence"] == licence):
-                digest = f"md5 {file['md5']}" if file["md5"] else f"sha256 {file['sha256']}"
-                checked = f"verified by {file['checked_by']}" if file["checked_by"] else "no hash to compare with"
-                sys.stdout.write(f"{file['bytes']:>16,}  {file['path']}  {digest}, {checked}, {file['state']}\n")
-            sys.stdout.write("\n")
+        print_text(f"export {name}={value}")
 
 
 @app.command("list")
@@ -299,9 +263,9 @@ def list_(
         raise UserError(f"list takes one of {', '.join(catalogue.LISTS)}, found {what!r}{nearest(what, list(catalogue.LISTS))}")
     rows = catalogue.LISTS[what]()
     if as_json:
-        _print_json({what: rows})
+        print_json({what: rows})
     else:
-        _print_table("", rows, {key: key for key in rows[0]})
+        print_table("", rows, {key: key for key in rows[0]})
 
 
 @app.command()
@@ -313,10 +277,10 @@ def doctor(
 
     document = examination.examine(quick=quick)
     if as_json:
-        _print_json(document)
+        print_json(document)
     else:
-        _print_table("", document["checks"], {"what": "what", "found": "found", "state": "state"})
-        _print_table("", document["stages"], {"stage": "stage", "state": "state", "lacks": "what it lacks"})
+        print_table("", document["checks"], {"what": "what", "found": "found", "state": "state"})
+        print_table("", document["stages"], {"stage": "stage", "state": "state", "lacks": "what it lacks"})
     if any(stage["state"] == "lacking" for stage in document["stages"]):
         raise EnvironmentLack("some stages cannot run here; see the table")
 
@@ -339,16 +303,16 @@ def search(
     request = _request(bench, systems=system, settings=settings, output=output, device=device, offline=offline)
     document = pipeline.search_once(request, query, hits)
     if as_json:
-        _print_json(document)
+        print_json(document)
         return
     from rich.markup import escape
 
     for hit in document["hits"]:
         title = f"[bold]{escape(hit['title'])}[/bold]  " if hit["title"] else ""
-        _print(f"[bold cyan]{hit['rank']:>2}[/bold cyan]  {hit['score']:.4f}  [green]{escape(hit['id'])}[/green]  {title}")
-        _print(f"    {escape(' '.join(hit['text'].split())[:400])}")
+        print_text(f"[bold cyan]{hit['rank']:>2}[/bold cyan]  {hit['score']:.4f}  [green]{escape(hit['id'])}[/green]  {title}")
+        print_text(f"    {escape(' '.join(hit['text'].split())[:400])}")
     if not document["hits"]:
-        _print("no passage matches")
+        print_text("no passage matches")
 
 
 @app.command()
@@ -365,20 +329,13 @@ def evaluate(
 
     document = scoring.evaluate_files(runfiles, dataset=dataset, qrels=qrels, measures=measures, per_query=per_query)
     if as_json:
-        _print_json({key: document[key] for key in ("rows", "per_query") if key in document})
+        print_json({key: document[key] for key in ("rows", "per_query") if key in document})
         return
     for line in document["notes"]:
-        _print_error(line)
+        print_error(line)
     for row in document.get("per_query", []):
         sys.stdout.write(f"{row['run']}\t{row['query_id']}\t{row['measure']}\t{row['value']:.4f}\n")
-    _print_rows(document, {"run": "run"})
-
-
-def _print_rows(document: dict[str, Any], runs: dict[str, str]) -> None:
-    """Rows of `evaluate` and `compare`; `runs` is the column that names the run."""
-    rows = [{**row, "value": f"{row['value']:.4f}", "ci95": "[{:.4f}, {:.4f}]".format(*row["ci95"])} for row in document["rows"]]
-    columns = {"measure": "measure", "value": "value", "ci95": "95 % interval", "queries": "queries", "missing_queries": "missing"}
-    _print_table(document["eval_set"], rows, runs | columns)
+    print_rows(document, {"run": "run"})
 
 
 @app.command()
@@ -398,57 +355,15 @@ def compare(
 
     document = comparing.compare_files(runfiles, dataset=dataset, qrels=qrels, measures=measures, all_pairs=all_pairs, queries=queries)
     if as_json:
-        _print_json({key: document[key] for key in ("rows", "comparisons", "queries")})
+        print_json({key: document[key] for key in ("rows", "comparisons", "queries")})
         return
     for line in document["notes"]:
-        _print_error(line)
-    _print_rows(document, {"label": "run"})
+        print_error(line)
+    print_rows(document, {"label": "run"})
     for measure in dict.fromkeys(one["measure"] for one in document["comparisons"]):
-        _print_comparisons(measure, [one for one in document["comparisons"] if one["measure"] == measure])
+        print_comparisons(measure, [one for one in document["comparisons"] if one["measure"] == measure])
     for one in document["queries"]:
-        _print_query(one)
-
-
-def _print_comparisons(measure: str, comparisons: list[dict[str, Any]]) -> None:
-    from mta4dpr.comparing import verdict
-
-    shown = [
-        {
-            "contrast": f"{one['a']} - {one['b']}",
-            "difference": f"{one['difference']:+.4f}",
-            "ci95": "[{:.4f}, {:.4f}]".format(*one["ci95"]),
-            "p_holm": _p_value(one["p_holm"]),
-            "p_randomisation": _p_value(one["p_randomisation"]),
-            "effect": f"{one['effect_size']:+.2f}",
-            "counts": f"{one['wins']}/{one['ties']}/{one['losses']}",
-            "detectable": "" if one["detectable"] is None else f"{one['detectable']:.4f}",
-            "verdict": verdict(one),
-        }
-        for one in comparisons
-    ]
-    columns = {"contrast": "contrast", "difference": "diff.", "ci95": "95 % interval", "p_holm": "p (Holm)", "p_randomisation": "p (flips)"}
-    columns |= {"effect": "d", "counts": "w/t/l", "detectable": "detectable", "verdict": "verdict"}
-    _print_table(f"{measure}: {comparisons[0]['family']} contrasts", shown, columns)
-
-
-def _p_value(p: float) -> str:
-    return "<0.0001" if p < 0.0001 else f"{p:.4f}"
-
-
-def _print_query(one: dict[str, Any]) -> None:
-    """A query on which two runs differ, with the first passages of both and their grades; - is not judged."""
-    from rich.markup import escape
-
-    console = _console()
-    query = " ".join(filter(None, [one["query_id"], one["query"]]))
-    console.print(f"[bold]{escape(query)}[/bold]")
-    for run, value, first in ((one["a"], one["value_a"], one["first_a"]), (one["b"], one["value_b"], one["first_b"])):
-        console.print(f"  {escape(run)}: {one['measure']} {value:.4f}")
-        for rank, passage in enumerate(first, start=1):
-            grade = "-" if passage["relevance"] is None else passage["relevance"]
-            text = " ".join(" ".join(filter(None, [passage["title"], passage["text"]])).split())
-            line = f"    {rank}  grade {grade}  [green]{escape(passage['id'])}[/green]  {escape(text)}"
-            console.print(line, no_wrap=True, overflow="ellipsis")
+        print_query(one)
 
 
 @app.command()
@@ -468,11 +383,11 @@ def report(
     if len(folders) == 1 and output is not None:
         raise UserError("--output has no effect with one run, whose report goes into its own folder; leave it out")
     if output is not None:
-        _show_leaderboard(seeds.join(folders, output), as_json)
+        print_leaderboard(seeds.join(folders, output), as_json)
         return
     for path in write_report(folders[0]):
         logging.getLogger(__name__).info("written: %s", path)
-    _show_leaderboard(folders[0], as_json)
+    print_leaderboard(folders[0], as_json)
 
 
 @app.command()
@@ -498,7 +413,7 @@ def tables(
         raise UserError("--json and --format are two formats; leave one out")
     empty = paper.read_tables(benchmark_folder() / "paper")
     filled = empty.filled(measured([*(runs or []), *(more or [])], empty.benchmarks(), empty.eval_sets()))
-    text = _json(paper.to_json(filled)) if as_json else filled.text(form or Form.MD)
+    text = to_json(paper.to_json(filled)) if as_json else filled.text(form or Form.MD)
     if output is None:
         sys.stdout.write(text)
         return
@@ -523,59 +438,9 @@ def export(
 
     document = exporting.export(folder, system, student=student, runs=runs, index=index, onnx=onnx)
     if as_json:
-        _print_json(document)
+        print_json(document)
     else:
         sys.stdout.write("".join(f"{document['path']}/{name}\n" for name in document["files"]))
-
-
-def _show_leaderboard(folder: Path, as_json: bool) -> None:
-    if as_json:
-        from mta4dpr.files import read_json
-
-        _print_json(read_json(folder / "leaderboard.json"))
-        return
-    from mta4dpr.report import load, load_efficiency, to_rich
-
-    to_rich(load(folder), _console(), efficiency=load_efficiency(folder))
-    _print_error(f"page, tables and run files: {folder}")
-
-
-def _console() -> Console:
-    """Standard output; as wide as the terminal, 120 columns where there is none."""
-    from rich.console import Console
-
-    return Console(highlight=False, width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 120)
-
-
-def _print(text: str) -> None:
-    _console().print(text)
-
-
-def _print_error(text: str) -> None:
-    sys.stderr.write(text + "\n")
-
-
-def _print_json(document: Any) -> None:
-    sys.stdout.write(_json(document))
-
-
-def _json(document: Any) -> str:
-    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
-
-
-def _print_table(title: str, rows: list[dict[str, Any]], columns: dict[str, str], *, numbers: Sequence[str] = ("value", "ci95")) -> None:
-    """`numbers` are columns of figures that are written out already."""
-    from rich import box
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table(title=escape(title) or None, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
-    for key, head in columns.items():
-        number = bool(rows) and all(isinstance(row.get(key), int | float) or key in numbers for row in rows)
-        table.add_column(head, justify="right" if number else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*("" if row.get(key) is None else escape(str(row[key])) for key in columns))
-    _console().print(table)
 
 
 def main() -> None:
@@ -600,15 +465,15 @@ def main() -> None:
     except typer.Exit as leaving:
         status = leaving.exit_code
     except TyperException as error:  # an unknown option, a missing argument
-        _print_error(f"error: {error.format_message()}")
+        print_error(f"error: {error.format_message()}")
         status = 2
     except (KeyboardInterrupt, typer.Abort):
-        _print_error("interrupted; the same command continues")
+        print_error("interrupted; the same command continues")
         status = 130
     except UserError as error:
         if debug:
             raise
-        _print_error(f"error: {error}")
+        print_error(f"error: {error}")
         status = error.exit_status
     except (OSError, MemoryError) as error:
         if debug:
@@ -617,7 +482,7 @@ def main() -> None:
     except Exception as error:
         if debug:
             raise
-        _print_error(f"error: this is a bug of ours ({type(error).__name__}: {error}); please report it with what --debug prints")
+        print_error(f"error: this is a bug of ours ({type(error).__name__}: {error}); please report it with what --debug prints")
         status = 1
     sys.stdout.flush()
     sys.exit(status or 0)
@@ -627,11 +492,11 @@ def _environment_or_bug(error: OSError | MemoryError) -> int:
     from mta4dpr.files import lack_of_disk
 
     if isinstance(error, MemoryError):
-        _print_error("error: the memory is full; set dense.token_budget or distill.batch_queries to less, or use a larger machine")
+        print_error("error: the memory is full; set dense.token_budget or distill.batch_queries to less, or use a larger machine")
         return 3
     lack = lack_of_disk(error, Path(error.filename or "."))
     if isinstance(lack, EnvironmentLack):
-        _print_error(f"error: {lack}")
+        print_error(f"error: {lack}")
         return 3
-    _print_error(f"error: this is a bug of ours ({type(error).__name__}: {error}); please report it with what --debug prints")
+    print_error(f"error: this is a bug of ours ({type(error).__name__}: {error}); please report it with what --debug prints")
     return 1

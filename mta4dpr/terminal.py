@@ -1,0 +1,156 @@
+"""What commands print: tables as wide as the terminal, one JSON document, plain lines for errors. Decides nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def print_plan(document: dict[str, Any]) -> None:
+    from mta4dpr.environment import gigabytes
+
+    if document["downloads"]:
+        _print_some_files(f"what {document['benchmark']} is made of", document["downloads"], {"what": "file or model", "from": "from"})
+    columns = {"stage": "stage", "state": "state", "disk": "disk", "memory": "memory", "time": "time", "note": "note"}
+    print_table(f"plan of {document['benchmark']}: {document['title']}", document["stages"], columns, numbers=("disk", "memory", "time"))
+    for place in document["disk"]:
+        print_text(f"{gigabytes(place['bytes'])} in {place['place']} ({place['set_by']}), {gigabytes(place['free'])} free")
+    print_text(document["summary"])
+    measured = sorted({rate["work"] for rate in document["rates"] if rate["measured"]})
+    usual = sorted({rate["work"] for rate in document["rates"] if not rate["measured"]} - set(measured))
+    print_text(
+        "times: "
+        + "; ".join(
+            f"{', '.join(kinds)} {how}"
+            for kinds, how in ((measured, "as fast as in earlier runs here"), (usual, "by usual rates and a matrix product timed just now"))
+            if kinds
+        )
+    )
+
+
+def _print_some_files(title: str, rows: list[dict[str, Any]], columns: dict[str, str]) -> None:
+    """Files with their bytes in full digits."""
+    shown = [{**row, "bytes": "unknown" if row["bytes"] is None else f"{row['bytes']:,}"} for row in rows]
+    what, *others = columns
+    print_table(
+        title, shown, {what: columns[what], "bytes": "bytes", "state": "state", **{key: columns[key] for key in others}}, numbers=("bytes",)
+    )
+
+
+def print_fetched(files: list[dict[str, Any]]) -> None:
+    """A block a collection or model: its licence, then a line a file. Lines are as long as hashes are, and nothing folds them."""
+    for of in dict.fromkeys(file["of"] for file in files):
+        chosen = [file for file in files if file["of"] == of]
+        for licence in dict.fromkeys(file["licence"] for file in chosen):
+            sys.stdout.write(f"{of} (licence: {licence})\n")
+            for file in (file for file in chosen if file["licence"] == licence):
+                digest = f"md5 {file['md5']}" if file["md5"] else f"sha256 {file['sha256']}"
+                checked = f"verified by {file['checked_by']}" if file["checked_by"] else "no hash to compare with"
+                sys.stdout.write(f"{file['bytes']:>16,}  {file['path']}  {digest}, {checked}, {file['state']}\n")
+            sys.stdout.write("\n")
+
+
+def print_rows(document: dict[str, Any], runs: dict[str, str]) -> None:
+    """Rows of `evaluate` and `compare`; `runs` is the column that names the run."""
+    rows = [{**row, "value": f"{row['value']:.4f}", "ci95": "[{:.4f}, {:.4f}]".format(*row["ci95"])} for row in document["rows"]]
+    columns = {"measure": "measure", "value": "value", "ci95": "95 % interval", "queries": "queries", "missing_queries": "missing"}
+    print_table(document["eval_set"], rows, runs | columns)
+
+
+def print_comparisons(measure: str, comparisons: list[dict[str, Any]]) -> None:
+    from mta4dpr.comparing import verdict
+
+    shown = [
+        {
+            "contrast": f"{one['a']} - {one['b']}",
+            "difference": f"{one['difference']:+.4f}",
+            "ci95": "[{:.4f}, {:.4f}]".format(*one["ci95"]),
+            "p_holm": _p_value(one["p_holm"]),
+            "p_randomisation": _p_value(one["p_randomisation"]),
+            "effect": f"{one['effect_size']:+.2f}",
+            "counts": f"{one['wins']}/{one['ties']}/{one['losses']}",
+            "detectable": "" if one["detectable"] is None else f"{one['detectable']:.4f}",
+            "verdict": verdict(one),
+        }
+        for one in comparisons
+    ]
+    columns = {"contrast": "contrast", "difference": "diff.", "ci95": "95 % interval", "p_holm": "p (Holm)", "p_randomisation": "p (flips)"}
+    columns |= {"effect": "d", "counts": "w/t/l", "detectable": "detectable", "verdict": "verdict"}
+    print_table(f"{measure}: {comparisons[0]['family']} contrasts", shown, columns)
+
+
+def _p_value(p: float) -> str:
+    return "<0.0001" if p < 0.0001 else f"{p:.4f}"
+
+
+def print_query(one: dict[str, Any]) -> None:
+    """A query on which two runs differ, with the first passages of both and their grades; - is not judged."""
+    from rich.markup import escape
+
+    console = _console()
+    query = " ".join(filter(None, [one["query_id"], one["query"]]))
+    console.print(f"[bold]{escape(query)}[/bold]")
+    for run, value, first in ((one["a"], one["value_a"], one["first_a"]), (one["b"], one["value_b"], one["first_b"])):
+        console.print(f"  {escape(run)}: {one['measure']} {value:.4f}")
+        for rank, passage in enumerate(first, start=1):
+            grade = "-" if passage["relevance"] is None else passage["relevance"]
+            text = " ".join(" ".join(filter(None, [passage["title"], passage["text"]])).split())
+            line = f"    {rank}  grade {grade}  [green]{escape(passage['id'])}[/green]  {escape(text)}"
+            console.print(line, no_wrap=True, overflow="ellipsis")
+
+
+def print_leaderboard(folder: Path, as_json: bool) -> None:
+    if as_json:
+        from mta4dpr.files import read_json
+
+        print_json(read_json(folder / "leaderboard.json"))
+        return
+    from mta4dpr.report import load, load_efficiency, to_rich
+
+    to_rich(load(folder), _console(), efficiency=load_efficiency(folder))
+    print_error(f"page, tables and run files: {folder}")
+
+
+def _console() -> Console:
+    """Standard output; as wide as the terminal, 120 columns where there is none."""
+    from rich.console import Console
+
+    return Console(highlight=False, width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 120)
+
+
+def print_text(text: str) -> None:
+    _console().print(text)
+
+
+def print_error(text: str) -> None:
+    sys.stderr.write(text + "\n")
+
+
+def print_json(document: Any) -> None:
+    sys.stdout.write(to_json(document))
+
+
+def to_json(document: Any) -> str:
+    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+
+
+def print_table(title: str, rows: list[dict[str, Any]], columns: dict[str, str], *, numbers: Sequence[str] = ("value", "ci95")) -> None:
+    """`numbers` are columns of figures that are written out already."""
+    from rich import box
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(title=escape(title) or None, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
+    for key, head in columns.items():
+        number = bool(rows) and all(isinstance(row.get(key), int | float) or key in numbers for row in rows)
+        table.add_column(head, justify="right" if number else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*("" if row.get(key) is None else escape(str(row[key])) for key in columns))
+    _console().print(table)
