@@ -13,22 +13,22 @@ import json
 import logging
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mta4dpr import environment, suite
-from mta4dpr.benchmark import EvalSet, Recipe
+from mta4dpr.benchmark import Recipe
 from mta4dpr.errors import UserError
 from mta4dpr.evaluation.efficiency import energy_used, peak_memory_bytes
 from mta4dpr.files import file_name, folder_written_aside, key_of, read_json, sha256_of_file, write_json
-from mta4dpr.ir_metadata import write_ir_metadata
 from mta4dpr.ledger import Ledger, locked, stage_shares
-from mta4dpr.manifest import manifest_entry, manifest_of, note_run_file, noted
+from mta4dpr.manifest import manifest_entry, manifest_of, noted
 from mta4dpr.opened import Run, open_run
 from mta4dpr.request import Request, System
+from mta4dpr.searching import search, search_along, search_inputs, search_stage
 from mta4dpr.sizes import Sizes
 from mta4dpr.stages import check_disk, training_operations
 
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from mta4dpr.data.collection import QuerySet
     from mta4dpr.data.corpus import Corpus
     from mta4dpr.evaluation.measures import Evaluation
-    from mta4dpr.retrieval.hits import Hits
 
 log = logging.getLogger(__name__)
 
@@ -153,9 +152,8 @@ def _work_along(opened: Run, *, only_train: bool = False) -> None:
         if _has_begun(opened, _prepare_stage(system), _prepare_inputs(opened, system)):
             opened.retriever(system)
         for eval_set in opened.bench.eval_sets if opened.bench.dense.is_shared else []:
-            if _has_begun(opened, _search_stage(system, eval_set), _search_inputs(opened, system, eval_set)):
-                texts = list(opened.eval_sets[eval_set.id].texts.values())
-                _search_part(opened, system, eval_set, _query_vectors(opened.retriever(system), texts)[: _asked(opened, eval_set)])
+            if _has_begun(opened, search_stage(system, eval_set), search_inputs(opened, system, eval_set)):
+                search_along(opened, system, eval_set)
 
 
 def _has_begun(opened: Run, stage: str, inputs: Any) -> bool:
@@ -175,7 +173,7 @@ def _is_complete(opened: Run, manifest: dict[str, Any]) -> bool:
     return (
         all(ledger.is_done(f"train {s.label}", opened.training_inputs(s.recipe)) for s in opened.systems if s.recipe)
         and all(ledger.is_done(_prepare_stage(s), _prepare_inputs(opened, s)) for s in opened.systems)
-        and all(ledger.is_done(_search_stage(s, e), _search_inputs(opened, s, e)) for s in opened.systems for e in opened.bench.eval_sets)
+        and all(ledger.is_done(search_stage(s, e), search_inputs(opened, s, e)) for s in opened.systems for e in opened.bench.eval_sets)
         and all(ledger.is_done(f"latency {s.label}", _prepare_inputs(opened, s)) for s in opened.systems if opened.bench.eval_sets)
         and all(_is_complete(member, manifest_of(member)) for member in _members(opened, manifest))
         and ledger.is_done("evaluate", _evaluate_inputs(opened, manifest))
@@ -199,7 +197,7 @@ def _redo(opened: Run) -> None:
     if redo in ("index", "encode", "train"):
         forgotten += [_prepare_stage(system) for system in opened.systems] + [f"latency {system.label}" for system in opened.systems]
     if redo in ("index", "encode", "train", "search"):
-        forgotten += [_search_stage(system, eval_set) for system in opened.systems for eval_set in opened.bench.eval_sets]
+        forgotten += [search_stage(system, eval_set) for system in opened.systems for eval_set in opened.bench.eval_sets]
     opened.ledger.forget(forgotten)
 
 
@@ -300,103 +298,6 @@ def _about_index(opened: Run, retriever: Any) -> dict[str, Any]:
     vectors = retriever.encoder.encode_queries(texts)[sample]
     found = {"recall": recall(approximate, retriever.index, vectors, depth), "recall_depth": depth, "recall_queries": len(sample)}
     return {"index": {**opened.bench.dense.of_search(), **approximate.about, **found}}
-
-
-def _search_stage(system: System, eval_set: EvalSet) -> str:
-    return f"search {system.label} {eval_set.id}"
-
-
-def _search_inputs(opened: Run, system: System, eval_set: EvalSet) -> Any:
-    full = opened.eval_sets[eval_set.id]
-    return [
-        opened.identity(system),
-        opened.corpus.text_hash,
-        key_of(full.texts),
-        list(opened.limited(full).texts),
-        opened.bench.depth,
-        opened.exclude_self,
-    ]
-
-
-def search(opened: Run, system: System, eval_set: EvalSet) -> None:
-    """The run file of one system on one eval set."""
-    full = opened.eval_sets[eval_set.id]
-    wanted = opened.limited(full)
-    path = opened.folder / "runs" / file_name(eval_set.id) / f"{file_name(system.label)}.trec"
-    stage, inputs = _search_stage(system, eval_set), _search_inputs(opened, system, eval_set)
-    if opened.ledger.is_done(stage, inputs):
-        return
-    from mta4dpr.evaluation.trecrun import RunWriter
-
-    with opened.ledger.stage(stage, inputs, by=opened.launch) as outputs:
-        retriever: Any = opened.retriever(system)
-        excluded, started = 0, time.perf_counter()
-        with RunWriter(path, tag=file_name(system.label)) as writer:
-            query_ids = iter(wanted.texts)
-            for hits in _all_hits(opened, retriever, system, eval_set):
-                for passages, scores in zip(hits.passages, hits.scores, strict=True):
-                    query_id = next(query_ids)
-                    ids, kept = opened.corpus.ids(passages[passages >= 0]), scores[passages >= 0]
-                    if opened.exclude_self and query_id in ids:
-                        place = ids.index(query_id)
-                        del ids[place]
-                        kept = np.delete(kept, place)
-                        excluded += 1
-                    writer.write(query_id, ids[: opened.bench.depth], kept[: opened.bench.depth])
-        record = note_run_file(opened, path, system, eval_set)
-        outputs += [path, write_ir_metadata(path, read_json(opened.folder / "manifest.json"), record)]
-        pairs = len(wanted.texts) * len(opened.corpus)
-        if system.kind == "lexical":
-            opened.rates.note("bm25", pairs, time.perf_counter() - started)
-        else:
-            opened.rates.note("search", 2.0 * pairs * retriever.vectors.dimensions, time.perf_counter() - started)
-    if excluded:
-        log.info("%s, %s: %d passages with their query's own id are left out", system.label, eval_set.id, excluded)
-
-
-def _all_hits(opened: Run, retriever: Any, system: System, eval_set: EvalSet) -> Iterator[Hits]:
-    """Hits of the queries asked for. Vectors are made of all texts, so that a score does not depend on --limit."""
-    from mta4dpr.retrieval.dense import DenseRetriever
-
-    texts, asked, k = list(opened.eval_sets[eval_set.id].texts.values()), _asked(opened, eval_set), _hits_wanted(opened)
-    if not isinstance(retriever, DenseRetriever):
-        yield from retriever.search(texts[:asked], k)
-        return
-    cut = retriever.encoder.query_tokens(texts).truncated(retriever.encoder.reading.query_length)
-    if cut:
-        log.info("%s: %d of %d queries are cut to %d tokens", retriever.label, cut, len(texts), retriever.encoder.reading.query_length)
-    vectors = _query_vectors(retriever, texts)[:asked]
-    if not opened.launch or not opened.bench.dense.is_shared:  # alone
-        yield from retriever.search_vectors(vectors, k)
-        return
-    _search_part(opened, system, eval_set, vectors)
-    folder = _parts_folder(opened, system, eval_set)
-    yield from retriever.index.merged_parts(asked, k, folder, parts=environment.process_count())
-    shutil.rmtree(folder)
-
-
-def _search_part(opened: Run, system: System, eval_set: EvalSet, vectors: np.ndarray) -> None:
-    """This process's part of the passages, searched into files that the main one merges."""
-    retriever: Any = opened.retriever(system)
-    folder, part, parts = _parts_folder(opened, system, eval_set), environment.process_rank(), environment.process_count()
-    retriever.index.search_part(vectors, _hits_wanted(opened), folder, part=part, parts=parts)
-
-
-def _query_vectors(retriever: Any, texts: list[str]) -> np.ndarray:
-    return np.asarray(retriever.encoder.encode_queries(texts))
-
-
-def _parts_folder(opened: Run, system: System, eval_set: EvalSet) -> Path:
-    """Named by the launch: what a killed one left there is of no use."""
-    return opened.folder / f".parts-{opened.launch}" / file_name(f"{system.label} {eval_set.id}")
-
-
-def _asked(opened: Run, eval_set: EvalSet) -> int:
-    return len(opened.limited(opened.eval_sets[eval_set.id]).texts)
-
-
-def _hits_wanted(opened: Run) -> int:
-    return opened.bench.depth + opened.exclude_self
 
 
 def measure_latency(opened: Run, system: System) -> None:
