@@ -84,7 +84,8 @@ def theirs(folder: Path, arguments: argparse.Namespace) -> dict[str, float]:
 
     how = SentenceTransformerTrainingArguments(
         output_dir=str(folder / "theirs"), max_steps=arguments.steps, per_device_train_batch_size=arguments.queries, learning_rate=3e-4,
-        batch_sampler=in_order, save_strategy="no", logging_steps=1, report_to="none", use_cpu=True, dataloader_drop_last=True, disable_tqdm=True,
+        batch_sampler=in_order, save_strategy="no",
+        logging_steps=1, report_to="none", use_cpu=True, dataloader_drop_last=True, disable_tqdm=True,
     )  # fmt: skip
     loss = DistillKLDivLoss(network, student_temperature=TAU, teacher_temperature=TAU)
     trainer = SentenceTransformerTrainer(model=network, args=how, train_dataset=Dataset.from_dict(columns), loss=loss, callbacks=[Clock()])
