@@ -34,6 +34,7 @@ class Column(Section):
     """A measure on an eval set; with `dataset` it is compared with published figures, without it only shown."""
 
     head: str
+    group: str = ""  # a second head over this column and its neighbours of the same group; compared columns have their own
     eval_set: str = Field(description="of our runs")
     measure: str = Field(description="in ir-measures' notation")
     benchmark: str = Field("", description="only runs of this benchmark; empty: of any")
@@ -118,6 +119,8 @@ def _mistakes(layout: Layout, published: Published) -> Iterator[str]:
 
 def _column_mistakes(column: Column, published: Published) -> Iterator[str]:
     ours = MEASURE.fullmatch(column.measure)
+    if column.dataset and column.group:
+        yield "group has no effect on a compared column, whose head stands over its three parts; leave it out"
     if not (column.dataset or column.published):
         idle = [name for name in ("tolerance", "queries", "passages") if getattr(column, name) is not None]
         if idle:

@@ -36,7 +36,7 @@ def table(layout: Layout, published: Published, measured: Sequence[Measured]) ->
         if column.dataset:
             columns += [tables.Column(head, group=column.head) for head in ("published", "measured", "verdict")]
         else:
-            columns += [tables.Column(column.head)]
+            columns += [tables.Column(column.head, group=column.group)]
     lines = []
     for row, line in zip(layout.rows, rows, strict=True):
         cells = [Cell(row.name)]
