@@ -12,7 +12,7 @@ from mta4dpr import environment
 from mta4dpr.data.collection import Passage
 from mta4dpr.data.corpus import open_corpus, stored_corpus
 from mta4dpr.errors import UserError
-from mta4dpr.evaluation.significance import ALPHA
+from mta4dpr.evaluation.significance import ALPHA, most_different
 from mta4dpr.scoring import Judgements, judgements
 
 if TYPE_CHECKING:
@@ -95,9 +95,7 @@ def _most_different(
     texts = dict(judged.source.queries(judged.query_set)) if judged.source else {}
     for a, b in contrasts:
         values_a, values_b, query_ids = found[a].values[measure], found[b].values[measure], found[a].query_ids
-        for n in sorted(range(len(query_ids)), key=lambda n: -abs(values_a[n] - values_b[n]))[:shown]:
-            if values_a[n] == values_b[n]:
-                break
+        for n in most_different(values_a, values_b)[:shown]:
             query_id = query_ids[n]
             yield {
                 **{"a": a, "b": b, "measure": measure, "query_id": query_id, "query": texts.get(query_id)},

@@ -57,7 +57,7 @@ class Needs:
             return {}
         from mta4dpr.retrieval.prebuilt import find
 
-        return {label: find(index, dense=label != "bm25") for label, index in wanted.items()}
+        return {label: find(index, dense=label != "bm25", heap=self.opened.bench.bm25.heap) for label, index in wanted.items()}
 
     def downloads(self) -> list[dict[str, Any]]:
         """Every file, model and index once: {"what", "bytes" (None: not known), "state", "from", "url"}."""

@@ -223,7 +223,7 @@ class Run:
         if settings.index:
             from mta4dpr.retrieval.prebuilt import bring, find
 
-            folder = bring(find(settings.index, dense=False), offline=self.request.offline)
+            folder = bring(find(settings.index, dense=False, heap=settings.heap), offline=self.request.offline)
         else:
             known, started = (index_folder(self.cache, self.corpus) / "mta4dpr.json").exists(), time.perf_counter()
             folder = build_index(self.cache, self.corpus, heap=settings.heap, threads=self.threads)
@@ -248,7 +248,7 @@ class Run:
         if index:
             from mta4dpr.retrieval.prebuilt import bring, find, vectors_of
 
-            prebuilt = find(index, dense=True)
+            prebuilt = find(index, dense=True, heap=self.bench.bm25.heap)
             place = bring(prebuilt, offline=self.request.offline)
             copied = vectors_of(root, prebuilt, place, corpus=self.corpus, encoder=encoder, tokens=tokens, how=self.encoding)
             return DenseRetriever(encoder, copied, self.corpus, memory=bytes_of(self.bench.dense.search_memory))
@@ -308,7 +308,7 @@ class Run:
             place = (file.parent if file else retriever.vectors.folder) / "pyserini"
             if not place.exists():
                 write_faiss_index(place, retriever.vectors, self.corpus, approximate=file)
-            retriever.pyserini = PyseriniIndex(place, self.corpus, self.threads)
+            retriever.pyserini = PyseriniIndex(place, self.corpus, heap=self.bench.bm25.heap, threads=self.threads)
         return retriever
 
     def training_folder(self, system: System) -> Path:

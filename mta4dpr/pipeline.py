@@ -290,7 +290,7 @@ def _about_index(opened: Run, retriever: Any) -> dict[str, Any]:
     from mta4dpr.retrieval.approximate import recall
 
     approximate = getattr(retriever, "approximate", None)
-    if approximate is None:
+    if approximate is None or not opened.bench.eval_sets:  # a suite alone: its collections have their own rows
         return {}
     first, depth = opened.bench.eval_sets[0], opened.bench.depth
     texts = list(opened.eval_sets[first.id].texts.values())

@@ -71,7 +71,7 @@ def search(opened: Run, system: System, eval_set: EvalSet) -> None:
         pairs = len(wanted.texts) * len(opened.corpus)
         if system.kind == "lexical":
             opened.rates.note("bm25", pairs, time.perf_counter() - started)
-        else:
+        elif opened.bench.dense.is_shared and not opened.launch:  # plan counts exact search by one process
             opened.rates.note("search", 2.0 * pairs * retriever.vectors.dimensions, time.perf_counter() - started)
     if excluded:
         log.info("%s, %s: %d passages with their query's own id are left out", system.label, eval_set.id, excluded)

@@ -395,11 +395,10 @@ class Stages:
         dense = [self.sizes.network(s.spec) for s in opened.systems if s.spec and self.needs.is_known(s.spec)]
         if bench.dense.pyserini_index and dense:
             indexes = sum(texts.passages * (4 * network.hidden + ID_BYTES) for network in dense)
-            largest = max(texts.passages * 4 * network.hidden for network in dense)
             indexed = all(self._is_done(f"encode {s.label}") for s in opened.systems if s.spec)
             note = f"{len(dense)} in Pyserini's layout; dense.pyserini_index=false: none"
             state = "done" if indexed else "to do"
-            yield Stage("write FAISS indexes", state, note, {OUTPUT: indexes}, PYTHON + 2 * largest, [Work("write", indexes)])
+            yield Stage("write FAISS indexes", state, note, {OUTPUT: indexes}, PYTHON, [Work("write", indexes)])
         hits, files = queries * bench.depth, len(opened.systems) * len(bench.eval_sets)
         blocks = PYTHON + ID_COLUMNS * texts.passages + max((4 * network.parameters for network in dense), default=0)
         blocks += 2 * 65536 * 4 * max((network.hidden for network in dense), default=0)

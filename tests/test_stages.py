@@ -63,7 +63,7 @@ def test_figures_at_full_size(written: Any) -> None:
     assert found["encode with simlm"].disk == {CACHE: MSMARCO * 768 * 2}
     assert found["mine with simlm"].disk == {CACHE: 502_939 * 200 * 4}
     assert found["write FAISS indexes"].disk == {OUTPUT: 2 * MSMARCO * (768 * 4 + 8)}
-    assert found["write FAISS indexes"].memory > 2 * MSMARCO * 768 * 4, "an index is in memory while it is made"
+    assert found["write FAISS indexes"].memory < 2e9, "vectors go through, no index is held"
     assert found["search"].note == "3 run files, top 1000 of 6,980 queries"
     assert found["search"].disk[OUTPUT] == pytest.approx(3 * 6_980 * 1000 * 48)
     assert found["score pairs with reranker"].note.startswith(f"up to {1000 * 16 * 24:,} pairs")

@@ -119,6 +119,13 @@ def compare(
     return comparisons
 
 
+def most_different(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Positions of the queries on which two systems differ, most first, those that differ as much in their order."""
+    size = np.abs(a - b)
+    order = np.argsort(-size, kind="stable")
+    return order[: int(np.count_nonzero(size))]
+
+
 def detectable_difference(deviation: float, queries: int) -> float | None:
     """Smallest |mean difference| that a paired two-sided t-test at 0.05 finds with power 0.8; None below two queries.
 

@@ -10,7 +10,6 @@ Written by `run` while the corpus is at hand, so that `report` can show texts la
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
@@ -20,10 +19,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mta4dpr.data.answers import Answers
-from mta4dpr.errors import UserError
 from mta4dpr.evaluation.per_query import per_query_file, read_per_query
-from mta4dpr.files import read_json, write_json
+from mta4dpr.evaluation.significance import most_different
+from mta4dpr.files import write_json
 from mta4dpr.report.leaderboard import EvalSet, Leaderboard, load
+from mta4dpr.report.training import load_document
 
 if TYPE_CHECKING:
     from mta4dpr.data.collection import QuerySet
@@ -73,21 +73,12 @@ def write_texts(folder: Path, corpus: Corpus, query_sets: Mapping[str, QuerySet]
 
 def load_texts(folder: Path) -> dict[str, Any]:
     """texts.json, or {} without it."""
-    path = folder / "texts.json"
-    try:
-        found = read_json(path)
-    except FileNotFoundError:
-        return {}
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"expected JSON in {path}, found: {error}; delete it, then run the report again") from error
-    return found if isinstance(found, dict) else {}
+    return load_document(folder / "texts.json")
 
 
-def most_different(a: np.ndarray, b: np.ndarray) -> list[int]:
-    """Positions of the queries on which two systems differ most, those that differ as much in their order; the page orders alike."""
-    difference = a - b
-    order = np.argsort(-np.abs(difference), kind="stable")
-    ranked = order[difference[order] != 0]
+def worth_keeping(a: np.ndarray, b: np.ndarray) -> list[int]:
+    """Positions of the queries on which two systems differ most, and that each of them wins by most; the page orders alike."""
+    difference, ranked = a - b, most_different(a, b)
     ways = (ranked[:DIFFER], ranked[difference[ranked] > 0][:EACH_WAY], ranked[difference[ranked] < 0][:EACH_WAY])
     return list(dict.fromkeys(int(position) for way in ways for position in way))
 
@@ -103,7 +94,7 @@ def _wanted(folder: Path, board: Leaderboard, eval_set: EvalSet) -> list[tuple[s
     for a, b in _pairs(board, eval_set, list(known)):
         query_ids, values = known[a]
         if known[b][0] == query_ids:
-            for position in most_different(values[eval_set.primary], known[b][1][eval_set.primary]):
+            for position in worth_keeping(values[eval_set.primary], known[b][1][eval_set.primary]):
                 wanted |= {(a, query_ids[position]): None, (b, query_ids[position]): None}
     return list(wanted)
 

@@ -55,12 +55,16 @@ def load_trainings(folder: Path) -> list[Training]:
 
 def load_efficiency(folder: Path) -> dict[str, Any]:
     """efficiency.json, or {} without it."""
-    path = folder / "efficiency.json"
+    return load_document(folder / "efficiency.json")
+
+
+def load_document(path: Path) -> dict[str, Any]:
+    """A JSON file that a report can do without; {} where it is not there."""
     try:
         found = read_json(path)
     except FileNotFoundError:
         return {}
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"expected JSON in {path}, found: {error}; delete it, then run the report again") from error
     return found if isinstance(found, dict) else {}
 

@@ -52,9 +52,12 @@ class Prebuilt:
         return next(Path(get_cache_home(), "indexes").glob(f"*.{self.md5}"), None) if check_downloaded(self.name) else None
 
 
-def find(index: str, *, dense: bool) -> Prebuilt:
-    """The entry that `index` (prebuilt:NAME) names. UserError for a name that Pyserini does not know, or of the other kind."""
-    java.start()  # Pyserini reads its list of Lucene indexes out of Anserini's jar
+def find(index: str, *, dense: bool, heap: str) -> Prebuilt:
+    """The entry that `index` (prebuilt:NAME) names. UserError for a name that Pyserini does not know, or of the other kind.
+
+    It starts the JVM, of which a process has one, so `heap` is that of all that follows.
+    """
+    java.start(heap)  # Pyserini reads its list of Lucene indexes out of Anserini's jar
     from pyserini.prebuilt_index_info import FAISS_INDEX_INFO, TF_INDEX_INFO
 
     name = index.removeprefix(PREFIX)

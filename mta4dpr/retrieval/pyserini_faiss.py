@@ -19,8 +19,8 @@ from mta4dpr.retrieval.hits import Hits, best
 class PyseriniIndex:
     """An open folder in Pyserini's layout (`index` and `docid`)."""
 
-    def __init__(self, folder: Path, corpus: Corpus, threads: int) -> None:
-        java.start()  # before Pyserini does, with options that need a Java module
+    def __init__(self, folder: Path, corpus: Corpus, *, heap: str, threads: int) -> None:
+        java.start(heap)  # before Pyserini does, with options that need a Java module
         from pyserini.search.faiss import FaissSearcher
 
         self._corpus, self._threads = corpus, threads

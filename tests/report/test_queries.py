@@ -135,7 +135,7 @@ def test_texts_are_bounded(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert list(found["hits"]["mini/test"]["mta4dpr"]) == [f"q{n}" for n in range(texts.DIFFER)]
 
 
-def test_most_different_queries_by_hand() -> None:
+def test_queries_worth_keeping_by_hand() -> None:
     """The largest differences first, either way; those of equal size in their order; none that are equal."""
     a, b = np.array([0.0, 0.5, 1.0, 0.2, 0.0]), np.array([0.0, 0.0, 0.0, 0.3, 1.0])
-    assert texts.most_different(a, b) == [2, 4, 1, 3]
+    assert texts.worth_keeping(a, b) == [2, 4, 1, 3]

@@ -73,7 +73,7 @@ def ids_of(corpus: Corpus) -> list[str]:
 def test_bm25_over_a_prebuilt_index(cache: Path, corpus: Corpus, registered: Callable[..., str]) -> None:
     """Hits and pair scores are those of our own index; nothing is printed on stdout, where commands print JSON."""
     folder = build_index(cache, corpus, heap="512m", threads=1)
-    prebuilt = find(registered(folder, dense=False), dense=False)
+    prebuilt = find(registered(folder, dense=False), dense=False, heap="512m")
     assert prebuilt.folder is None
     place = bring(prebuilt, offline=False)
     assert prebuilt.folder == place
@@ -97,14 +97,14 @@ def test_a_lucene_index_of_other_passages_is_refused(
         other = open_corpus(cache, BeirFolder(beir_folder(tmp_path / f"other-{extra}", passages)))
         index = registered(build_index(cache, other, heap="512m", threads=1), dense=False)
         with pytest.raises(UserError, match=told):
-            list(Bm25Retriever(bring(find(index, dense=False), offline=False), corpus, Bm25(), 1).search(["red fox"], 3))
+            list(Bm25Retriever(bring(find(index, dense=False, heap="512m"), offline=False), corpus, Bm25(), 1).search(["red fox"], 3))
 
 
 def test_downloading_prints_nothing_on_stdout(
     tmp_path: Path, registered: Callable[..., str], own: Vectors, corpus: Corpus, capsys: pytest.CaptureFixture[str]
 ) -> None:
     index = registered(flat_index(tmp_path / "flat", own.array, ids_of(corpus)), dense=True)
-    bring(find(index, dense=True), offline=False)
+    bring(find(index, dense=True, heap="512m"), offline=False)
     assert capsys.readouterr().out == ""
 
 
@@ -115,7 +115,7 @@ def test_vectors_of_a_flat_index_are_the_encoders(
     """Whatever the order of the index, row n is passage n; the second time nothing is read."""
     order = np.random.default_rng(1).permutation(len(corpus))
     folder = flat_index(tmp_path / "flat", own.array[order], [corpus.id(int(n)) for n in order])
-    prebuilt = find(registered(folder, dense=True), dense=True)
+    prebuilt = find(registered(folder, dense=True), dense=True, heap="512m")
     place = bring(prebuilt, offline=False)
     how = Encoding(dtype, 512, 1)
     found = vectors_of(tmp_path / "cache", prebuilt, place, corpus=corpus, encoder=encoder, tokens=tokens, how=how)
@@ -136,7 +136,7 @@ def test_a_few_passages_that_the_index_lacks_are_encoded(
 ) -> None:
     """As in DPR's Wikipedia indexes, which lack 4 of 21,015,324; many lacking ones are a mistake, and nothing is left of it."""
     folder = flat_index(tmp_path / "flat", own.array[2:], ids_of(corpus)[2:])
-    prebuilt = find(registered(folder, dense=True), dense=True)
+    prebuilt = find(registered(folder, dense=True), dense=True, heap="512m")
     arguments: dict[str, Any] = {"corpus": corpus, "encoder": encoder, "tokens": tokens, "how": HOW}
     place = bring(prebuilt, offline=False)
     with pytest.raises(UserError, match="2 passages without one"):
@@ -161,7 +161,7 @@ def test_indexes_that_do_not_fit(
     }
     for n, (told, (array, ids, kind)) in enumerate(cases.items()):
         folder = flat_index(tmp_path / f"flat-{n}", array, ids, kind)
-        prebuilt = find(registered(folder, dense=True), dense=True)
+        prebuilt = find(registered(folder, dense=True), dense=True, heap="512m")
         with pytest.raises(UserError, match=told.replace("39", str(len(corpus) - 1))):
             vectors_of(tmp_path / "cache", prebuilt, folder, corpus=corpus, encoder=encoder, tokens=tokens, how=HOW)
     assert not list((tmp_path / "cache").rglob("vectors.npy"))
@@ -171,10 +171,10 @@ def test_names_and_damage_are_told(tmp_path: Path, corpus: Corpus, own: Vectors,
     folder = flat_index(tmp_path / "flat", own.array, ids_of(corpus))
     index = registered(folder, dense=True, md5="0" * 32)
     with pytest.raises(EnvironmentLack, match="does not match checksum"):
-        bring(find(index, dense=True), offline=False)
+        bring(find(index, dense=True, heap="512m"), offline=False)
     with pytest.raises(EnvironmentLack, match="--offline is given"):
-        bring(find(index, dense=True), offline=True)
+        bring(find(index, dense=True, heap="512m"), offline=True)
     with pytest.raises(UserError, match="one of the other kind: 'mini-v1'"):
-        find(index, dense=False)
+        find(index, dense=False, heap="512m")
     with pytest.raises(UserError, match="did you mean 'mini-v1'"):
-        find("prebuilt:mini-v2", dense=True)
+        find("prebuilt:mini-v2", dense=True, heap="512m")
