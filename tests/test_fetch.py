@@ -165,7 +165,8 @@ class Place:
 
     def start(self, *arguments: str, home: str = "home", **variables: str) -> subprocess.Popen[str]:
         self.yaml.write_text(yaml.safe_dump(self.document))
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "TRANSFORMERS_", "IR_DATASETS", "MTA4DPR"))}
+        ours = ("HF_", "TRANSFORMERS_", "IR_DATASETS", "MTA4DPR")
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
         places = {
             "IR_DATASETS_HOME": home,
             "MTA4DPR_CACHE": "cache",
