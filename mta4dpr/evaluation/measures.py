@@ -7,6 +7,7 @@ break ties in different ways, so they get ranks as strictly decreasing scores. K
 from __future__ import annotations
 
 import math
+import re
 import subprocess
 import warnings
 from collections.abc import Sequence
@@ -128,10 +129,11 @@ def evaluate(run: Run, qrels: Qrels, measures: Sequence[Measure], *, exclude_sel
         if query_id not in rankings:
             for column in values.values():
                 column[position[query_id]] = 0.0
-    try:
-        judged = {query_id: qrels[query_id] for query_id in query_ids if query_id in rankings}
-        for metric in ir_measures.iter_calc(list(measures), judged, rankings) if judged else ():
-            values[str(metric.measure)][position[metric.query_id]] = metric.value
+    try:  # with numbers as query ids: gdeval (ERR, nDCG with exp-log2) takes no words, and reads PLAIN-2 and DOC-2 as one query
+        judged = {str(position[query_id]): qrels[query_id] for query_id in rankings}
+        numbered = {str(position[query_id]): ranking for query_id, ranking in rankings.items()}
+        for metric in ir_measures.iter_calc(list(measures), judged, numbered) if judged else ():
+            values[str(metric.measure)][int(metric.query_id)] = metric.value
     except PROVIDER_ERRORS as error:  # whose fault it is cannot be told from the type
         names = " ".join(values)
         raise UserError(f"ir-measures cannot compute {names} for this run and these qrels ({type(error).__name__}: {error})") from error
@@ -264,8 +266,18 @@ def _installable(measure: Measure) -> str:
     ways = [p.install_instructions() or p.NAME for p in able]
     if ways:
         return f"; to have it: {' or '.join(ways)}"
-    others = [m for p in ir_measures.DefaultPipeline.providers for m in p.SUPPORTED_MEASURES if measure.NAME == m.NAME]
-    return f"; what its providers take: {', '.join(sorted({str(m) for m in others}))}" if others else ""
+    taken = []
+    for provider in ir_measures.DefaultPipeline.providers:
+        forms = sorted({_as_typed(str(m)) for m in provider.SUPPORTED_MEASURES if measure.NAME == m.NAME})
+        lacking = "" if provider.is_available() else f" ({provider.install_instructions() or provider.NAME})"
+        taken += [f"{', '.join(forms)}{lacking}"] if forms else []
+    return f"; what its providers take: {'; '.join(dict.fromkeys(taken))}" if taken else ""
+
+
+def _as_typed(form: str) -> str:
+    """RBP(rel=REQUIRED,p=ANY)@NOT_PROVIDED, as providers say what they take, as a user types it: RBP(rel=...,p=...)."""
+    form = re.sub(r"@NOT_PROVIDED|,?\w+=NOT_PROVIDED", "", form)
+    return re.sub(r"=(REQUIRED|ANY)", "=...", re.sub(r"@(REQUIRED|ANY)", "@k", form))
 
 
 def _hint(word: str) -> str:
