@@ -63,8 +63,11 @@ def strategies() -> Rows:
 def measures() -> Rows:
     from ir_measures.measures import registry
 
+    from mta4dpr.evaluation.measures import why_no_mean
+
     rows = [{"measure": name, "about": about} for name, about in MEASURES.items()]
-    others = sorted({m.NAME for m in registry.values()} - {name.split("@")[0].split("(")[0] for name in MEASURES})
+    names = {measure.NAME for measure in registry.values() if not why_no_mean(measure)}
+    others = sorted(names - {name.split("@")[0].split("(")[0] for name in MEASURES})
     return [*rows, {"measure": "others", "about": "all that ir-measures computes as a mean over queries: " + ", ".join(others)}]
 
 

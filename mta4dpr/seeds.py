@@ -27,6 +27,8 @@ def join(folders: Sequence[Path], output: Path) -> Path:
     """Writes the leaderboard over the seeds of `folders` to `output`. A trained student has a row over the seeds that it was run with."""
     runs = [(folder, read(folder / "manifest.json"), read(folder / "leaderboard.json")) for folder in folders]
     first, manifest, board = runs[0]
+    if (output / "manifest.json").exists():
+        raise UserError(f"{output} is the folder of a run, whose own leaderboard would be lost; choose another folder (--output DIR)")
     seeds = [about["settings"]["seed"] for _, about, _ in runs]
     if len(set(seeds)) < len(seeds):
         raise UserError(f"expected runs with different seeds, found the seeds {seeds}; leave out those that are there twice")

@@ -205,6 +205,14 @@ def test_lists(command: Any, what: str) -> None:
     assert command("list", what)[0] == 0
 
 
+def test_list_measures_names_only_what_evaluate_takes(command: Any) -> None:
+    """Sums over queries, measures by subtopic and Accuracy are refused by evaluate, so they are not offered."""
+    (others,) = [row["about"] for row in json.loads(command("list", "measures", "--json")[1])["measures"] if row["measure"] == "others"]
+    named = others.partition(": ")[2].split(", ")
+    assert {"Bpref", "Rprec", "ERR", "RBP"} <= set(named)
+    assert not {"NumQ", "NumRel", "NumRet", "Accuracy", "AP_IA", "alpha_nDCG"} & set(named)
+
+
 def test_list_strategies_says_what_each_takes_and_costs(command: Any) -> None:
     """One line each, ablations included: the source, what has to be there, and the cost in trainings of kd."""
     rows = {row["strategy"]: row for row in json.loads(command("list", "strategies", "--json")[1])["strategies"]}

@@ -87,6 +87,15 @@ def test_a_seed_that_is_there_twice_is_refused(tmp_path: Path) -> None:
         join(runs, tmp_path / "both")
 
 
+def test_the_folder_of_a_run_is_not_overwritten(tmp_path: Path) -> None:
+    """`report a b --output a` would put means in the place of what run a has measured."""
+    runs = [a_run(tmp_path / "a", 0, {"kd": [0] * 6}), a_run(tmp_path / "b", 1, {"kd": [1] * 6})]
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with pytest.raises(UserError, match="folder of a run, whose own leaderboard"):
+        join(runs, tmp_path / "a")
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
 def test_other_settings_are_refused_by_name(tmp_path: Path) -> None:
     """A mean over runs of 9 and of 10 steps is a mean of nothing."""
     runs = [a_run(tmp_path / "a", 0, {"kd": [0] * 6}), a_run(tmp_path / "b", 1, {"kd": [0] * 6}, distill={"steps": 10})]

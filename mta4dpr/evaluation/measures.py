@@ -241,21 +241,29 @@ def _cause(error: Exception) -> str:
 def _why_not(measure: Measure) -> str:
     """Why a well-formed measure cannot be reported as a mean over the judged queries; '' when it can."""
     import ir_measures
-    from ir_measures.measures.base import MeanAgg
 
     cutoff = measure.params.get("cutoff", 1)
     if isinstance(cutoff, bool) or cutoff < 1:
         return f"expected a cutoff of at least 1, found {cutoff}"
+    if reason := why_no_mean(measure):
+        return reason
+    if measure.NAME == "IPrec" and round(measure["recall"], 2) != measure["recall"]:
+        return "trec_eval knows recall levels of two decimals only; for example IPrec@0.1"
+    if not ir_measures.DefaultPipeline.supports(measure):
+        return f"no installed provider of ir-measures computes it with these parameters{_installable(measure)}"
+    return ""
+
+
+def why_no_mean(measure: Measure) -> str:
+    """Why a measure is no mean over the judged queries, whatever its parameters; '' when it is one."""
+    from ir_measures.measures.base import MeanAgg
+
     if not isinstance(measure.aggregator(), MeanAgg):
         return "it is a sum over queries, not a mean; choose a measure such as P@10 or R@1000"
     if measure.NAME == "Accuracy":
         return "it is undefined for queries without a relevant hit, so it is no mean over the same queries; choose RR or AP"
     if measure.NAME in NEEDS_SUBTOPICS:
         return "it needs judgments by subtopic, which qrels here do not hold; choose a measure such as nDCG@10"
-    if measure.NAME == "IPrec" and round(measure["recall"], 2) != measure["recall"]:
-        return "trec_eval knows recall levels of two decimals only; for example IPrec@0.1"
-    if not ir_measures.DefaultPipeline.supports(measure):
-        return f"no installed provider of ir-measures computes it with these parameters{_installable(measure)}"
     return ""
 
 
