@@ -66,9 +66,9 @@ def compare_files(
 
 
 def verdict(comparison: Mapping[str, Any]) -> str:
-    """Of the first run of a contrast: better, worse, or cannot tell."""
+    """Of the first run of a contrast: better, worse, cannot tell, or the same on every query."""
     if comparison["p_holm"] >= ALPHA:
-        return "cannot tell"
+        return "cannot tell" if comparison["wins"] or comparison["losses"] else "the same on every query"
     return "better" if comparison["difference"] > 0 else "worse"
 
 

@@ -100,6 +100,15 @@ def test_with_qrels_alone_ids_are_shown(folder: Path, tmp_path: Path) -> None:
     assert any("--dataset" in note for note in found["notes"])
 
 
+def test_equal_runs_are_told_as_such(folder: Path, tmp_path: Path, command: Callable[..., Any]) -> None:
+    """One file under two names, the commonest mistake: "cannot tell" would hide it."""
+    files = run_file(tmp_path / "one.trec", [1, 2] * 6), run_file(tmp_path / "copy.trec", [1, 2] * 6)
+    status, out, _ = command("compare", *map(str, files), "--dataset", f"{folder}/test", "--measures", "RR@10")
+    assert status == 0
+    assert "the same on" in out
+    assert "cannot tell" not in out
+
+
 def test_files_of_one_name_are_named_in_full(folder: Path, tmp_path: Path) -> None:
     for name in "ab":
         (tmp_path / name).mkdir()
