@@ -6,6 +6,7 @@ Knows leaderboards and text; what a model is made of comes as a `Card`.
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -79,7 +80,7 @@ def model_card(card: Card, board: Leaderboard | None) -> str:
         keep_trailing_newline=True,
     )
     python = partial(json.dumps, ensure_ascii=False)  # a string in JSON is one in Python
-    environment.filters |= {"md": markdown_text, "code": markdown_code, "py": python, "count": parameters_text}
+    environment.filters |= {"md": markdown_text, "code": markdown_code, "py": python, "shell": shlex.quote, "count": parameters_text}
     sections = [(eval_set, markdown_table(_results(card, board, eval_set))) for eval_set in board.eval_sets] if board else []
     return environment.get_template("model_card.md.j2").render(
         head=yaml.safe_dump(head, sort_keys=False, allow_unicode=True), card=card, board=board, sections=sections

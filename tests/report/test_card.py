@@ -93,6 +93,12 @@ def test_text_is_escaped_and_what_is_not_known_is_said(model: Encoder) -> None:
     assert "teacher other: its files state no licence" in text
 
 
+def test_the_command_can_be_pasted_into_a_shell(model: Encoder) -> None:
+    """Folders have spaces, labels have what a shell would read."""
+    text = model_card(replace(card_of(model), folder="my student (ä)", system="$new"), None)
+    assert "`mta4dpr-bench export DIR --system '$new' --index 'my student (ä)-index'`" in text
+
+
 def test_a_model_with_more_layers_is_for_sentence_transformers_alone(model: Encoder) -> None:
     """AutoModel would leave a Dense layer out in silence."""
     text = model_card(replace(card_of(model), pooling=""), None)
