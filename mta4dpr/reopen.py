@@ -33,7 +33,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
     except (IsADirectoryError, json.JSONDecodeError, UnicodeDecodeError) as error:
         hint = f"{path / 'manifest.json'}" if path.is_dir() else "the manifest.json of a run's folder"
         raise UserError(f"expected a manifest, found something else at {path} ({error}); give {hint}") from error
-    if not isinstance(manifest, dict) or not {"settings", "systems"} <= manifest.keys():
+    if not isinstance(manifest, dict) or not {"settings", "systems"} <= manifest.keys() or "name" not in manifest["settings"]:
         raise UserError(f"{path} is no manifest of a run: it has no settings and systems; give the manifest.json of a run's folder")
     return manifest
 

@@ -178,6 +178,9 @@ def test_manifests_that_are_none_and_folders_that_are_taken(original: Path, tmp_
         repeat(path.parent / "ledger.json", Request(""))
     with pytest.raises(UserError, match="no file"):
         repeat(tmp_path / "none.json", Request(""))
+    (tmp_path / "hollow.json").write_text('{"settings": {}, "systems": {}}')
+    with pytest.raises(UserError, match="is no manifest"):
+        repeat(tmp_path / "hollow.json", Request(""))
     shutil.copytree(original / "run", tmp_path / "other")
     with pytest.raises(UserError, match="no repeat of"):
         repeat(path, Request("", output=tmp_path / "other"))
