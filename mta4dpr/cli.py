@@ -93,7 +93,7 @@ def run(
         typer.Option("--from-manifest", metavar="FILE", help="repeat the run of that manifest.json; goes into runs/BENCH-repeat"),
     ] = None,
     redo: Annotated[
-        str | None, typer.Option("--redo", metavar="STAGE", help="data, index, encode, train, search or evaluate again")
+        str | None, typer.Option("--redo", metavar="STAGE", help="data, index, encode, train, search, latency or evaluate again")
     ] = None,
     offline: OfflineOption = False,
     wait: WaitOption = False,

@@ -195,7 +195,9 @@ def _redo(opened: Run) -> None:
                 shutil.rmtree(opened.training_folder(system), ignore_errors=True)
                 forgotten.append(f"train {system.label}")
     if redo in ("index", "encode", "train"):
-        forgotten += [_prepare_stage(system) for system in opened.systems] + [f"latency {system.label}" for system in opened.systems]
+        forgotten += [_prepare_stage(system) for system in opened.systems]
+    if redo in ("index", "encode", "train", "latency"):
+        forgotten += ["report", *(f"latency {system.label}" for system in opened.systems)]
     if redo in ("index", "encode", "train", "search"):
         forgotten += [search_stage(system, eval_set) for system in opened.systems for eval_set in opened.bench.eval_sets]
     opened.ledger.forget(forgotten)

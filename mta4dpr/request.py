@@ -17,7 +17,7 @@ from mta4dpr.errors import UserError, nearest
 from mta4dpr.files import file_name
 
 ADHOC_MEASURES = ["nDCG@10", "RR@10", "R@100", "R@1000"]
-REDO = ("data", "index", "encode", "train", "search", "evaluate")
+REDO = ("data", "index", "encode", "train", "search", "latency", "evaluate")
 STUDENT_INIT = "student-init"
 
 

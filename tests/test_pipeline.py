@@ -207,6 +207,20 @@ def test_redo_search_gives_the_same(tiny: Path, tmp_path: Path) -> None:
         assert reproducible(copy) == reproducible(tiny), stage
 
 
+def test_redo_latency_times_the_asked_systems_again_and_shows_it(tiny: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(tiny, copy)
+    document, page = read_json(copy / "efficiency.json"), (copy / "leaderboard.html").read_bytes()
+    for entry in document["systems"].values():
+        entry["query_ms"]["p50"] = 123456.0
+    write_json(copy / "efficiency.json", document)
+    pipeline.run(Request("tiny", output=copy, systems=("teacher",), redo="latency"))
+    times = {system: entry["query_ms"]["p50"] for system, entry in read_json(copy / "efficiency.json")["systems"].items()}
+    assert times["teacher"] < 10_000 and times["bm25"] == 123456.0
+    assert (copy / "leaderboard.html").read_bytes() != page
+    assert reproducible(copy) == reproducible(tiny)
+
+
 def test_a_trained_student_loads_in_sentence_transformers(tiny: Path) -> None:
     """models/ is what an engineer takes away: the same vectors there, lengths and prefixes with it."""
     import numpy as np

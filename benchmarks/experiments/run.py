@@ -1,6 +1,6 @@
 """Runs the experiments of docs/experiments.md one training at a time, and keeps each result in runs/reference/.
 
-    uv run python benchmarks/experiments/run.py [--only nfcorpus] [--minutes 60] [--list]
+    uv run python benchmarks/experiments/run.py [--only nfcorpus] [--minutes 60] [--list | --latency]
 
 What runs/reference/ has already is skipped, and a training that was stopped goes on where it was, so the script can be started
 again at any time. The list is ordered so that any beginning of it is useful. MedQuAD must be at data/medquad in BEIR's format.
@@ -68,6 +68,15 @@ def run(collection: str, seed: int, systems: tuple[str, ...]) -> None:
     keep(folder, ROOT / "runs" / "reference" / collection / f"seed-{seed}", seed)
 
 
+def time_queries(collection: str) -> None:
+    """Latency anew of every system that is in runs/experiments/, one after the other: they can then be compared."""
+    for folder in sorted((ROOT / "runs" / "experiments" / collection).glob("seed-*")):
+        there = read_json(folder / "manifest.json")["systems"]
+        arguments = ("--seed", folder.name[-1], "--systems", ",".join(there), "--redo", "latency")
+        call("run", f"benchmarks/experiments/{collection}.yaml", *arguments, "--output", str(folder.relative_to(ROOT)))
+        keep(folder, ROOT / "runs" / "reference" / collection / folder.name, int(folder.name[-1]))
+
+
 def call(*arguments: str) -> None:
     subprocess.run([sys.executable, "-m", "mta4dpr", *arguments], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
 
@@ -120,7 +129,12 @@ def main() -> None:
     parser.add_argument("--only", choices=["nfcorpus", "medquad"])
     parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no training after so many")
     parser.add_argument("--list", action="store_true", help="say what is done and what is not")
+    parser.add_argument("--latency", action="store_true", help="time queries again of what was trained here, on a quiet machine")
     arguments = parser.parse_args()
+    if arguments.latency:
+        for collection in [arguments.only] if arguments.only else ["nfcorpus", "medquad"]:
+            time_queries(collection)
+        return
     started = time.monotonic()
     for collection, seed, systems in todo():
         done = is_done(collection, seed, systems)
