@@ -297,12 +297,13 @@ def parse_settings(pairs: list[str]) -> dict[str, Any]:
         name, equals, text = pair.partition("=")
         candidates = [name] if name in known else [k for k in known if k.endswith("." + name)]
         if not equals or len(candidates) != 1:
-            problems.append(
-                f"--set takes key=value, found {pair!r}"
-                if not equals
-                else f"unknown option {name!r}{nearest(name, [*known, *(k.rsplit('.', 1)[-1] for k in known)])}; "
-                "`mta4dpr-bench list options` shows all"
-            )
+            if not equals:
+                problems.append(f"--set takes key=value, found {pair!r}")
+            elif candidates:
+                problems.append(f"--set {pair}: there are several options {name}; write {' or '.join(candidates)}")
+            else:
+                close = nearest(name, [*known, *(k.rsplit(".", 1)[-1] for k in known)])
+                problems.append(f"unknown option {name!r}{close}; `mta4dpr-bench list options` shows all")
             continue
         try:
             value = yaml.load(text, _Loader)  # noqa: S506 (a SafeLoader)

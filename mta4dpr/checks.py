@@ -112,7 +112,7 @@ def _unfit(bench: Benchmark, recipe: Recipe) -> list[str]:
     problems = []
     if strategy.assistants and not recipe.assistants:
         problems.append(f"{recipe.strategy} needs assistants; the benchmark names none")
-    if strategy.chain and not trainable(bench, recipe.assistants):
+    if strategy.chain and recipe.assistants and not trainable(bench, recipe.assistants):
         problems.append(f"{recipe.strategy} trains its assistants in a chain, but none of {', '.join(recipe.assistants)} is a bi-encoder")
     teacher = models.get(recipe.teacher)
     if strategy.trains_teacher and (teacher is None or teacher.scores):

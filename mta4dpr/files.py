@@ -38,7 +38,10 @@ def written_aside(path: Path, *, binary: bool = False) -> Iterator[IO[Any]]:
 
 @contextmanager
 def folder_written_aside(path: Path) -> Iterator[Path]:
-    """Like `written_aside`, for a folder; an existing folder at `path` is replaced."""
+    """Like `written_aside`, for a folder; an existing folder at `path` is replaced.
+
+    What safetensors and torch raise on a full disk is no OSError: the one behind it is looked for.
+    """
     aside = path.with_name(f".{path.name}.{os.getpid()}.part")
     shutil.rmtree(aside, ignore_errors=True)
     try:
@@ -49,6 +52,11 @@ def folder_written_aside(path: Path) -> Iterator[Path]:
         os.replace(aside, path)
     except OSError as error:
         raise lack_of_disk(error, path) from error
+    except Exception as error:
+        lack = lack_of_disk(_system_error_of(error), path)
+        if isinstance(lack, EnvironmentLack):
+            raise lack from error
+        raise
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 
@@ -72,6 +80,14 @@ def lack_of_disk(error: OSError, path: Path) -> Exception:
     if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
         return EnvironmentLack(f"{path} cannot be written ({error.strerror}); choose another place (--output DIR, MTA4DPR_CACHE=DIR)")
     return error
+
+
+def _system_error_of(error: Exception) -> OSError:
+    """The system's error behind another: its context, or quoted as Rust does, "(os error 28)". One without a number if there is none."""
+    if isinstance(error.__context__, OSError):
+        return error.__context__
+    quoted = re.search(r"\(os error (\d+)\)", str(error))
+    return OSError(int(quoted[1]), os.strerror(int(quoted[1]))) if quoted else OSError()
 
 
 def write_json(path: Path, document: Any) -> None:

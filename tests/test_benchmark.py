@@ -127,6 +127,13 @@ def test_every_listed_name_can_be_set_as_it_is_listed() -> None:
         assert nested == 1
 
 
+def test_a_bare_name_that_two_options_have_is_told_both() -> None:
+    """It was called unknown, with itself as what may be meant."""
+    with pytest.raises(UserError) as caught:
+        parse_settings(["precision=bfloat16"])
+    assert str(caught.value) == "--set precision=bfloat16: there are several options precision; write distill.precision or dense.precision"
+
+
 def test_set_lists_all_its_mistakes() -> None:
     with pytest.raises(UserError) as caught:
         parse_settings(["step=1", "lr", "lr=[1", "name=x", "steps=5"])

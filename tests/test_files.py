@@ -142,3 +142,25 @@ def test_keys_ignore_order_and_see_every_value() -> None:
 def test_file_names_follow_the_contract(name: str, expected: str) -> None:
     """Section 3: every character outside [A-Za-z0-9._-] becomes '-'."""
     assert file_name(name) == expected
+
+
+def test_a_disk_that_fills_under_safetensors_is_the_environments_lack(tmp_path: Path) -> None:
+    """safetensors' error is no OSError: a checkpoint on a full disk would look like a bug of ours. The text is a real one."""
+    from safetensors import SafetensorError
+
+    with pytest.raises(EnvironmentLack, match="no space left on the disk"), folder_written_aside(tmp_path / "model"):
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+    with pytest.raises(SafetensorError, match="invalid header"), folder_written_aside(tmp_path / "model"):
+        raise SafetensorError("Error while deserializing header: invalid header")
+    assert names(tmp_path) == []
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full is a disk that is always full")
+def test_a_disk_that_fills_under_torch_is_the_environments_lack(tmp_path: Path) -> None:
+    """torch.save raises a RuntimeError of its own over the system's."""
+    import torch
+
+    with pytest.raises(EnvironmentLack, match="no space left on the disk"), folder_written_aside(tmp_path / "model"):
+        with open("/dev/full", "wb") as file:
+            torch.save({"a": torch.zeros(200_000)}, file)
+    assert names(tmp_path) == []

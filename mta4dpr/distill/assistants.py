@@ -7,7 +7,8 @@ never the student.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+import logging
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -22,6 +23,8 @@ from mta4dpr.retrieval.hits import Hits, best
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+log = logging.getLogger(__name__)
 
 SCORE_BLOCK = 256  # groups scored at once
 
@@ -139,11 +142,19 @@ def _read_table(label: str, path: Path, ids: Sequence[str], corpus: Corpus) -> t
         reason = " ".join(str(error).split())[:160]
         raise UserError(f"model {label!r}: {path} is not a Parquet file with the columns query, passage, score ({reason})") from error
     number_of = {query_id: n for n, query_id in enumerate(ids)}
-    distinct = pc.unique(queries)
-    numbers = np.array([number_of.get(query_id, -1) for query_id in distinct.to_pylist()], np.int64)
-    rows = numbers[pc.index_in(queries, distinct).to_numpy(zero_copy_only=False)] if len(queries) else np.empty(0, np.int64)
-    columns = corpus.numbers(passages.fill_null("").to_pylist()).astype(np.int64)
+
+    def numbered(column: pa.StringArray, numbers_of: Callable[[list[str]], Any]) -> np.ndarray:
+        """Each distinct id is looked up once: a table has many more rows than ids."""
+        distinct = pc.unique(column.fill_null(""))
+        numbers = np.array(numbers_of(distinct.to_pylist()), np.int64)
+        return numbers[pc.index_in(column.fill_null(""), distinct).to_numpy(zero_copy_only=False)] if len(column) else numbers
+
+    rows = numbered(queries, lambda distinct: [number_of.get(query_id, -1) for query_id in distinct])
+    columns = numbered(passages, corpus.numbers)
     known = (rows >= 0) & (columns >= 0)
+    if not known.all():
+        others = f"{int((rows < 0).sum()):,} of queries that are not trained on, {int((columns < 0).sum()):,} of passages not in the corpus"
+        log.info("%s: %s of its table's %s scores are not used: %s", label, f"{int((~known).sum()):,}", f"{len(known):,}", others)
     if not np.isfinite(scores[known]).all():
         raise UserError(f"model {label!r}: {path} has scores that are empty, NaN or infinite; every score must be a finite number")
     pairs, scores = rows[known] * len(corpus) + columns[known], scores[known]

@@ -232,7 +232,7 @@ def _mined(
     assert frozen is not None
     of_student = rankings(frozen, queries.train, options.depth, folder / f"round-{number - 1}", bench)
     if options.harder and frozen.label not in lists:  # a student that has become an assistant mines once
-        lists["student"] = of_student
+        lists["the student"] = of_student  # no model is called so: its label has no space
     if options.wrong_rule == "prod" and teacher.ranks:
         rankings(teacher, queries.train, options.depth, bench.mining, bench)
     return lists, of_student
@@ -341,18 +341,19 @@ def _first_of(teacher: Scorer, mined: np.ndarray, bench: Bench, numbers: np.ndar
 def compare(scorers: Sequence[Scorer], bench: Bench) -> dict[str, float]:
     """Compare's measure of each scorer on D_eval: over the whole corpus, or over the stored candidates.
 
-    A scorer that cannot rank a corpus (a cross-encoder) reranks the candidates in either case.
+    A scorer that cannot rank a corpus (a cross-encoder) reranks the candidates in either case. Lists are as long as the measure looks.
     """
     queries, options, corpus = bench.queries, bench.options, bench.corpus
     measures, qrels = parse_measures(options.compare_measure), queries.qrels_held_out(corpus)
     reranks = {s.label: options.compare == "rerank" or not s.ranks for s in scorers}
+    depth = max(options.depth, measures[0].params.get("cutoff", 0)) + int(bench.exclude_self)
     candidates = _held_out_candidates(bench) if any(reranks.values()) else []
     values = {}
     for scorer in scorers:
         found: dict[str, dict[str, float]] = {}
         if not reranks[scorer.label]:
             numbers = iter(queries.held_out)
-            for hits in scorer.rank(queries.held_out, options.depth):
+            for hits in scorer.rank(queries.held_out, depth):
                 for passages, scores in zip(hits.passages, hits.scores, strict=True):
                     real = passages >= 0
                     found[queries.ids[next(numbers)]] = dict(zip(corpus.ids(passages[real]), scores[real].tolist(), strict=True))

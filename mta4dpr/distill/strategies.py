@@ -182,22 +182,27 @@ def _lead(step: Step) -> Terms:
 
 
 _SELECT = ("fused", "rbo_p", "granularity")
+_WEIGHTS = ("ce_weight", "teacher_weight", "assistant_weight")
+_KD = (*_WEIGHTS, "tau_teacher")
+_TA = (*_KD, "calibration")
 
 STRATEGIES: dict[str, Strategy] = {
     "contrastive": Strategy("DPR (Karpukhin 2020)", "cross-entropy alone", _contrastive, judgements=True),
-    "kd": Strategy("Hinton 2015; SimLM (Wang 2023)", "cross-entropy and KL to the teacher", _kd),
+    "kd": Strategy("Hinton 2015; SimLM (Wang 2023)", "cross-entropy and KL to the teacher", _kd, options=_KD),
     "kd_ta": Strategy(
-        "control: ours", "kd with an assistant in the teacher's place", _kd_ta, assistants=True, standing=True, options=("ta",)
+        "control: ours", "kd with an assistant in the teacher's place", _kd_ta, assistants=True, standing=True, options=("ta", *_TA)
     ),
-    "margin_mse": Strategy("Hofstätter 2020", "squared error of the margins between positive and negatives", _margin_mse),
-    "mean_ta": Strategy("control: ours", "KL to the mean of teacher and all assistants", _mean_ta, assistants=True),
+    "margin_mse": Strategy(
+        "Hofstätter 2020", "squared error of the margins between positive and negatives", _margin_mse, options=("tau_teacher",)
+    ),
+    "mean_ta": Strategy("control: ours", "KL to the mean of teacher and all assistants", _mean_ta, assistants=True, options=_TA),
     "random_ta": Strategy(
         "control: ours",
         "as mta4dpr, with a random assistant each batch",
         _mta4dpr,
         assistants=True,
         overrides={"select": "random", "replace": False},
-        options=("fused", "granularity"),
+        options=("fused", "granularity", *_TA),
     ),
     "best_ta": Strategy(
         "control: ours",
@@ -206,12 +211,14 @@ STRATEGIES: dict[str, Strategy] = {
         assistants=True,
         standing=True,
         overrides={"select": "best", "replace": False},
+        options=_TA,
     ),
     "weighted_ta": Strategy(
         "MT-BERT (Wu 2021), its score part",
         "KL to teacher and assistants, each weighted by how well it finds the positive",
         _weighted_ta,
         assistants=True,
+        options=_TA,
     ),
     "takd": Strategy(
         "Mirzadeh 2020",
@@ -220,14 +227,14 @@ STRATEGIES: dict[str, Strategy] = {
         cost="as kd, and a training of each assistant",
         assistants=True,
         chain=True,
-        options=("soft_weight", "soft_tau"),
+        options=("soft_weight", "soft_tau", "tau_teacher", "calibration"),
     ),
     "dgkd": Strategy(
         "Son 2021",
         "KL to teacher and all assistants, one of them dropped each step",
         _dgkd,
         assistants=True,
-        options=("soft_weight", "soft_tau"),
+        options=("soft_weight", "soft_tau", "tau_teacher", "calibration"),
     ),
     "rl_ta": Strategy(
         "Yuan 2021",
@@ -235,7 +242,7 @@ STRATEGIES: dict[str, Strategy] = {
         _rl_ta,
         assistants=True,
         policy=True,
-        options=("policy_lr",),
+        options=("policy_lr", *_TA),
     ),
     "cl_drd": Strategy("CL-DRD (Zeng 2022)", "listwise loss over the teacher's order, finer from third to third", _cl_drd),
     "prod": Strategy(
@@ -248,7 +255,7 @@ STRATEGIES: dict[str, Strategy] = {
         previous=True,
         stages=True,
         overrides={"wrong_rule": "prod"},
-        options=("soft_tau",),
+        options=("soft_tau", "tau_teacher", "calibration"),
     ),
     "rocketqav2": Strategy(
         "RocketQAv2 (Ren 2021)",
@@ -256,7 +263,7 @@ STRATEGIES: dict[str, Strategy] = {
         _rocketqav2,
         cost="as kd, and training the teacher",
         trains_teacher=True,
-        options=("joint_kl", "teacher_lr"),
+        options=("joint_kl", "teacher_lr", "tau_teacher"),
     ),
     "lead": Strategy(
         "LEAD (Sun 2024)",
@@ -265,7 +272,7 @@ STRATEGIES: dict[str, Strategy] = {
         cost="as kd, and training the teacher",
         trains_teacher=True,
         layers=True,
-        options=("teacher_lr",),
+        options=("teacher_lr", "tau_teacher"),
     ),
     "mta4dpr": Strategy(
         "MTA4DPR (Lu 2024)",
@@ -273,7 +280,7 @@ STRATEGIES: dict[str, Strategy] = {
         _mta4dpr,
         assistants=True,
         replaces=True,
-        options=("select", "replace", *_SELECT),
+        options=("select", "replace", *_SELECT, *_TA),
     ),
 }
 

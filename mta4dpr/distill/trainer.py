@@ -123,17 +123,17 @@ class Trainer:
 
     def save(self) -> None:
         import torch
-        from safetensors.torch import save_file
+        from safetensors.torch import save_model
 
         if not self.accelerator.is_main_process:
             return
         place = self.folder / "checkpoint" / f"{self.step:08}"
         with folder_written_aside(place) as aside:
             for name, network in self.networks.items():
-                weights = {key: tensor.contiguous() for key, tensor in network.state_dict().items()}
-                save_file(weights, str(aside / f"{name}.safetensors"))
+                save_model(network, str(aside / f"{name}.safetensors"))  # of weights that are shared (T5), each once
             state: dict[str, Any] = {"optimizer": self.optimizer, "schedule": self.schedule, "scaler": self.scaler}
-            torch.save({name: part.state_dict() for name, part in state.items()}, aside / "optimizer.pt")
+            with open(aside / "optimizer.pt", "wb") as file:  # a path would leave no trace of a full disk
+                torch.save({name: part.state_dict() for name, part in state.items()}, file)
             write_json(aside / "checkpoint.json", {"step": self.step})
         for other in sorted(place.parent.glob("[0-9]*"))[: -self.options.keep_checkpoints]:
             shutil.rmtree(other)  # only now: there is a whole checkpoint at every moment
@@ -141,13 +141,13 @@ class Trainer:
     def restore(self) -> None:
         """Goes back to the last checkpoint, if there is one; later lines of steps.jsonl are cut off."""
         import torch
-        from safetensors.torch import load_file
+        from safetensors.torch import load_model
 
         places = sorted((self.folder / "checkpoint").glob("[0-9]*/checkpoint.json"))
         if places:
             place = places[-1].parent
             for name, network in self.networks.items():
-                network.load_state_dict(load_file(str(place / f"{name}.safetensors")))
+                load_model(network, str(place / f"{name}.safetensors"))
             state = torch.load(place / "optimizer.pt", weights_only=True, map_location=self.student.device)
             self.optimizer.load_state_dict(state["optimizer"])
             self.schedule.load_state_dict(state["schedule"])
@@ -158,22 +158,26 @@ class Trainer:
                 shutil.rmtree(half_written)
             keep_lines(self.folder / "steps.jsonl", lambda line: line["step"] < self.step)
 
+    def _last_checkpoint(self) -> str:
+        places = sorted((self.folder / "checkpoint").glob("[0-9]*"))
+        return f"the last good checkpoint is {places[-1]}" if places else "there is no checkpoint before it"
+
     # --- one round ---
 
     def train_round(self, groups: Groups, *, round_number: int, first_step: int, last_step: int, label: str) -> None:
         """Steps from where the trainer stands to `last_step`; the round's groups start at `first_step`."""
         main = self.accelerator.is_main_process
-        with open(self.folder / "steps.jsonl" if main else os.devnull, "a", encoding="utf-8") as lines:
+        with open(self.folder / "steps.jsonl" if main else os.devnull, "a", encoding="utf-8", buffering=1) as lines:
             for step in track(range(self.step, last_step), label, "steps"):
                 started = time.perf_counter()
                 terms = self._train_step(groups, round_number, (step - first_step) * self.batch_size)
                 seconds = time.perf_counter() - started
-                record = {"round": round_number, "step": step, **terms, "examples_per_second": round(self.batch_size / seconds, 2)}
+                rate = float(f"{self.batch_size / seconds:.4g}")  # digits, not places: never 0, however slow a step is
+                record = {"round": round_number, "step": step, **terms, "examples_per_second": rate}
                 lines.write(json.dumps(record) + "\n")
                 self._track(record)
                 self.step = step + 1
                 if self.step % self.options.checkpoint_every == 0 or self.step == last_step:
-                    lines.flush()
                     self.save()
 
     def _track(self, record: dict[str, Any]) -> None:
@@ -206,8 +210,8 @@ class Trainer:
         if not torch.isfinite(loss) or not (self.scaler.is_enabled() or all(torch.isfinite(norm) for norm in norms)):
             raise UserError(
                 f"the loss became {loss.item()} and its gradient {norms[0].item()} at step {self.step} (queries "
-                f"{[self.queries.ids[n] for n in batch.numbers]}); the last good checkpoint is in {self.folder / 'checkpoint'}. Try a "
-                "smaller distill.lr, or a larger distill.tau_student"
+                f"{[self.queries.ids[n] for n in batch.numbers]}); {self._last_checkpoint()}. Try a smaller distill.lr, or a larger "
+                "distill.tau_student"
             )
         self.scaler.step(self.optimizer)
         self.scaler.update()
@@ -337,12 +341,15 @@ def _word_embeddings(network: Any) -> Any:
 
 
 def set_dropout(network: Any, share: float) -> None:
-    """Sets every dropout of a network, attention's included."""
+    """Sets every dropout of a network, attention's included, which some architectures (T5, ModernBERT) keep as a number."""
     import torch
 
     for module in network.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = share
+        for name in ("dropout", "attention_dropout"):
+            if isinstance(getattr(module, name, None), float):
+                setattr(module, name, share)
 
 
 def keep_lines(path: Path, wanted: Any) -> None:

@@ -24,6 +24,7 @@ import numpy as np
 from filelock import FileLock
 
 from mta4dpr.data.tokens import TokenStore
+from mta4dpr.errors import UserError
 from mta4dpr.files import key_of, lack_of_disk, read_json, write_json, written_aside
 from mta4dpr.models.encoder import Encoder
 from mta4dpr.progress import bar
@@ -112,7 +113,10 @@ def encode(cache: Path, encoder: Encoder, tokens: TokenStore, *, longest: int, h
                 rows = encoder.encode(
                     tokens, np.arange(start, end), longest=longest, token_budget=how.token_budget, precision=how.precision
                 )
-                content = np.ascontiguousarray(rows, how.dtype).tobytes()
+                with np.errstate(over="ignore"):  # what does not fit is an error of its own
+                    kept = np.ascontiguousarray(rows, how.dtype)
+                _check_finite(kept, start, encoder.label, how)
+                content = kept.tobytes()
                 file.seek(data + start * width)
                 file.write(content)
                 file.flush()
@@ -144,6 +148,19 @@ def _begin(path: Path, records: Sequence[Path], shape: tuple[int, int], dtype: s
     header = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False, "shape": shape}
     with written_aside(path, binary=True) as file:
         np.lib.format.write_array_header_1_0(file, header)
+
+
+def _check_finite(rows: np.ndarray, first: int, label: str, how: Encoding) -> None:
+    """A search would not find such a passage, and would say nothing of it."""
+    wrong = np.flatnonzero(~np.isfinite(rows).all(axis=1))
+    if not len(wrong):
+        return
+    narrow = [f"dense.{name} {value}" for name, value in (("precision", how.precision), ("dtype", how.dtype)) if value != "float32"]
+    remedy = f"{' and '.join(narrow)} may be too narrow for it: take float32" if narrow else "look at its weights"
+    raise UserError(
+        f"{label}: expected vectors of finite numbers, found NaN or infinity in {len(wrong):,} of the {len(rows):,} texts from "
+        f"{first:,} on; {remedy}. Of a student, training has diverged: try a smaller distill.lr"
+    )
 
 
 def shard_starts(lengths: np.ndarray, token_budget: int) -> np.ndarray:

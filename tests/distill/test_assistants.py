@@ -319,6 +319,15 @@ def test_table_refuses_a_query_without_scores(table: Callable[..., TableScorer])
         table([("elsewhere", "p00", 1.0)])
 
 
+def test_table_counts_what_is_not_used(table: Callable[..., TableScorer], caplog: pytest.LogCaptureFixture) -> None:
+    """Nothing is dropped silently: a table of other queries, or of another version of the corpus, is seen in one line."""
+    with caplog.at_level("INFO"):
+        table([*ROWS, ("elsewhere", "p00", 1.0), ("elsewhere", "p01", 1.0), ("q1", "nowhere", 1.0)])
+    [line] = caplog.messages
+    told = "3 of queries that are not trained on, 2 of passages not in the corpus"
+    assert line == f"stored: 5 of its table's {len(ROWS) + 3} scores are not used: {told}"
+
+
 def test_table_with_an_empty_id_skips_the_row(table: Callable[..., TableScorer], corpus: Corpus) -> None:
     """A null id names no query or passage: like an unknown one, it is no pair of ours."""
     scorer = table([*ROWS, ("q1", None, 5.0), (None, "p00", 5.0)])

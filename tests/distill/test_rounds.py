@@ -141,6 +141,25 @@ def test_compare_over_the_whole_corpus_by_hand(setting: Setting) -> None:
     assert 0.1 < values["x"] < 0.9
 
 
+@pytest.mark.parametrize("measure", ["RR@10", "nDCG@20"])
+def test_compare_looks_as_deep_as_its_measure(setting: Setting, measure: str) -> None:
+    """`depth` says how long the lists are that mine; a shorter one would make another measure of it under the same name."""
+    shallow, deep = (setting.bench(student=[1.0], compare_measure=measure, depth=depth) for depth in (3, 30))
+    scorer = setting.scorer("x", 1.0)
+    assert compare([scorer], shallow) == compare([scorer], deep)
+
+
+def test_an_assistant_called_student_keeps_its_list(setting: Setting) -> None:
+    """The student before training may be an assistant, under its own name: its list must stand beside the trained student's."""
+    bench = setting.bench(assistants={"student": MIDDLE, "good": GOOD})
+    frozen = setting.scorer("student-round-0", 1.0, seed=77)
+    assistants = [bench.scorer(label) for label in bench.assistants]
+    lists, of_student = rounds_module._mined(1, assistants, frozen, bench, setting.root / "run")
+    assert of_student is not None
+    assert len(lists) == 4  # two assistants, the teacher, the student
+    assert not np.array_equal(lists["student"], of_student)
+
+
 def test_compare_reranks_the_same_candidates_for_all(setting: Setting) -> None:
     """rerank: positives and the originals' fused candidates, so every scorer has a chance; by hand for one scorer."""
     bench = setting.bench(student=[1.0], compare="rerank", depth=4)

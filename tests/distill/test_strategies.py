@@ -461,6 +461,9 @@ def test_only_mta4dpr_replaces_assistants() -> None:
 
 
 OTHER_VALUES = {
+    "ce_weight": 0.7,
+    "teacher_weight": 0.9,
+    "assistant_weight": 0.9,
     "ta": "c",
     "soft_weight": 0.7,
     "soft_tau": 1.5,

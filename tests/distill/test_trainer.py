@@ -20,7 +20,7 @@ from mta4dpr.data.corpus import Corpus
 from mta4dpr.distill.groups import Groups, generate
 from mta4dpr.distill.queries import TrainingQueries
 from mta4dpr.distill.strategies import STRATEGIES
-from mta4dpr.distill.trainer import Batch, Texts, Trainer, keep_lines
+from mta4dpr.distill.trainer import Batch, Texts, Trainer, keep_lines, set_dropout
 from mta4dpr.errors import UserError
 from mta4dpr.models.encoder import Encoder, load_encoder
 from mta4dpr.models.reranker import load_reranker
@@ -258,6 +258,34 @@ def test_dropout_zero_switches_off_every_dropout(setting: Setting) -> None:
     assert not torch.equal(noisy.student.forward(ids, mask), noisy.student.forward(ids, mask))
 
 
+def test_dropout_that_a_module_keeps_as_a_number_is_set_too() -> None:
+    """T5's attention and ModernBERT's have no module for it: with dropout 0 a training would still be noisy."""
+    from transformers import ModernBertConfig, ModernBertModel, T5Config, T5EncoderModel
+
+    sizes = {"vocab_size": 40, "pad_token_id": 0}
+    bert = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16, "attention_dropout": 0.3}
+    ids = torch.arange(4, 20).reshape(2, 8)
+    for network in (
+        T5EncoderModel(T5Config(d_model=16, d_ff=16, num_layers=1, num_heads=2, d_kv=8, **sizes)),
+        ModernBertModel(ModernBertConfig(bos_token_id=1, eos_token_id=2, cls_token_id=1, sep_token_id=2, **bert, **sizes)),
+    ):
+        set_dropout(network.train(), 0.0)
+        first, second = (network(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state for _ in range(2))
+        assert torch.equal(first, second), type(network).__name__
+
+
+def test_weights_that_are_shared_are_saved_once(setting: Setting) -> None:
+    """T5 has its word embeddings under two names, which safetensors refuses: a training would die at its first checkpoint."""
+    trainer = setting.trainer("t")
+    for one in (trainer, again := setting.trainer("t")):
+        transformer = one.networks["student"][0].model
+        transformer.embeddings_again = transformer.get_input_embeddings()
+    run(trainer, setting.groups(), last=4)
+    before = weights(trainer)
+    again.restore()
+    assert equal(weights(again), before)
+
+
 @pytest.mark.parametrize("at", ["while writing", "before the old one is removed"])
 def test_there_is_a_whole_checkpoint_at_every_moment(setting: Setting, monkeypatch: pytest.MonkeyPatch, at: str) -> None:
     """A kill while step 8's checkpoint is written must leave step 4's, not none."""
@@ -266,7 +294,7 @@ def test_there_is_a_whole_checkpoint_at_every_moment(setting: Setting, monkeypat
     run(trainer, groups, last=4)
     rmtree = shutil.rmtree
 
-    def die(*_: Any) -> None:
+    def die(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
     def die_at_the_old_one(path: Path, **more: Any) -> None:
@@ -587,7 +615,7 @@ def test_a_nan_loss_names_step_queries_and_checkpoint(setting: Setting) -> None:
     message = str(caught.value)
     assert "the loss became nan" in message
     assert "at step 5" in message
-    assert str(setting.root / "t" / "checkpoint") in message
+    assert f"the last good checkpoint is {setting.root / 't' / 'checkpoint' / '00000005'}." in message
     for n in groups.queries[20:24]:
         assert f"'q{n}'" in message
     again = setting.trainer("t")
@@ -605,6 +633,36 @@ def test_a_gradient_that_is_no_number_stops_too(setting: Setting) -> None:
     with pytest.raises(UserError, match="at step 4"):
         run(trainer, groups)
     assert equal(weights(trainer), before)
+
+
+def test_a_loss_that_is_no_number_at_once_has_no_checkpoint_to_name(setting: Setting) -> None:
+    """A folder that is not there would be looked for."""
+    trainer = setting.trainer("t")
+    with torch.no_grad():
+        next(trainer.student.network.parameters()).fill_(math.nan)
+    with pytest.raises(UserError, match=r"\); there is no checkpoint before it\. Try a smaller"):
+        run(trainer, setting.groups())
+
+
+def test_the_curve_is_written_as_it_goes(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever follows steps.jsonl sees a step when it is done, not when a buffer is full or a checkpoint is saved."""
+    trainer, seen, real = setting.trainer("t"), [], Trainer._train_step
+
+    def looking(self: Trainer, *arguments: Any) -> dict[str, Any]:
+        seen.append([line["step"] for line in lines_of(setting.root / "t")])
+        return real(self, *arguments)
+
+    monkeypatch.setattr(Trainer, "_train_step", looking)
+    run(trainer, setting.groups(), last=3)
+    assert seen == [[], [0], [0, 1]]
+
+
+def test_a_slow_step_has_a_rate(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next plan divides by it: a rate of 0 would end a run after its training."""
+    clock = iter(range(0, 10**9, 10**6))
+    monkeypatch.setattr("mta4dpr.distill.trainer.time.perf_counter", lambda: float(next(clock)))
+    run(setting.trainer("t"), setting.groups(), last=1)
+    assert lines_of(setting.root / "t")[0]["examples_per_second"] == 4e-6
 
 
 @pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler.step:UserWarning")

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from mta4dpr.data.corpus import Corpus
 from mta4dpr.data.tokens import TokenStore, tokens_of_corpus
+from mta4dpr.errors import UserError
 from mta4dpr.files import key_of
 from mta4dpr.models.encoder import Encoder
 from mta4dpr.retrieval import vectors as vectors_module
@@ -189,3 +190,21 @@ def test_shards_are_a_function_of_lengths_and_budget(lengths: list[int], budget:
     full = vectors_module.SHARD_BATCHES * budget
     assert all(array[a:b].sum() < full + 2 * 512 for a, b in pairwise(starts))
     assert len(starts) - 1 <= array.sum() // full + 1
+
+
+def test_what_is_no_number_is_refused(tmp_path: Path, tokens: TokenStore, encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A student that diverged at its last step, or a type too narrow for a model: a search would leave such passages out in silence."""
+    real = Encoder.encode
+
+    def one_too_great(self: Encoder, *arguments: Any, **more: Any) -> np.ndarray:
+        rows = real(self, *arguments, **more)
+        rows[1, 0] = 1e6
+        return rows
+
+    monkeypatch.setattr(Encoder, "encode", one_too_great)
+    encode(tmp_path, encoder, tokens, longest=LONGEST, how=HOW)
+    with pytest.raises(UserError, match=r"found NaN or infinity in 1 of the \d+ texts from 0 on; dense.dtype float16 may be too narrow"):
+        encode(tmp_path, encoder, tokens, longest=LONGEST, how=replace(HOW, dtype="float16"))
+    monkeypatch.setattr(Encoder, "encode", lambda *a, **m: real(*a, **m) * np.nan)
+    with pytest.raises(UserError, match=f"^{encoder.label}: .*look at its weights. Of a student, training has diverged"):
+        encode(tmp_path / "nan", encoder, tokens, longest=LONGEST, how=HOW)
