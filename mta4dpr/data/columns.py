@@ -14,6 +14,8 @@ import numpy as np
 
 from mta4dpr.files import written_aside
 
+CUT_OFF = (OSError, ValueError, EOFError, KeyError)  # what numpy and json raise for a file that is absent, empty or too short
+
 
 class Column:
     """A .npy file that rows are appended to, at a path or open for writing. Its header says how many when the block ends.

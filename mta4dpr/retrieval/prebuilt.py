@@ -103,7 +103,7 @@ def vectors_of(
     """
     place = cache / "vectors" / key_of(["prebuilt", prebuilt.name, prebuilt.md5, corpus.text_hash, how.dtype, encoder.key])
     place.mkdir(parents=True, exist_ok=True)
-    with FileLock(str(place) + ".lock"):
+    with FileLock(str(place) + ".copy.lock"):
         found = stored_vectors(place)
         if found is None:
             _copy(place, _flat_index(prebuilt, folder), prebuilt, folder, corpus=corpus, encoder=encoder, tokens=tokens, how=how)
