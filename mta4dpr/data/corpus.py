@@ -112,6 +112,15 @@ class Corpus:
     def _field(self, position: int) -> str:
         return bytes(self._text_bytes[self._text_starts[position] : self._text_starts[position + 1]]).decode()
 
+    @property
+    def empty(self) -> int:
+        """Passages without title and text."""
+        starts = self._text_starts
+        return sum(
+            int((starts[2 * rows.start + 2 : 2 * rows.stop + 1 : 2] == starts[2 * rows.start : 2 * rows.stop : 2]).sum())
+            for rows in blocks(self.size, BLOCK)
+        )
+
     def joined(self, number: int, separator: str) -> str:
         """Title and text: joined by a newline for Lucene, by a space for encoders; the text alone without a title."""
         _, title, text = self.passage(number)
