@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from mta4dpr.models.reranker import Reranker
     from mta4dpr.retrieval.bm25 import Bm25Retriever
     from mta4dpr.retrieval.dense import DenseRetriever
+    from mta4dpr.retrieval.vectors import Vectors
 
 log = logging.getLogger(__name__)
 
@@ -318,11 +319,11 @@ class Run:
             assert system.spec is not None
             retriever = self.dense(self.load_encoder(system.label, system.spec), self.cache, index=system.spec.index)
         if self.bench.dense.index != "flat" and environment.is_main_process():
-            from mta4dpr.retrieval.approximate import ApproximateIndex, build
+            from mta4dpr.retrieval.approximate import ApproximateIndex
 
             again = self.request.redo == "index" and retriever.vectors.folder not in self._made_again
             self._made_again.add(retriever.vectors.folder)
-            place = build(retriever.vectors, self.bench.dense, self.threads, again=again)
+            place = self._built(retriever.vectors, again=again)
             retriever.approximate = ApproximateIndex(place, self.corpus, self.bench.dense, self.threads)
         if self.bench.dense.engine == "pyserini" and environment.is_main_process():
             from mta4dpr.retrieval.dense import write_faiss_index
@@ -335,6 +336,18 @@ class Run:
                     write_faiss_index(place, retriever.vectors, self.corpus, approximate=file)
             retriever.pyserini = PyseriniIndex(place, self.corpus, heap=self.bench.bm25.heap, threads=self.threads)
         return retriever
+
+    def _built(self, vectors: Vectors, *, again: bool) -> Path:
+        """The approximate index over those vectors; what building it takes is noted."""
+        from mta4dpr.retrieval.approximate import build, building_work, index_folder, is_repeatable
+
+        dense, size = self.bench.dense, len(vectors)
+        known, started = (index_folder(vectors.folder, dense, size) / "about.json").exists(), time.perf_counter()
+        place = build(vectors, dense, self.threads, again=again)
+        if again or not known:
+            work = building_work(dense, size, vectors.dimensions) * (self.threads if is_repeatable(dense, size) else 1)
+            self.rates.note(dense.index, work, time.perf_counter() - started)
+        return place
 
     def training_folder(self, system: System) -> Path:
         return self.folder / "training" / file_name(system.label)

@@ -126,6 +126,19 @@ def expected_bytes(settings: Dense, size: int, dimensions: int) -> float:
     return float(size * (_code_bytes(settings, dimensions) + 8) + centres)
 
 
+def learning_bytes(settings: Dense, size: int, dimensions: int) -> float:
+    """Of the vectors in memory that codes and lists are learnt from."""
+    return 0.0 if settings.index == "hnsw" else 8.0 * dimensions * -(-size // _learn_from_every(settings, size))
+
+
+def building_work(settings: Dense, size: int, dimensions: int) -> float:
+    """What building takes: for hnsw, products of vectors up to a factor; for ivfpq, operations of matrix products."""
+    if settings.index == "hnsw":
+        return float(size) * dimensions * settings.hnsw_ef_construction
+    lists, learnt = _list_count(settings, size), -(-size // _learn_from_every(settings, size))
+    return 2.0 * dimensions * (10 * learnt * lists + 25 * min(learnt, CODE_WORDS * CODE_WORDS) * CODE_WORDS + size * (lists + CODE_WORDS))
+
+
 def _hnsw(vectors: Vectors, settings: Dense) -> Any:
     import faiss
 
@@ -155,7 +168,7 @@ def _ivfpq(vectors: Vectors, settings: Dense) -> Any:
             f"dense.pq_bytes ({code}) must divide the {dimensions} dimensions of the vectors; set it to another number, or to 0"
         )
     index = faiss.IndexIVFPQ(faiss.IndexFlatIP(dimensions), dimensions, lists, code, 8, faiss.METRIC_INNER_PRODUCT)
-    step = max(1, size // max(lists * ROWS_OF_A_LIST, 2 * POINTS_OF_A_WORD * CODE_WORDS))
+    step = _learn_from_every(settings, size)
     for clustering in (index.cp, index.pq.cp):
         clustering.min_points_per_centroid = 1  # FAISS would warn on standard error, once for every byte of a code
     if size < POINTS_OF_A_WORD * CODE_WORDS:
@@ -167,6 +180,11 @@ def _ivfpq(vectors: Vectors, settings: Dense) -> Any:
 
 def _list_count(settings: Dense, size: int) -> int:
     return settings.ivf_lists or max(1, min(round(4 * size**0.5), size // ROWS_OF_A_LIST))
+
+
+def _learn_from_every(settings: Dense, size: int) -> int:
+    """The distance between two vectors that lists and codes are learnt from."""
+    return max(1, size // max(_list_count(settings, size) * ROWS_OF_A_LIST, 2 * POINTS_OF_A_WORD * CODE_WORDS))
 
 
 def _code_bytes(settings: Dense, dimensions: int) -> int:
