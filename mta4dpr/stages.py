@@ -480,7 +480,7 @@ class Stages:
             f"{files} run files, top {bench.depth} of {queries:,} queries" if queries else f"{files} run files, top {bench.depth}",
             {OUTPUT: float(RUN_LINE * hits * len(opened.systems))},
             blocks + (self._heap() if lexical else 0),
-            [self._search_work(s.label, queries) for s in opened.systems],
+            [self._search_work(s.label, queries) for s in opened.systems if s.kind == "lexical" or bench.dense.index == "flat"],
         )
         reported = done and self._is_done("report")
         yield Stage("evaluate and report", "done" if reported else "to do", memory=PYTHON + HIT * hits)

@@ -95,6 +95,7 @@ def test_an_approximate_index_is_counted(written: Any, index: str, least: int, m
         assert least < found[f"build {index} for {system}"].disk[place] / MSMARCO < most
     assert found[f"build {index} for simlm"].work[0].amount > 1e9
     assert found["search"].memory > least * MSMARCO
+    assert [work.kind for work in found["search"].work] == ["bm25"], "what looks at few passages takes next to no time"
     assert found["write FAISS indexes"].disk == {OUTPUT: 2 * MSMARCO * 8}
 
 
