@@ -224,7 +224,7 @@ class Stages:
         texts = self.texts
         tokens = texts.tokens * texts.passages
         for (tokenizer, prefix), labels in stores.items():
-            done = self._is_trained and all(self._is_done(f"encode {label}") for label in labels)
+            done = all(self._is_over(label) for label in labels)
             yield Stage(
                 f"tokenise for {', '.join(dict.fromkeys(labels))}",
                 "cached" if self._has_tokens(tokenizer, prefix) else "done" if done else "to do",
@@ -264,7 +264,7 @@ class Stages:
             network = self.sizes.network(spec)
         except UserError:
             return self._unknown(name, spec)
-        done = self._is_trained and self._is_done(f"encode {label}")
+        done = self._is_over(label)
         state = "done" if done else "cached" if self._vectors_folder(spec, network) else "to do"
         own = self._encoding_all(name, state, spec, network)
         if label not in self.needs.indexes:
@@ -452,6 +452,11 @@ class Stages:
     def _is_trained(self) -> bool:
         """Whether no student is left to train, so that nothing is needed for it."""
         return all(self._is_done(f"train {system.label}") for system in self.opened.systems if system.recipe)
+
+    def _is_over(self, label: str) -> bool:
+        """Whether a model's vectors are needed no more: what it taught is trained, and it is searched, if it is a system at all."""
+        is_system = any(system.label == label for system in self.opened.systems)
+        return self._is_trained and (not is_system or self._is_done(f"encode {label}"))
 
     def _is_done(self, stage: str) -> bool:
         return self.opened.ledger.stages.get(stage, {}).get("status") == "done"

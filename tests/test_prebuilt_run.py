@@ -64,7 +64,7 @@ def test_run_with_prebuilt_indexes_is_run_with_our_own(tmp_path: Path, encoder: 
     for file in files:
         assert (folder / file).read_bytes() == (own / file).read_bytes(), file
     again = {row["stage"]: row["state"] for row in plan.plan(request)["stages"]}
-    assert set(again.values()) <= {"done", "cached", "prebuilt"}
+    assert set(again.values()) <= {"done", "cached", "prebuilt"}, again
 
     monkeypatch.setenv("PYSERINI_CACHE", str(tmp_path / "empty"))
     with pytest.raises(EnvironmentLack, match="not in .* yet, and --offline is given"):
