@@ -178,8 +178,6 @@ def _model_files(name: str, models: Path | None, known: dict[str, dict[str, Any]
         if noted and all(Path(path).is_file() for path in noted):
             return _files_of(target, name, "was here", known)
         if folder is not None and folder.resolve() != target.resolve():
-            for stale in target.parent.glob(f".{target.name}.*.part"):  # a kill left it
-                shutil.rmtree(stale)
             _files_of(folder, name, "", {})  # what is broken here is not worth copying
             with folder_written_aside(target) as aside:
                 shutil.copytree(folder, aside, dirs_exist_ok=True, ignore=shutil.ignore_patterns(*LEFT_OUT))

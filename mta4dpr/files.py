@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import glob
 import hashlib
 import json
 import os
@@ -38,12 +39,12 @@ def written_aside(path: Path, *, binary: bool = False) -> Iterator[IO[Any]]:
 
 @contextmanager
 def folder_written_aside(path: Path) -> Iterator[Path]:
-    """Like `written_aside`, for a folder; an existing folder at `path` is replaced.
+    """Like `written_aside`, for a folder; an existing folder at `path` is replaced. Nobody else may write it at the same time.
 
     What safetensors and torch raise on a full disk is no OSError: the one behind it is looked for.
     """
     aside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    shutil.rmtree(aside, ignore_errors=True)
+    forget_parts(path)
     try:
         aside.mkdir(parents=True)
         yield aside
@@ -59,6 +60,15 @@ def folder_written_aside(path: Path) -> Iterator[Path]:
         raise
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def forget_parts(path: Path) -> None:
+    """Removes what killed processes have left of writing `path` aside, which nobody else may be writing now."""
+    for part in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
+        if part.is_dir():
+            shutil.rmtree(part, ignore_errors=True)
+        else:
+            part.unlink(missing_ok=True)
 
 
 def copy_folder(source: Path, target: Path, *, leave_out: tuple[str, ...] = ()) -> None:

@@ -9,12 +9,16 @@ import logging
 import os
 import shutil
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
+
+from filelock import FileLock
 
 from mta4dpr import environment
 from mta4dpr.benchmark import Benchmark, ModelSpec, Recipe, parse_settings
@@ -36,6 +40,7 @@ if TYPE_CHECKING:
     from mta4dpr.models.reranker import Reranker
     from mta4dpr.retrieval.bm25 import Bm25Retriever
     from mta4dpr.retrieval.dense import DenseRetriever
+    from mta4dpr.retrieval.vectors import Vectors
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +71,8 @@ class Run:
     @cached_property
     def corpus(self) -> Corpus:
         known, started = stored_corpus(self.cache, self.source), time.perf_counter()
-        corpus = open_corpus(self.cache, self.source, verify=self.request.redo == "data")
+        with self._reading():
+            corpus = open_corpus(self.cache, self.source, verify=self.request.redo == "data")
         if known is None:
             self.rates.note("read", (corpus.folder / "texts.bin").stat().st_size, time.perf_counter() - started)
         return corpus
@@ -93,16 +99,32 @@ class Run:
 
     @cached_property
     def eval_sets(self) -> dict[str, QuerySet]:
-        return {e.id: load_query_set(self.source, e.id) for e in self.bench.eval_sets}
+        with self._reading():
+            return {e.id: load_query_set(self.source, e.id) for e in self.bench.eval_sets}
 
     def query_set(self, name: str) -> QuerySet:
         """An eval set of the benchmark, asked for by this command or not."""
-        return self.eval_sets.get(name) or load_query_set(self.source, name)
+        found = self.eval_sets.get(name)
+        if found is None:
+            with self._reading():
+                found = load_query_set(self.source, name)
+        return found
 
     @cached_property
     def train_set(self) -> QuerySet:
         """Training knows positives and all else alike, so judgements of 0 and less are not kept."""
-        return load_query_set(self.source, self.bench.train, least=1)
+        with self._reading():
+            return load_query_set(self.source, self.bench.train, least=1)
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """One process of a launch at a time reads the source: ir_datasets downloads on first use, and all to the same place."""
+        if environment.process_count() == 1:
+            yield
+            return
+        self.cache.mkdir(parents=True, exist_ok=True)
+        with FileLock(str(self.cache / f".source-{key_of(self.source.identity)}.lock")):
+            yield
 
     @cached_property
     def protected(self) -> list[QuerySet]:
@@ -221,15 +243,18 @@ class Run:
 
         settings = self.bench.bm25
         if settings.index:
-            from mta4dpr.retrieval.prebuilt import bring, find
+            from mta4dpr.retrieval.prebuilt import bring, check_lucene, find
 
-            folder = bring(find(settings.index, dense=False, heap=settings.heap), offline=self.request.offline)
+            prebuilt = find(settings.index, dense=False, heap=settings.heap)
+            folder = bring(prebuilt, offline=self.request.offline)
         else:
             known, started = (index_folder(self.cache, self.corpus) / "mta4dpr.json").exists(), time.perf_counter()
             folder = build_index(self.cache, self.corpus, heap=settings.heap, threads=self.threads)
             if not known:
                 self.rates.note("index", len(self.corpus), time.perf_counter() - started)
         retriever = Bm25Retriever(folder, self.corpus, self.bench.bm25, self.threads)
+        if settings.index:
+            check_lucene(retriever, prebuilt, self.corpus)
         if retriever.not_indexed:
             log.info("bm25: %d of %d passages are empty; Lucene leaves them out", retriever.not_indexed, len(self.corpus))
         return retriever
@@ -294,11 +319,11 @@ class Run:
             assert system.spec is not None
             retriever = self.dense(self.load_encoder(system.label, system.spec), self.cache, index=system.spec.index)
         if self.bench.dense.index != "flat" and environment.is_main_process():
-            from mta4dpr.retrieval.approximate import ApproximateIndex, build
+            from mta4dpr.retrieval.approximate import ApproximateIndex
 
             again = self.request.redo == "index" and retriever.vectors.folder not in self._made_again
             self._made_again.add(retriever.vectors.folder)
-            place = build(retriever.vectors, self.bench.dense, self.threads, again=again)
+            place = self._built(retriever.vectors, again=again)
             retriever.approximate = ApproximateIndex(place, self.corpus, self.bench.dense, self.threads)
         if self.bench.dense.engine == "pyserini" and environment.is_main_process():
             from mta4dpr.retrieval.dense import write_faiss_index
@@ -306,10 +331,23 @@ class Run:
 
             file = retriever.approximate.file if retriever.approximate else None
             place = (file.parent if file else retriever.vectors.folder) / "pyserini"
-            if not place.exists():
-                write_faiss_index(place, retriever.vectors, self.corpus, approximate=file)
+            with FileLock(str(place) + ".lock"):
+                if not place.exists():
+                    write_faiss_index(place, retriever.vectors, self.corpus, approximate=file)
             retriever.pyserini = PyseriniIndex(place, self.corpus, heap=self.bench.bm25.heap, threads=self.threads)
         return retriever
+
+    def _built(self, vectors: Vectors, *, again: bool) -> Path:
+        """The approximate index over those vectors; what building it takes is noted."""
+        from mta4dpr.retrieval.approximate import build, building_work, index_folder, is_repeatable
+
+        dense, size = self.bench.dense, len(vectors)
+        known, started = (index_folder(vectors.folder, dense, size) / "about.json").exists(), time.perf_counter()
+        place = build(vectors, dense, self.threads, again=again)
+        if again or not known:
+            work = building_work(dense, size, vectors.dimensions) * (self.threads if is_repeatable(dense, size) else 1)
+            self.rates.note(dense.index, work, time.perf_counter() - started)
+        return place
 
     def training_folder(self, system: System) -> Path:
         return self.folder / "training" / file_name(system.label)

@@ -24,6 +24,7 @@ FILE = "rates.jsonl"
 LATEST = 20  # lines of a kind that count
 # amounts: of a smaller piece, most of the time is not the work itself
 SMALLEST = {"read": 20e6, "tokenise": 1e6, "index": 20_000, "bm25": 1e8, "encode": 1e12, "train": 1e12, "search": 1e13}
+SMALLEST |= {"hnsw": 1e9, "ivfpq": 1e12}
 
 # a second and thread, on a 2-core x86 machine of 2024 without a GPU
 BY_THREAD = {
@@ -31,6 +32,8 @@ BY_THREAD = {
     "tokenise": 250e3,  # tokens
     "index": 2500.0,  # passages
     "bm25": 8e6,  # queries times passages
+    "hnsw": 150e6,  # passages times dimensions times candidates looked at
+    "ivfpq": 8e9,  # operations
 }
 BY_MATRIX = {"encode": 0.6, "train": 0.4, "search": 0.25}  # share of a float32 product's operations
 BY_ITSELF = {"download": 10e6, "write": 300e6}  # bytes a second

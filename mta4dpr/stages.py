@@ -10,20 +10,24 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mta4dpr import environment
 from mta4dpr.benchmark import ModelSpec, Recipe
 from mta4dpr.data.collection import IrDataset
+from mta4dpr.data.columns import CUT_OFF
+from mta4dpr.distill.rounds import MINING_PIECE
 from mta4dpr.distill.strategies import STRATEGIES
 from mta4dpr.errors import EnvironmentLack, UserError
 from mta4dpr.files import read_json
 from mta4dpr.models.encoder import weights_key
 from mta4dpr.models.zoo import checkpoint_of
 from mta4dpr.needs import Needs
-from mta4dpr.opened import Run
+from mta4dpr.opened import Run, bytes_of
 from mta4dpr.places import CACHE, DATA, INDEXES, MODELS, OUTPUT, disk_lack
 from mta4dpr.request import System, trainable
+from mta4dpr.retrieval.approximate import building_work, expected_bytes, index_folder, is_repeatable, learning_bytes
+from mta4dpr.retrieval.dense import memory_of_search
 from mta4dpr.sizes import ID_BYTES, UNPACKED, Network, Sizes, Texts
 
 if TYPE_CHECKING:
@@ -35,6 +39,9 @@ READING = 150  # bytes in memory for a passage while the corpus store is made an
 ID_COLUMNS = 24  # bytes in memory for a passage whose id is looked up: rank, order, padded id
 QUERY, JUDGEMENT = 1300, 110  # bytes in memory of a training query and of a judgement
 RUN_LINE = 48  # bytes of a line of a run file
+GROUP = 60  # bytes in memory of a group's query, epoch and copy while a round is drawn
+POOL = 4096 * 60  # bytes in memory for a candidate of a model's list, while the lists of a block of queries are fused
+PYSERINI = 0.7e9  # bytes that Pyserini's encoders and its JVM add to a process
 HIT = 25  # bytes in memory of a hit that is evaluated
 INFERENCE = 100  # bytes for a token of a batch and hidden unit
 TRAINING = 68  # bytes for a token, layer and hidden unit that a gradient in float32 needs
@@ -96,6 +103,9 @@ class Stages:
                 yield _table(label, spec)
             elif spec.kind == "bi-encoder":
                 yield self._encoding(label, spec)
+        for system in opened.systems:
+            if system.spec and not system.recipe:
+                yield from self._index_of(system)
         if recipes:
             for label in sorted(needed & {"bm25", *rankers}):
                 yield self._mining(label)
@@ -105,7 +115,10 @@ class Stages:
         for system in opened.systems:
             if system.recipe:
                 yield self._training(system, system.recipe)
+                yield from self._index_of(system)
         yield from self._searching()
+        for name, suite in opened.bench.suites.items():
+            yield Stage(f"collections of {name}", "to do", f"up to {len(suite.sets)}, each with runs and indexes of its own: not counted")
 
     # --- what is brought ---
 
@@ -211,7 +224,7 @@ class Stages:
         texts = self.texts
         tokens = texts.tokens * texts.passages
         for (tokenizer, prefix), labels in stores.items():
-            done = self._is_trained and all(self._is_done(f"encode {label}") for label in labels)
+            done = all(self._is_over(label) for label in labels)
             yield Stage(
                 f"tokenise for {', '.join(dict.fromkeys(labels))}",
                 "cached" if self._has_tokens(tokenizer, prefix) else "done" if done else "to do",
@@ -224,9 +237,16 @@ class Stages:
     def _has_tokens(self, tokenizer: str, prefix: str) -> bool:
         if self.sizes.corpus is None:
             return False
-        wanted = (self.sizes.corpus.text_hash, tokenizer, prefix)
-        stores = [read_json(path) for path in (self.opened.cache / "tokens").glob("*/tokens.json")]
-        return any((about["text_hash"], about["tokenizer_hash"], about["prefix"]) == wanted for about in stores)
+        wanted = {"text_hash": self.sizes.corpus.text_hash, "tokenizer_hash": tokenizer, "prefix": prefix}
+        return any(about.items() >= wanted.items() for _, about in self._kept("tokens/*/tokens.json"))
+
+    def _kept(self, pattern: str) -> Iterator[tuple[Path, dict[str, Any]]]:
+        """(folder, what it says of itself) of what earlier runs left in the cache; what cannot be read is passed over."""
+        for path in sorted(self.opened.cache.glob(pattern)):
+            try:
+                yield path.parent, dict(read_json(path))
+            except CUT_OFF:
+                continue
 
     # --- vectors and scores ---
 
@@ -244,8 +264,8 @@ class Stages:
             network = self.sizes.network(spec)
         except UserError:
             return self._unknown(name, spec)
-        done = self._is_trained and self._is_done(f"encode {label}")
-        state = "done" if done else "cached" if self._has_vectors(spec, network) else "to do"
+        done = self._is_over(label)
+        state = "done" if done else "cached" if self._vectors_folder(spec, network) else "to do"
         own = self._encoding_all(name, state, spec, network)
         if label not in self.needs.indexes:
             return own
@@ -267,16 +287,16 @@ class Stages:
     def _inference(self, network: Network) -> float:
         return PYTHON + 4 * network.parameters + INFERENCE * self.opened.bench.dense.token_budget * network.hidden
 
-    def _has_vectors(self, spec: ModelSpec, network: Network) -> bool:
-        """Whether the cache holds finished vectors of these weights for a corpus of this size."""
+    def _vectors_folder(self, spec: ModelSpec, network: Network) -> Path | None:
+        """Where the cache holds finished vectors of these weights for a corpus of this size."""
         if network.place is None:
-            return False
-        for path in (self.opened.cache / "vectors").glob("*/vectors.json"):
-            about = read_json(path)
-            same = (about["texts"], about["dtype"]) == (self.texts.passages, self.opened.bench.dense.dtype)
-            if same and spec.passage_length in (None, about["longest"]) and about["weights"] == self._weights(network.place, spec.layers):
-                return True
-        return False
+            return None
+        wanted = {"texts": self.texts.passages, "dtype": self.opened.bench.dense.dtype}
+        for folder, about in self._kept("vectors/*/vectors.json"):
+            same = about.items() >= wanted.items() and spec.passage_length in (None, about.get("longest"))
+            if same and about.get("weights") == self._weights(network.place, spec.layers):
+                return folder
+        return None
 
     def _weights(self, folder: Path, layers: list[int] | None) -> str:
         """weights_key, once for a folder and its layers: it reads all of the weights."""
@@ -284,6 +304,45 @@ class Stages:
         if key not in self._hashed:
             self._hashed[key] = weights_key(folder, layers)
         return self._hashed[key]
+
+    # --- other indexes of the same vectors ---
+
+    def _index_of(self, system: System) -> Iterator[Stage]:
+        """What a dense system is searched by, where that is not its vectors themselves."""
+        dense, texts, spec = self.opened.bench.dense, self.texts, system.spec
+        assert spec is not None
+        if dense.is_shared:
+            return
+        name = f"build {dense.index} for {system.label}" if dense.index != "flat" else f"write {system.label} for Pyserini"
+        if not self.needs.is_known(spec):
+            yield self._unknown(name, spec)
+            return
+        network = self.sizes.network(spec)
+        done, place = self._is_done(f"encode {system.label}"), OUTPUT if system.recipe else CACHE
+        folder = None if system.recipe else self._vectors_folder(spec, network)
+        if dense.index != "flat":
+            size = self._index_bytes(network)
+            there = folder is not None and (index_folder(folder, dense, texts.passages) / "about.json").exists()
+            alone = is_repeatable(dense, texts.passages)
+            yield Stage(
+                name,
+                "done" if done else "cached" if there else "to do",
+                "in memory while it is built and searched; " + ("by one thread" if alone else "by all threads, not bit-reproducible"),
+                {place: size},
+                PYTHON + size + learning_bytes(dense, texts.passages, network.hidden),
+                [Work(dense.index, building_work(dense, texts.passages, network.hidden) * (self.opened.threads if alone else 1))],
+            )
+            name = f"write {system.label} for Pyserini"
+        if dense.engine == "pyserini":
+            size = texts.passages * (ID_BYTES + (4 * network.hidden if dense.index == "flat" else 0))  # another index is linked to
+            yield Stage(name, "done" if done else "to do", "searched by Pyserini", {place: size}, PYTHON, [Work("write", size)])
+
+    def _index_bytes(self, network: Network) -> float:
+        """Bytes of what a dense system is searched by, on disk and in memory; vectors themselves are read as they go by."""
+        dense, texts = self.opened.bench.dense, self.texts
+        if dense.index != "flat":
+            return expected_bytes(dense, texts.passages, network.hidden)
+        return float(texts.passages * 4 * network.hidden) if dense.engine == "pyserini" else 0.0
 
     def _unknown(self, name: str, spec: ModelSpec) -> Stage:
         return Stage(name, "to do", f"the size of {spec.model} is not known here: disk, memory and time are not counted")
@@ -296,13 +355,20 @@ class Stages:
             "done" if self._is_trained else "to do",
             f"top {depth} of {queries:,} training queries" if queries else "the number of training queries is known after reading",
             {CACHE: 4.0 * queries * depth},
-            PYTHON
-            + self._train_memory()
-            + ID_COLUMNS * self.texts.passages
-            + 8.0 * queries * depth
-            + (self._heap() if label == "bm25" else 0),
+            PYTHON + self._train_memory() + ID_COLUMNS * self.texts.passages + self._memory_of_mining(label, queries, depth),
             [self._search_work(label, queries)],
         )
+
+    def _memory_of_mining(self, label: str, queries: int, depth: int) -> float:
+        """A piece of the queries at a time; Lucene takes a few of them."""
+        spec = self._spec(label)
+        if label == "bm25":
+            return self._heap()
+        hidden = self.sizes.network(spec).hidden if spec and self.needs.is_known(spec) else 768
+        return self._exact(hidden, min(queries, MINING_PIECE), depth)
+
+    def _exact(self, hidden: int, queries: int, depth: int) -> float:
+        return memory_of_search(hidden, queries, depth, memory=bytes_of(self.opened.bench.dense.search_memory))
 
     def _search_work(self, label: str, queries: int) -> Work:
         texts = self.texts
@@ -363,6 +429,9 @@ class Stages:
         in_a_step = step_tokens(recipe, system.spec, texts)
         kept = min(in_a_step, distill.micro_batch_tokens) if distill.gradient_cache else in_a_step
         gradients = kept * TRAINING * (1.0 if distill.precision == "float32" else 0.5) * student.layers * student.hidden
+        in_groups = groups / distill.rounds * (GROUP + distill.group * (7 + 4 * scorers))
+        in_groups += POOL * distill.depth * (1 + len(recipe.assistants))
+        mining = self._exact(student.hidden, min(queries, MINING_PIECE), distill.depth)
         encoded = (distill.rounds * texts.passages) * student.operations * texts.cut(system.spec.passage_length)
         if strategy.chain:  # each link is measured and teaches
             encoded += sum(texts.passages * network.operations * texts.cut(None) for network in others)
@@ -371,7 +440,7 @@ class Stages:
             "done" if self._is_done(f"train {system.label}") else "to do",
             f"{distill.steps} steps, {distill.rounds} rounds" + (f"; trains {', '.join(beside)} too" if beside else ""),
             {OUTPUT: disk},
-            PYTHON + ADAM * parameters + gradients + self._train_memory() + 12.0 * queries * distill.depth + ID_COLUMNS * texts.passages,
+            PYTHON + ADAM * parameters + max(gradients, mining, in_groups) + self._train_memory() + ID_COLUMNS * texts.passages,
             [
                 Work("train", training_operations(opened, recipe, system.spec, self.sizes), student.shape),
                 Work("encode", encoded, student.shape),
@@ -384,6 +453,11 @@ class Stages:
         """Whether no student is left to train, so that nothing is needed for it."""
         return all(self._is_done(f"train {system.label}") for system in self.opened.systems if system.recipe)
 
+    def _is_over(self, label: str) -> bool:
+        """Whether a model's vectors are needed no more: what it taught is trained, and it is searched, if it is a system at all."""
+        is_system = any(system.label == label for system in self.opened.systems)
+        return self._is_trained and (not is_system or self._is_done(f"encode {label}"))
+
     def _is_done(self, stage: str) -> bool:
         return self.opened.ledger.stages.get(stage, {}).get("status") == "done"
 
@@ -394,14 +468,16 @@ class Stages:
         done = all(self._is_done(f"search {s.label} {e.id}") for s in opened.systems for e in bench.eval_sets)
         dense = [self.sizes.network(s.spec) for s in opened.systems if s.spec and self.needs.is_known(s.spec)]
         if bench.dense.pyserini_index and dense:
-            indexes = sum(texts.passages * (4 * network.hidden + ID_BYTES) for network in dense)
+            indexes = self._beside_the_run()
             indexed = all(self._is_done(f"encode {s.label}") for s in opened.systems if s.spec)
             note = f"{len(dense)} in Pyserini's layout; dense.pyserini_index=false: none"
             state = "done" if indexed else "to do"
             yield Stage("write FAISS indexes", state, note, {OUTPUT: indexes}, PYTHON, [Work("write", indexes)])
         hits, files = queries * bench.depth, len(opened.systems) * len(bench.eval_sets)
         blocks = PYTHON + ID_COLUMNS * texts.passages + max((4 * network.parameters for network in dense), default=0)
-        blocks += 2 * 65536 * 4 * max((network.hidden for network in dense), default=0)
+        most = max((self.sizes.queries(e.id)[0] for e in bench.eval_sets), default=0)
+        blocks += max((self._index_bytes(network) or self._exact(network.hidden, most, bench.depth) for network in dense), default=0)
+        blocks += PYSERINI if bench.dense.engine == "pyserini" and dense else 0
         lexical = any(s.kind == "lexical" for s in opened.systems)
         yield Stage(
             "search",
@@ -409,10 +485,23 @@ class Stages:
             f"{files} run files, top {bench.depth} of {queries:,} queries" if queries else f"{files} run files, top {bench.depth}",
             {OUTPUT: float(RUN_LINE * hits * len(opened.systems))},
             blocks + (self._heap() if lexical else 0),
-            [self._search_work(s.label, queries) for s in opened.systems],
+            [self._search_work(s.label, queries) for s in opened.systems if s.kind == "lexical" or bench.dense.index == "flat"],
         )
         reported = done and self._is_done("report")
         yield Stage("evaluate and report", "done" if reported else "to do", memory=PYTHON + HIT * hits)
+
+    def _beside_the_run(self) -> float:
+        """Bytes of the FAISS files in Pyserini's layout; an approximate index is linked to where it is on the same file system."""
+        opened, texts, places, total = self.opened, self.texts, self.needs.places(), 0.0
+        one_disk = environment.file_system(places[CACHE]) == environment.file_system(places[OUTPUT])
+        for system in opened.systems:
+            if system.spec and self.needs.is_known(system.spec):
+                network = self.sizes.network(system.spec)
+                linked = opened.bench.dense.index != "flat" and (system.recipe is not None or one_disk)
+                flat = texts.passages * 4 * network.hidden
+                index = 0 if linked else flat if opened.bench.dense.index == "flat" else self._index_bytes(network)
+                total += texts.passages * ID_BYTES + index
+        return total
 
 
 def _table(label: str, spec: ModelSpec) -> Stage:

@@ -11,7 +11,7 @@ import pytest
 
 from mta4dpr import files
 from mta4dpr.errors import EnvironmentLack
-from mta4dpr.files import file_name, folder_written_aside, key_of, read_json, sha256_of_file, write_json, written_aside
+from mta4dpr.files import file_name, folder_written_aside, forget_parts, key_of, read_json, sha256_of_file, write_json, written_aside
 
 
 def names(folder: Path) -> list[str]:
@@ -58,6 +58,20 @@ def test_a_folder_replaces_the_earlier_one_whole(tmp_path: Path) -> None:
         assert names(path) == ["stale"]
     assert names(path) == ["fresh"]
     assert names(tmp_path) == ["store"]
+
+
+def test_what_killed_processes_have_left_aside_is_removed(tmp_path: Path) -> None:
+    """Each kill while a Lucene index is built would otherwise cost its gigabytes for ever."""
+    for name in (".index.1.part", ".index.2.part", ".index-b.3.part"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "large").write_text("x")
+    with folder_written_aside(tmp_path / "index"):
+        pass
+    assert {path.name for path in tmp_path.iterdir()} == {"index", ".index-b.3.part"}
+    (tmp_path / ".[a].trec.7.part").write_text("x")
+    (tmp_path / ".a.trec.7.part").write_text("x")
+    forget_parts(tmp_path / "[a].trec")
+    assert {path.name for path in tmp_path.iterdir()} == {"index", ".index-b.3.part", ".a.trec.7.part"}
 
 
 def test_an_exception_leaves_the_old_folder_and_nothing_aside(tmp_path: Path) -> None:

@@ -36,18 +36,19 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def command(place: Path, *arguments: str, cache: str = "cache") -> subprocess.CompletedProcess[str]:
+def command(place: Path, *arguments: str, cache: str = "cache", processes: int = 1) -> subprocess.CompletedProcess[str]:
+    launcher = ["torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), "-m"] if processes > 1 else []
     settings = {"IR_DATASETS_HOME": "irds", "MTA4DPR_MODELS": "models", "MTA4DPR_CACHE": cache}
     environment = {**os.environ, **{name: str(place / folder) for name, folder in settings.items()}}
     return subprocess.run(
-        [sys.executable, "-m", "mta4dpr", *arguments], cwd=place, env=environment, capture_output=True, text=True, timeout=900
+        [sys.executable, "-m", *launcher, "mta4dpr", *arguments], cwd=place, env=environment, capture_output=True, text=True, timeout=900
     )
 
 
-def run(place: Path, name: str, *more: str) -> str:
+def run(place: Path, name: str, *more: str, processes: int = 1) -> str:
     """Runs a benchmark, with all its systems unless `more` says otherwise; returns what it said."""
     settings = [argument for key, value in SMALL.items() for argument in ("--set", f"{key}={value}")]
-    done = command(place, "run", name, "--offline", "--output", name, *settings, *more)
+    done = command(place, "run", name, "--offline", "--output", name, *settings, *more, processes=processes)
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stderr
 
@@ -104,9 +105,12 @@ def test_msmarco_from_its_own_files_to_a_leaderboard(place: Path) -> None:
 
 
 def check_suite(place: Path, before: dict[str, Any]) -> None:
-    """`--eval-sets beir` adds the mean over the two collections that are here, of a trained student too; other rows stay as they are."""
+    """`--eval-sets beir` adds the mean over the two collections that are here, of a trained student too; other rows stay as they are.
+
+    In two processes, of which the main one works on the collections alone; one process then finds everything done.
+    """
     arguments = ["--systems", "bm25,mta4dpr", "--eval-sets", "beir"]
-    assert "beir: 2 of 13 collections are here; not beir/trec-covid" in run(place, "msmarco", *arguments)
+    assert "beir: 2 of 13 collections are here; not beir/trec-covid" in run(place, "msmarco", *arguments, processes=2)
     board = read_json(place / "msmarco" / "leaderboard.json")
     assert [row for row in board["rows"] if row["eval_set"] != "beir"] == before["rows"]
     rows = {row["system"]: row for row in board["rows"] if row["eval_set"] == "beir"}

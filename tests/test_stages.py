@@ -79,6 +79,56 @@ def test_float32_and_no_index_change_what_is_needed(written: Any) -> None:
     assert "write FAISS indexes" not in found
 
 
+def test_mining_holds_a_piece_of_the_queries(written: Any) -> None:
+    """Half a million queries with 200 candidates would be 0.8 GB of hits alone; what a search may take is an option."""
+    found = {memory: stages(written(dense={"search_memory": memory}))["mine with simlm"].memory for memory in ("460m", "9g")}
+    hits = 32 * 200 * 16_384  # bytes of a hit, candidates, queries
+    assert hits / 2 < found["9g"] - found["460m"] < hits
+    assert found["9g"] < 3e9
+
+
+@pytest.mark.parametrize(("index", "least", "most"), [("hnsw", 1536 + 8 * 32, 1536 + 10 * 32), ("ivfpq", 192 + 8, 192 + 16)])
+def test_an_approximate_index_is_counted(written: Any, index: str, least: int, most: int) -> None:
+    """Bytes a passage, on disk and in memory. Beside the run it is linked to, not copied."""
+    found = stages(written(dense={"dtype": "float16", "index": index}))
+    for system, place in (("simlm", CACHE), ("mta4dpr", OUTPUT)):
+        assert least < found[f"build {index} for {system}"].disk[place] / MSMARCO < most
+    assert found[f"build {index} for simlm"].work[0].amount > 1e9
+    assert found["search"].memory > least * MSMARCO
+    assert [work.kind for work in found["search"].work] == ["bm25"], "what looks at few passages takes next to no time"
+    assert found["write FAISS indexes"].disk == {OUTPUT: 2 * MSMARCO * 8}
+
+
+def test_what_pyserini_searches_is_counted(written: Any) -> None:
+    found = stages(written(dense={"dtype": "float16", "engine": "pyserini"}))
+    assert found["write simlm for Pyserini"].disk == {CACHE: MSMARCO * (4 * 768 + 8)}
+    assert found["write mta4dpr for Pyserini"].disk == {OUTPUT: MSMARCO * (4 * 768 + 8)}
+    assert found["search"].memory > MSMARCO * 4 * 768
+    assert not [name for name in stages(written()) if name.startswith("build") or name.endswith("for Pyserini")]
+
+
+def test_a_run_takes_the_disk_that_is_planned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files that follow from counts, to the byte or nearly; an unreadable note in the cache stops no plan."""
+    monkeypatch.setenv("MTA4DPR_CACHE", str(cache := tmp_path / "cache"))
+    request = Request("tiny", systems=("bm25", "teacher"), settings=("dense.index=hnsw",), output=tmp_path / "run")
+    planned = stages(request)
+    pipeline.run(request)
+    for name, pattern in (("encode with teacher", "vectors/*/vectors.npy"), ("build hnsw for teacher", "vectors/*/hnsw-*/index")):
+        (path,) = cache.glob(pattern)
+        assert path.stat().st_size == pytest.approx(planned[name].disk[CACHE], rel=0.03)
+    runs = sum(path.stat().st_size for path in (tmp_path / "run").rglob("*.trec"))
+    assert 0.5 < planned["search"].disk[OUTPUT] / runs < 2
+    for pattern in ("vectors/*/vectors.json", "tokens/*/tokens.json"):
+        (about,) = cache.glob(pattern)
+        broken = about.parent.with_name("broken")
+        broken.mkdir()
+        (broken / about.name).write_text("{}")
+        (broken.with_name("cut") / about.name).parent.mkdir()
+        (broken.with_name("cut") / about.name).write_text("")
+    elsewhere = stages(Request("tiny", systems=("teacher",), settings=("dense.index=hnsw",), output=tmp_path / "other"))
+    assert elsewhere["build hnsw for teacher"].state == "to do", "an untrained encoder's vectors are known by nothing"
+
+
 def test_every_download_has_its_size(written: Any) -> None:
     """Files of ir_datasets and models of the hub, none of them here."""
     document = plan.plan(written())

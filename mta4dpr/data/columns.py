@@ -12,7 +12,9 @@ from typing import IO, Any, Self
 
 import numpy as np
 
-from mta4dpr.files import written_aside
+from mta4dpr.files import forget_parts, written_aside
+
+CUT_OFF = (OSError, ValueError, EOFError, KeyError)  # what numpy and json raise for a file that is absent, empty or too short
 
 
 class Column:
@@ -49,10 +51,11 @@ class Column:
 
 
 def join(path: Path, pieces: Sequence[Path]) -> None:
-    """Joins .npy files of equal type along their first dimension; `path` appears when it is whole."""
+    """Joins .npy files of equal type along their first dimension; `path` appears when it is whole; nobody else may write it."""
     first = np.load(pieces[0], mmap_mode="r")
     rows = sum(len(np.load(piece, mmap_mode="r")) for piece in pieces)
     header = {"descr": np.lib.format.dtype_to_descr(first.dtype), "fortran_order": False, "shape": (rows, *first.shape[1:])}
+    forget_parts(path)
     with written_aside(path, binary=True) as file:
         np.lib.format.write_array_header_1_0(file, header)
         for piece in pieces:

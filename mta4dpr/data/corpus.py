@@ -23,7 +23,7 @@ import numpy as np
 from filelock import FileLock
 
 from mta4dpr.data.collection import Passage, Source
-from mta4dpr.data.columns import Column, blocks
+from mta4dpr.data.columns import CUT_OFF, Column, blocks
 from mta4dpr.errors import UserError
 from mta4dpr.files import file_name, folder_written_aside, key_of, lack_of_disk, read_json, write_json
 from mta4dpr.progress import track
@@ -47,6 +47,14 @@ class Corpus:
 
     def __len__(self) -> int:
         return self.size
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether its files are as large as they were written. One of CUT_OFF is raised for a file that cannot be opened."""
+        for starts, name in ((self._id_starts, "ids.bin"), (self._text_starts, "texts.bin")):
+            if (self.folder / name).stat().st_size != int(starts[-1]):
+                return False
+        return (len(self._id_starts), len(self._text_starts), len(self.order)) == (self.size + 1, 2 * self.size + 1, self.size)
 
     @cached_property
     def _id_starts(self) -> np.ndarray:
@@ -104,6 +112,15 @@ class Corpus:
     def _field(self, position: int) -> str:
         return bytes(self._text_bytes[self._text_starts[position] : self._text_starts[position + 1]]).decode()
 
+    @property
+    def empty(self) -> int:
+        """Passages without title and text."""
+        starts = self._text_starts
+        return sum(
+            int((starts[2 * rows.start + 2 : 2 * rows.stop + 1 : 2] == starts[2 * rows.start : 2 * rows.stop : 2]).sum())
+            for rows in blocks(self.size, BLOCK)
+        )
+
     def joined(self, number: int, separator: str) -> str:
         """Title and text: joined by a newline for Lucene, by a space for encoders; the text alone without a title."""
         _, title, text = self.passage(number)
@@ -120,7 +137,14 @@ def stored_corpus(cache: Path, source: Source) -> Corpus | None:
     folder = corpus_folder(cache, source)
     if not (folder / "store.json").exists():
         return None
-    corpus = Corpus(folder)
+    try:
+        corpus = Corpus(folder)
+        whole = corpus.is_whole
+    except CUT_OFF:
+        whole = False
+    if not whole:
+        log.warning("%s is damaged; the corpus is read again", folder)
+        return None
     if corpus.about["files"] != source.files():
         log.info("the files of %s have changed since they were read; reading them again", source.identity)
         return None

@@ -19,7 +19,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from mta4dpr.errors import EnvironmentLack, UserError
-from mta4dpr.files import written_aside
+from mta4dpr.files import forget_parts, written_aside
 from mta4dpr.progress import bar
 
 log = logging.getLogger(__name__)
@@ -220,8 +220,7 @@ def _copy(download: Download, target: Path, problem: str, *, offline: bool) -> t
     """Writes the file to `target` from the first source that gives the right bytes; (SHA-256, 'copied' or 'downloaded')."""
     from ir_datasets.util import LocalDownload
 
-    for stale in target.parent.glob(f".{target.name}.*.part"):  # a kill left it
-        stale.unlink()
+    forget_parts(target)
     own = [LocalDownload(download.path, mkdir=False)] if download.path not in (None, target) else []
     reasons, advice = [], ""
     for mirror in [*own, *download.mirrors]:

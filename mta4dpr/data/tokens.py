@@ -13,6 +13,7 @@ off goes on at the next one.
 from __future__ import annotations
 
 import hashlib
+import logging
 import shutil
 from array import array
 from collections.abc import Sequence
@@ -25,11 +26,13 @@ from typing import Any
 import numpy as np
 from filelock import FileLock
 
-from mta4dpr.data.columns import Column, blocks
+from mta4dpr.data.columns import CUT_OFF, Column, blocks
 from mta4dpr.data.corpus import Corpus
 from mta4dpr.files import folder_written_aside, key_of, lack_of_disk, read_json, write_json, written_aside
 from mta4dpr.progress import bar
 from mta4dpr.shared_work import missing_pieces
+
+log = logging.getLogger(__name__)
 
 MOST_TOKENS = 512
 BLOCK = 5000  # texts tokenised at once
@@ -208,7 +211,7 @@ def tokens_folder(cache: Path, corpus: Corpus, tokenizer: Tokenizer, prefix: str
 def tokens_of_corpus(cache: Path, corpus: Corpus, tokenizer: Tokenizer, *, prefix: str) -> TokenStore:
     """The corpus's token store, made on first use and kept."""
     folder = tokens_folder(cache, corpus, tokenizer, prefix)
-    if not (folder / "tokens.json").exists():
+    if not _is_whole(folder, len(corpus)):
         folder.parent.mkdir(parents=True, exist_ok=True)
         pieces = folder.with_name(folder.name + ".pieces")
         parts = list(blocks(len(corpus), PIECE))
@@ -217,7 +220,7 @@ def tokens_of_corpus(cache: Path, corpus: Corpus, tokenizer: Tokenizer, *, prefi
                 _tokenise(pieces, number, corpus, tokenizer, prefix, parts[number])
                 shown.advance(parts[number].stop - parts[number].start)
         with FileLock(str(folder) + ".lock"):
-            if not (folder / "tokens.json").exists():
+            if not _is_whole(folder, len(corpus)):
                 with folder_written_aside(folder) as aside:
                     _join(aside, pieces, len(parts), corpus, tokenizer, prefix)
             shutil.rmtree(pieces, ignore_errors=True)
@@ -225,6 +228,22 @@ def tokens_of_corpus(cache: Path, corpus: Corpus, tokenizer: Tokenizer, *, prefi
     dtype = read_json(folder / "tokens.json")["dtype"]
     flat = np.memmap(folder / "ids.bin", dtype=dtype, mode="r") if starts[-1] else np.empty(0, dtype)
     return TokenStore(folder.name.rsplit("-", 1)[-1], starts, flat, tokenizer)
+
+
+def _is_whole(folder: Path, texts: int) -> bool:
+    """Whether the store is there, and as large as it was written; of one that is not, the last file is removed."""
+    about, ids = folder / "tokens.json", folder / "ids.bin"
+    if not about.exists():
+        return False
+    try:
+        starts, width = np.load(folder / "starts.npy", mmap_mode="r"), np.dtype(read_json(about)["dtype"]).itemsize
+        whole = len(starts) == texts + 1 and ids.stat().st_size == int(starts[-1]) * width
+    except CUT_OFF:
+        whole = False
+    if not whole:
+        log.warning("%s is damaged; the corpus is tokenised again", folder)
+        about.unlink(missing_ok=True)
+    return whole
 
 
 def _piece(pieces: Path, number: int) -> Path:

@@ -23,7 +23,7 @@ from typing import IO, TYPE_CHECKING, Any, NoReturn, Self
 import numpy as np
 
 from mta4dpr.errors import UserError
-from mta4dpr.files import written_aside
+from mta4dpr.files import forget_parts, written_aside
 
 if TYPE_CHECKING:
     import pyarrow
@@ -134,6 +134,7 @@ class RunWriter:
         self._written: set[str] = set()
 
     def __enter__(self) -> Self:
+        forget_parts(self.path)
         self._file = self._stack.enter_context(written_aside(self.path))
         return self
 

@@ -71,11 +71,7 @@ def build(vectors: Vectors, settings: Dense, threads: int, *, again: bool = Fals
     """The FAISS index of those vectors, made on first use (or `again`) and kept beside them; returns its folder."""
     import faiss
 
-    repeatable = len(vectors) <= DETERMINISTIC_UP_TO if settings.deterministic is None else settings.deterministic
-    built_with = {
-        name: value for name, value in settings.of_search().items() if name not in ("hnsw_ef_search", "ivf_probes", "deterministic")
-    }
-    folder = vectors.folder / f"{settings.index}-{key_of([built_with, repeatable, faiss.__version__])}"
+    repeatable, folder = is_repeatable(settings, len(vectors)), index_folder(vectors.folder, settings, len(vectors))
     with FileLock(str(folder) + ".lock"):
         if (folder / "about.json").exists() and not again:
             return folder
@@ -96,8 +92,51 @@ def build(vectors: Vectors, settings: Dense, threads: int, *, again: bool = Fals
                     f"the FAISS index cannot be written to {folder} ({' '.join(str(error).split())}); free some space"
                 ) from error
             learnt = {"ivf_lists": index.nlist, "pq_bytes": index.pq.M} if settings.index == "ivfpq" else {}
-            write_json(aside / "about.json", {**built_with, **learnt, "reproducible": repeatable, "vectors": len(vectors)})
+            write_json(aside / "about.json", {**_built_with(settings), **learnt, "reproducible": repeatable, "vectors": len(vectors)})
     return folder
+
+
+def index_folder(vectors: Path, settings: Dense, size: int) -> Path:
+    """Where the index over so many vectors of that folder is, or would be."""
+    import faiss
+
+    return vectors / f"{settings.index}-{key_of([_built_with(settings), is_repeatable(settings, size), faiss.__version__])}"
+
+
+def is_repeatable(settings: Dense, size: int) -> bool:
+    """Whether one thread builds it, so that it can be repeated bit for bit."""
+    return size <= DETERMINISTIC_UP_TO if settings.deterministic is None else settings.deterministic
+
+
+def _built_with(settings: Dense) -> dict[str, Any]:
+    searched_with = ("hnsw_ef_search", "ivf_probes", "deterministic")
+    return {name: value for name, value in settings.of_search().items() if name not in searched_with}
+
+
+def expected_bytes(settings: Dense, size: int, dimensions: int) -> float:
+    """Of the FAISS file over so many vectors, and of the same index in memory.
+
+    hnsw: the vectors, 2m neighbours of each below and, of one in m, m more a level above, all of 4 bytes. ivfpq: codes and 8-byte
+    numbers, the lists' centres, the words of the codes.
+    """
+    if settings.index == "hnsw":
+        m, item = settings.hnsw_m, 2 if settings.dtype == "float16" else 4
+        return size * (item * dimensions + 8 * m + 4 * m / (m - 1) + 12)
+    centres = 4 * dimensions * (_list_count(settings, size) + CODE_WORDS)
+    return float(size * (_code_bytes(settings, dimensions) + 8) + centres)
+
+
+def learning_bytes(settings: Dense, size: int, dimensions: int) -> float:
+    """Of the vectors in memory that codes and lists are learnt from."""
+    return 0.0 if settings.index == "hnsw" else 8.0 * dimensions * -(-size // _learn_from_every(settings, size))
+
+
+def building_work(settings: Dense, size: int, dimensions: int) -> float:
+    """What building takes: for hnsw, products of vectors up to a factor; for ivfpq, operations of matrix products."""
+    if settings.index == "hnsw":
+        return float(size) * dimensions * settings.hnsw_ef_construction
+    lists, learnt = _list_count(settings, size), -(-size // _learn_from_every(settings, size))
+    return 2.0 * dimensions * (10 * learnt * lists + 25 * min(learnt, CODE_WORDS * CODE_WORDS) * CODE_WORDS + size * (lists + CODE_WORDS))
 
 
 def _hnsw(vectors: Vectors, settings: Dense) -> Any:
@@ -120,16 +159,16 @@ def _ivfpq(vectors: Vectors, settings: Dense) -> Any:
     size, dimensions = len(vectors), vectors.dimensions
     if size < CODE_WORDS:
         raise UserError(f"ivfpq learns its codes from at least {CODE_WORDS} passages, found {size}; set dense.index to flat or hnsw")
-    lists = settings.ivf_lists or max(1, min(round(4 * size**0.5), size // ROWS_OF_A_LIST))
+    lists = _list_count(settings, size)
     if lists > size:
         raise UserError(f"dense.ivf_lists ({lists}) is more than the {size} passages; set it to less, or to 0")
-    code = settings.pq_bytes or max(n for n in range(1, max(2, dimensions // 4 + 1)) if dimensions % n == 0)
+    code = _code_bytes(settings, dimensions)
     if dimensions % code:
         raise UserError(
             f"dense.pq_bytes ({code}) must divide the {dimensions} dimensions of the vectors; set it to another number, or to 0"
         )
     index = faiss.IndexIVFPQ(faiss.IndexFlatIP(dimensions), dimensions, lists, code, 8, faiss.METRIC_INNER_PRODUCT)
-    step = max(1, size // max(lists * ROWS_OF_A_LIST, 2 * POINTS_OF_A_WORD * CODE_WORDS))
+    step = _learn_from_every(settings, size)
     for clustering in (index.cp, index.pq.cp):
         clustering.min_points_per_centroid = 1  # FAISS would warn on standard error, once for every byte of a code
     if size < POINTS_OF_A_WORD * CODE_WORDS:
@@ -137,6 +176,19 @@ def _ivfpq(vectors: Vectors, settings: Dense) -> Any:
     log.info("ivfpq: %d lists, codes of %d bytes, learnt from %d of %d vectors", lists, code, -(-size // step), size)
     index.train(vectors.rows(np.arange(0, size, step)))
     return index
+
+
+def _list_count(settings: Dense, size: int) -> int:
+    return settings.ivf_lists or max(1, min(round(4 * size**0.5), size // ROWS_OF_A_LIST))
+
+
+def _learn_from_every(settings: Dense, size: int) -> int:
+    """The distance between two vectors that lists and codes are learnt from."""
+    return max(1, size // max(_list_count(settings, size) * ROWS_OF_A_LIST, 2 * POINTS_OF_A_WORD * CODE_WORDS))
+
+
+def _code_bytes(settings: Dense, dimensions: int) -> int:
+    return settings.pq_bytes or max(n for n in range(1, max(2, dimensions // 4 + 1)) if dimensions % n == 0)
 
 
 def recall(approximate: ApproximateIndex, exact: ExactIndex, queries: np.ndarray, k: int) -> float:

@@ -54,6 +54,18 @@ def build_index(cache: Path, corpus: Corpus, *, heap: str, threads: int) -> Path
     return folder
 
 
+def _opened(folder: Path) -> Any:
+    """Anserini's searcher. EnvironmentLack for an index that Lucene cannot read."""
+    import jnius
+
+    try:
+        return java.java_class("io.anserini.search.SimpleSearcher")(str(folder))
+    except jnius.JavaException as error:
+        raise EnvironmentLack(
+            f"the Lucene index in {folder} cannot be read ({' '.join(str(error).split())[:200]}); delete that folder, and it is made again"
+        ) from error
+
+
 def _call(method: Any, *arguments: Any) -> Any:
     """A call into Java whose failure for lack of disk or memory is the environment's."""
     import jnius
@@ -79,7 +91,7 @@ class Bm25Retriever:
     def __init__(self, folder: Path, corpus: Corpus, settings: Bm25, threads: int) -> None:
         java.start(settings.heap)
         self.folder, self.corpus, self.threads = folder, corpus, threads
-        self._searcher = java.java_class("io.anserini.search.SimpleSearcher")(str(folder))
+        self._searcher = _opened(folder)
         self._searcher.set_bm25(settings.k1, settings.b)
         if self.not_indexed < 0:
             found = self._searcher.get_total_num_docs()

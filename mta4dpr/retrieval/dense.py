@@ -71,9 +71,7 @@ class ExactIndex:
                 yield best_of(keys, passages, scores, k)
 
     def _at_once(self, k: int) -> int:
-        """Queries that go through the passages together: a number of whole blocks."""
-        fixed = 4 * PASSAGE_BLOCK * (2 * self.vectors.dimensions + 3 * QUERY_BLOCK)  # a range of vectors, its products
-        return max(1, (self._memory - fixed) // (HIT_BYTES * k * QUERY_BLOCK)) * QUERY_BLOCK
+        return _at_once(self.vectors.dimensions, k, self._memory)
 
     def _search(self, queries: np.ndarray, k: int, among: range) -> Iterator[Hits]:
         import torch
@@ -94,6 +92,22 @@ class ExactIndex:
                     shown.advance(len(vectors))
         for top in running:
             yield top.hits()
+
+
+def _at_once(dimensions: int, k: int, memory: int) -> int:
+    """Queries that go through the passages together: a number of whole blocks."""
+    return max(1, (memory - _block_memory(dimensions)) // (HIT_BYTES * k * QUERY_BLOCK)) * QUERY_BLOCK
+
+
+def _block_memory(dimensions: int) -> int:
+    """Bytes of a range of vectors and of its products."""
+    return 4 * PASSAGE_BLOCK * (2 * dimensions + 3 * QUERY_BLOCK)
+
+
+def memory_of_search(dimensions: int, queries: int, k: int, *, memory: int) -> int:
+    """Bytes that an exact search for so many queries holds when it may take `memory`."""
+    whole = -(-queries // QUERY_BLOCK) * QUERY_BLOCK
+    return _block_memory(dimensions) + HIT_BYTES * k * min(whole, _at_once(dimensions, k, memory))
 
 
 class _Running:

@@ -7,6 +7,7 @@ corpus's own order once, and serve search, mining and teacher scores as if they 
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import tarfile
 from contextlib import redirect_stdout
@@ -25,6 +26,7 @@ from mta4dpr.files import key_of, lack_of_disk, write_json
 from mta4dpr.models.encoder import Encoder
 from mta4dpr.progress import bar
 from mta4dpr.retrieval import java
+from mta4dpr.retrieval.bm25 import Bm25Retriever
 from mta4dpr.retrieval.vectors import Encoding, Vectors, stored_vectors
 
 log = logging.getLogger(__name__)
@@ -94,6 +96,16 @@ def bring(prebuilt: Prebuilt, *, offline: bool) -> Path:
             ) from error
 
 
+def check_lucene(retriever: Bm25Retriever, prebuilt: Prebuilt, corpus: Corpus) -> None:
+    """UserError for an index that lacks passages which have a text: it would be taken for a worse ranking."""
+    lacking = retriever.not_indexed - corpus.empty
+    if lacking > MOST_LACKING * len(corpus):
+        raise UserError(
+            f"{prebuilt.name}: expected a Lucene index of this corpus's {len(corpus):,} passages, found one that lacks {lacking:,} "
+            "of those that have a text; choose another index"
+        )
+
+
 def vectors_of(
     cache: Path, prebuilt: Prebuilt, folder: Path, *, corpus: Corpus, encoder: Encoder, tokens: TokenStore, how: Encoding
 ) -> Vectors:
@@ -103,7 +115,7 @@ def vectors_of(
     """
     place = cache / "vectors" / key_of(["prebuilt", prebuilt.name, prebuilt.md5, corpus.text_hash, how.dtype, encoder.key])
     place.mkdir(parents=True, exist_ok=True)
-    with FileLock(str(place) + ".lock"):
+    with FileLock(str(place) + ".copy.lock"):
         found = stored_vectors(place)
         if found is None:
             _copy(place, _flat_index(prebuilt, folder), prebuilt, folder, corpus=corpus, encoder=encoder, tokens=tokens, how=how)
@@ -127,12 +139,16 @@ def _flat_index(prebuilt: Prebuilt, folder: Path) -> Any:
 def _copy(
     place: Path, index: Any, prebuilt: Prebuilt, folder: Path, *, corpus: Corpus, encoder: Encoder, tokens: TokenStore, how: Encoding
 ) -> None:
+    if not (folder / "docid").is_file():
+        raise UserError(f"{prebuilt.name}: expected the files index and docid in {folder}, found no docid; choose another index")
     if index.d != encoder.dimensions:
         raise UserError(f"{prebuilt.name}: expected vectors of {encoder.dimensions} dimensions for {encoder.label}, found {index.d}")
     path, seen = place / "vectors.npy", np.zeros(len(corpus), bool)
     aside = path.with_name(".vectors.part")
     try:
         array = np.lib.format.open_memmap(aside, mode="w+", dtype=how.dtype, shape=(len(corpus), index.d))
+        with open(aside, "r+b") as whole:  # a memory map over a full disk would kill the process
+            os.posix_fallocate(whole.fileno(), 0, aside.stat().st_size)
         with open(folder / "docid", encoding="utf-8") as file, bar(index.ntotal, f"copy {prebuilt.name}", "vectors") as shown:
             start = 0
             for block in batched(file, COPY_BLOCK):
@@ -142,7 +158,15 @@ def _copy(
                     raise UserError(
                         f"{prebuilt.name} is an index of other passages: {stranger!r} is not in this corpus; choose another index"
                     )
-                array[numbers] = index.reconstruct_n(start, len(block))
+                vectors = index.reconstruct_n(start, min(len(block), index.ntotal - start))
+                if len(vectors) < len(block):
+                    raise UserError(
+                        f"{prebuilt.name}: expected as many ids as vectors, found {index.ntotal:,} vectors and more ids; "
+                        f"delete {folder}, and it is downloaded again"
+                    )
+                if not np.isfinite(vectors).all():
+                    raise UserError(f"{prebuilt.name} holds vectors that are NaN or infinite; delete {folder}, and it is downloaded again")
+                array[numbers] = vectors
                 seen[numbers] = True
                 start += len(block)
                 shown.advance(len(block))
@@ -179,7 +203,7 @@ def _check_model(array: np.ndarray, prebuilt: Prebuilt, encoder: Encoder, tokens
     kept = np.asarray(array[numbers], np.float32)
     cosine = float(((own * kept).sum(axis=1) / (np.linalg.norm(own, axis=1) * np.linalg.norm(kept, axis=1) + 1e-12)).mean())
     log.info("%s: mean cosine %.4f between its vectors and those of %s, of %d passages", prebuilt.name, cosine, encoder.label, len(numbers))
-    if cosine < SAME_MODEL:
+    if not cosine >= SAME_MODEL:  # NaN is not, either
         raise UserError(
             f"{prebuilt.name} does not hold the vectors of {encoder.label}: expected a mean cosine of at least {SAME_MODEL}, found "
             f"{cosine:.3f} over {len(numbers)} passages; choose the index of this model, or leave out index"

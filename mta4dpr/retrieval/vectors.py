@@ -6,7 +6,7 @@ written.
 
     vectors.npy             (texts, dimensions) float32 or float16
     shards/00012.json       rows, SHA-256 of the shard's bytes
-    vectors.json            written last
+    vectors.json            written last; with the size and time of vectors.npy, by which a later change is noticed
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 from filelock import FileLock
 
+from mta4dpr.data.columns import CUT_OFF
 from mta4dpr.data.tokens import TokenStore
 from mta4dpr.errors import UserError
 from mta4dpr.files import key_of, lack_of_disk, read_json, write_json, written_aside
@@ -85,9 +86,46 @@ def vectors_folder(cache: Path, encoder: Encoder, tokens: TokenStore, longest: i
 
 
 def stored_vectors(folder: Path) -> Vectors | None:
-    if not (folder / "vectors.json").exists() or not (folder / "vectors.npy").exists():
+    """Finished vectors; None where there are none, or where the file is not what was written: then what is broken is missing again."""
+    about, path = folder / "vectors.json", folder / "vectors.npy"
+    if not about.exists() or not path.exists():
         return None
-    return Vectors(folder, np.load(folder / "vectors.npy", mmap_mode="r"))
+    try:
+        as_written = read_json(about).get("file") == _stat(path)
+    except CUT_OFF:
+        as_written = False
+    return Vectors(folder, np.load(path, mmap_mode="r")) if as_written or _is_whole(folder) else None
+
+
+def _is_whole(folder: Path) -> bool:
+    """Compares a file that was touched since it was finished with the checksums of its shards; forgets those that are broken."""
+    path = folder / "vectors.npy"
+    with FileLock(str(folder) + ".lock"):
+        if not (folder / "vectors.json").exists():
+            return False  # another process has found it broken
+        try:
+            about, broken = read_json(folder / "vectors.json"), verify(Vectors(folder, np.load(path, mmap_mode="r")))
+        except CUT_OFF:  # or a record of a shard is
+            log.warning("%s is damaged; its vectors are made again", path)
+            (folder / "vectors.json").unlink()
+            path.unlink()
+            return False
+        if broken:
+            log.warning("%s: %d shards do not have the checksum they were written with; they are made again", path, len(broken))
+            (folder / "vectors.json").unlink()
+            for shard in broken:
+                _record(folder, shard).unlink()
+            return False
+        write_json(folder / "vectors.json", {**about, "file": _stat(path)})
+    return True
+
+
+def _stat(path: Path) -> list[int]:
+    return [path.stat().st_size, path.stat().st_mtime_ns]
+
+
+def _record(folder: Path, shard: int) -> Path:
+    return folder / "shards" / f"{shard:05}.json"
 
 
 def encode(cache: Path, encoder: Encoder, tokens: TokenStore, *, longest: int, how: Encoding) -> Vectors:
@@ -98,7 +136,7 @@ def encode(cache: Path, encoder: Encoder, tokens: TokenStore, *, longest: int, h
         return found
     (folder / "shards").mkdir(parents=True, exist_ok=True)
     starts, path = shard_starts(tokens.lengths(longest), how.token_budget), folder / "vectors.npy"
-    records = [folder / "shards" / f"{number:05}.json" for number in range(len(starts) - 1)]
+    records = [_record(folder, number) for number in range(len(starts) - 1)]
     try:
         with FileLock(str(folder) + ".lock"):
             if not path.exists():
@@ -137,7 +175,7 @@ def encode(cache: Path, encoder: Encoder, tokens: TokenStore, *, longest: int, h
         "token_budget": how.token_budget,
     }
     with FileLock(str(folder) + ".lock"):
-        write_json(folder / "vectors.json", about)
+        write_json(folder / "vectors.json", {**about, "file": _stat(path)})
     return Vectors(folder, np.load(path, mmap_mode="r"))
 
 

@@ -130,6 +130,17 @@ def test_the_store_is_read_and_not_the_source_again(
     assert open_corpus(tmp_path / "cache", source).text_hash == first.text_hash
 
 
+@pytest.mark.parametrize(
+    ("name", "left"), [("ids.bin", 3), ("texts.bin", 5), ("texts.npy", 140), ("order.npy", 0), ("ids.npy", 130), ("store.json", 0)]
+)
+def test_a_store_that_was_cut_off_is_read_again(tmp_path: Path, make: Callable[..., BeirFolder], name: str, left: int) -> None:
+    """Texts beyond the end of a short file would silently be empty."""
+    expected = list(open_corpus(tmp_path / "cache", source := make(ODD)))
+    (path,) = (tmp_path / "cache").rglob(name)
+    os.truncate(path, left)
+    assert list(open_corpus(tmp_path / "cache", source)) == expected
+
+
 def test_a_changed_file_is_read_again(tmp_path: Path, make: Callable[..., BeirFolder]) -> None:
     """Otherwise a corrected corpus would go on being evaluated in its old state."""
     before = open_corpus(tmp_path / "cache", make(ODD))

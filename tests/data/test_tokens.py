@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
@@ -104,6 +105,15 @@ def test_texts_are_kept_up_to_the_most_tokens_and_counted_beyond(encoder: Encode
     assert np.diff(store.starts).tolist() == [MOST_TOKENS, MOST_TOKENS - 2]
     assert store.lengths(MOST_TOKENS).tolist() == [MOST_TOKENS, MOST_TOKENS]
     assert store.truncated(MOST_TOKENS) == 1
+
+
+@pytest.mark.parametrize(("name", "left"), [("ids.bin", 100), ("starts.npy", 300), ("starts.npy", 0), ("tokens.json", 0)])
+def test_a_store_that_was_cut_off_is_made_again(tmp_path: Path, corpus: Corpus, encoder: Encoder, name: str, left: int) -> None:
+    """Ids beyond the end of a short file would silently be missing from texts."""
+    expected = tokens_of_corpus(tmp_path, corpus, encoder.tokenizer, prefix="").flat.tolist()
+    (path,) = tmp_path.rglob(name)
+    os.truncate(path, left)
+    assert tokens_of_corpus(tmp_path, corpus, encoder.tokenizer, prefix="").flat.tolist() == expected
 
 
 def files_of(folder: Path) -> dict[str, bytes]:

@@ -12,7 +12,7 @@ import pytest
 from mta4dpr.errors import UserError
 from mta4dpr.options import Dense
 from mta4dpr.retrieval import approximate
-from mta4dpr.retrieval.approximate import ApproximateIndex, build, recall
+from mta4dpr.retrieval.approximate import ApproximateIndex, build, expected_bytes, index_folder, recall
 from mta4dpr.retrieval.dense import ExactIndex
 from mta4dpr.retrieval.vectors import Vectors
 
@@ -33,6 +33,18 @@ QUERIES = clustered(70, 3)
 def indexed(folder: Path, settings: Dense, dtype: str = "float32") -> tuple[ApproximateIndex, ExactIndex]:
     vectors = Vectors(folder, clustered(PASSAGES, 2).astype(dtype))
     return ApproximateIndex(build(vectors, settings, 2), CORPUS, settings, 2), ExactIndex(vectors, CORPUS, "cpu")
+
+
+@pytest.mark.parametrize(
+    "more", [{"index": "hnsw"}, {"index": "hnsw", "hnsw_m": 8, "dtype": "float16"}, {"index": "ivfpq", "pq_bytes": 4, "ivf_lists": 9}]
+)
+def test_its_bytes_are_known_before(tmp_path: Path, more: dict[str, Any]) -> None:
+    """`plan` counts them on disk and in memory."""
+    settings = Dense(**more)
+    array = np.random.default_rng(1).normal(size=(2000, 48)).astype(settings.dtype)
+    folder = build(Vectors(tmp_path, array), settings, 1)
+    assert folder == index_folder(tmp_path, settings, 2000)
+    assert (folder / "index").stat().st_size == pytest.approx(expected_bytes(settings, 2000, 48), rel=0.01)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import pytest
 
 from mta4dpr.data.collection import BeirFolder
 from mta4dpr.data.corpus import Corpus, open_corpus
+from mta4dpr.errors import EnvironmentLack
 from mta4dpr.options import Bm25
 from mta4dpr.retrieval import bm25
 from mta4dpr.retrieval.bm25 import Bm25Retriever, build_index
@@ -73,6 +76,15 @@ def test_a_query_that_matches_nothing_has_an_empty_list(small: Bm25Retriever, te
     """Stop words, Lucene's own syntax, unknown words: an empty list, no error; the query then scores 0."""
     assert ranking(small, text, 10) == []
     assert small.score(text, np.arange(7)).tolist() == [0.0] * 7
+
+
+def test_an_index_that_is_damaged_is_told(cache: Path, corpus: Corpus, tmp_path: Path) -> None:
+    """A copy that stopped in the middle is no bug of ours; what to delete is said."""
+    folder = shutil.copytree(build_index(cache, corpus, heap="512m", threads=1), tmp_path / "index")
+    for path in folder.glob("segments_*"):
+        os.truncate(path, 20)
+    with pytest.raises(EnvironmentLack, match="cannot be read .*; delete that folder"):
+        Bm25Retriever(folder, corpus, Bm25(), 1)
 
 
 def test_an_empty_query_between_others_shifts_nothing(small: Bm25Retriever) -> None:

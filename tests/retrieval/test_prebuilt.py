@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import tarfile
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from mta4dpr.models.encoder import Encoder
 from mta4dpr.options import Bm25
 from mta4dpr.retrieval import java
 from mta4dpr.retrieval.bm25 import Bm25Retriever, build_index
-from mta4dpr.retrieval.prebuilt import bring, find, vectors_of
+from mta4dpr.retrieval.prebuilt import bring, check_lucene, find, vectors_of
 from mta4dpr.retrieval.vectors import Encoding, Vectors, encode
 
 HOW = Encoding("float32", 512, 1)
@@ -100,6 +101,21 @@ def test_a_lucene_index_of_other_passages_is_refused(
             list(Bm25Retriever(bring(find(index, dense=False, heap="512m"), offline=False), corpus, Bm25(), 1).search(["red fox"], 3))
 
 
+def test_a_lucene_index_of_a_part_of_the_corpus_is_refused(
+    cache: Path, corpus: Corpus, tmp_path: Path, beir_folder: Callable[..., Path], registered: Callable[..., str]
+) -> None:
+    """Its ids are the corpus's, so only the count tells. Passages without a text may be lacking: Lucene leaves them out."""
+    texts = [("a", "", "red fox"), ("b", "", ""), ("c", "t", ""), ("d", "", "")]
+    whole = open_corpus(cache, BeirFolder(beir_folder(tmp_path / "whole", texts)))
+    assert whole.empty == 2
+    for kept, told in ((texts, ""), (texts[:2], "lacks 1 of those that have a text")):
+        part = open_corpus(cache, BeirFolder(beir_folder(tmp_path / f"part-{len(kept)}", kept)))
+        prebuilt = find(registered(build_index(cache, part, heap="512m", threads=1), dense=False), dense=False, heap="512m")
+        retriever = Bm25Retriever(bring(prebuilt, offline=False), whole, Bm25(), 1)
+        with pytest.raises(UserError, match=told) if told else nullcontext():
+            check_lucene(retriever, prebuilt, whole)
+
+
 def test_downloading_prints_nothing_on_stdout(
     tmp_path: Path, registered: Callable[..., str], own: Vectors, corpus: Corpus, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -158,12 +174,18 @@ def test_indexes_that_do_not_fit(
         "flat index of inner products, found IndexFlatL2": (own.array, ids_of(corpus), faiss.IndexFlatL2),
         "expected vectors of 32 dimensions for tiny, found 8": (own.array[:, :8], ids_of(corpus), faiss.IndexFlatIP),
         "vectors and 39 ids": (own.array, ids_of(corpus)[:-1], faiss.IndexFlatIP),
+        "vectors and more ids": (own.array[:-1], ids_of(corpus), faiss.IndexFlatIP),
+        "holds vectors that are NaN": (np.full_like(own.array, np.nan), ids_of(corpus), faiss.IndexFlatIP),
     }
     for n, (told, (array, ids, kind)) in enumerate(cases.items()):
         folder = flat_index(tmp_path / f"flat-{n}", array, ids, kind)
         prebuilt = find(registered(folder, dense=True), dense=True, heap="512m")
         with pytest.raises(UserError, match=told.replace("39", str(len(corpus) - 1))):
             vectors_of(tmp_path / "cache", prebuilt, folder, corpus=corpus, encoder=encoder, tokens=tokens, how=HOW)
+    prebuilt = find(registered(flat_index(tmp_path / "alone", own.array, ids_of(corpus)), dense=True), dense=True, heap="512m")
+    (tmp_path / "alone" / "docid").unlink()
+    with pytest.raises(UserError, match="found no docid"):
+        vectors_of(tmp_path / "cache", prebuilt, tmp_path / "alone", corpus=corpus, encoder=encoder, tokens=tokens, how=HOW)
     assert not list((tmp_path / "cache").rglob("vectors.npy"))
 
 

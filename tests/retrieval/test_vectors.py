@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import pairwise
@@ -165,18 +166,32 @@ def test_what_decides_the_bytes_is_in_the_key(tmp_path: Path, encoder: Encoder, 
     assert len(folders) == 8
 
 
-def test_a_flipped_bit_is_found(tmp_path: Path, encoder: Encoder, tokens: TokenStore) -> None:
-    """Disks do that; `--redo` needs to know which shard."""
+def test_a_flipped_bit_is_found_and_mended(
+    tmp_path: Path, encoder: Encoder, tokens: TokenStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Only the shard that is broken is made again. A file that was touched, but is right, stays."""
     kept = encode(tmp_path, encoder, tokens, longest=LONGEST, how=HOW)
-    assert verify(kept) == []
-    starts = shard_starts(tokens.lengths(LONGEST), HOW.token_budget)
-    path = kept.folder / "vectors.npy"
+    expected, path = bytes_of(kept), kept.folder / "vectors.npy"
     content = bytearray(path.read_bytes())
+    path.write_bytes(content)
+    assert stored_vectors(kept.folder) is not None
+    starts = shard_starts(tokens.lengths(LONGEST), HOW.token_budget)
     content[kept.array.offset + int(starts[3]) * encoder.dimensions * 4] ^= 1  # type: ignore[attr-defined]
     path.write_bytes(content)
-    found = stored_vectors(kept.folder)
-    assert found is not None
-    assert verify(found) == [3]
+    assert verify(Vectors(kept.folder, np.load(path))) == [3]
+    real, numbers = Encoder.encode, []
+    monkeypatch.setattr(Encoder, "encode", lambda self, t, n, **how: (numbers.append(int(n[0])), real(self, t, n, **how))[1])
+    assert bytes_of(encode(tmp_path, encoder, tokens, longest=LONGEST, how=HOW)) == expected
+    assert numbers == [int(starts[3])]
+    assert "1 shards do not have the checksum" in caplog.text
+
+
+@pytest.mark.parametrize("left", [0, 50, 1000])
+def test_a_file_that_was_cut_off_is_made_again(tmp_path: Path, encoder: Encoder, tokens: TokenStore, left: int) -> None:
+    """A copy of a cache that stopped in the middle, or a disk that lost its end."""
+    expected = bytes_of(kept := encode(tmp_path, encoder, tokens, longest=LONGEST, how=HOW))
+    os.truncate(kept.folder / "vectors.npy", left)
+    assert bytes_of(encode(tmp_path, encoder, tokens, longest=LONGEST, how=HOW)) == expected
 
 
 @given(st.lists(st.integers(2, 512), max_size=200), st.integers(64, 2048))
