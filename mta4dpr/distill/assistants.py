@@ -127,6 +127,10 @@ class CrossEncoderScorer:
     def score(self, queries: np.ndarray, passages: np.ndarray) -> np.ndarray:
         return self._pairs.scores(queries[:, None], passages)
 
+    def score_along(self) -> None:
+        """Scores what the main process of a launch waits for, with it."""
+        self._pairs.score_along()
+
 
 def _read_table(label: str, path: Path, ids: Sequence[str], corpus: Corpus) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(sorted pair keys query * passages + passage, their scores, lowest score of each query)."""

@@ -2,28 +2,35 @@
 
 A pair is a 64-bit mix of the query text's hash and the passage number, so that another split of the training queries finds
 it again (among 10^8 pairs, two share a number with a probability of 3 in 10,000). Scores do not depend on what is scored
-together (see reranker.py), so neither interruptions nor the order of rounds show in them.
+together (see reranker.py), so neither interruptions, the order of rounds nor the number of processes show in them.
 
-    pairs/KEY/NAME.npy      (pairs,) of (pair uint64, score float32), one file a finished block; NAME is a hash of its content
+    pairs/KEY/NAME.npy          (pairs,) of (pair uint64, score float32); NAME is a hash of the pairs
+    pairs/KEY/NAME/asked.npy    (pairs,) of (query hash uint64, passage int32): what is being scored, the longest first
+    pairs/KEY/NAME/N.npy        its finished pieces, which all processes of a launch make
 """
 
 from __future__ import annotations
 
 import hashlib
+import shutil
 from pathlib import Path
 
 import numpy as np
 from filelock import FileLock
 
+from mta4dpr.data.columns import CUT_OFF, blocks, join
 from mta4dpr.data.tokens import TokenPairs
 from mta4dpr.distill.counter import mix
-from mta4dpr.files import key_of, written_aside
+from mta4dpr.files import folder_written_aside, key_of, written_aside
 from mta4dpr.models.reranker import Reranker
 from mta4dpr.progress import bar
+from mta4dpr.shared_work import missing_pieces
 
 BLOCK = 2048  # pairs that are scored between two writes: as many are lost when the process is killed
+MOST_BLOCKS = 4096  # of one call; more pairs make larger blocks
 MOST_FILES = 64  # more are joined to one
 RECORD = np.dtype([("pair", "<u8"), ("score", "<f4")])
+ASKED = np.dtype([("query", "<u8"), ("passage", "<i4")])
 
 
 class PairScores:
@@ -53,7 +60,8 @@ class PairScores:
             with self._lock():
                 self._read()  # what another process has scored meanwhile
                 unseen = places[~self._are_known(distinct)]
-                self._score(queries.ravel()[unseen], passages.ravel()[unseen], wanted.ravel()[unseen])
+                if len(unseen):
+                    self._score(queries.ravel()[unseen], passages.ravel()[unseen], wanted.ravel()[unseen])
         return np.asarray(self._known["score"][np.searchsorted(self._known["pair"], wanted)])
 
     def _are_known(self, distinct: np.ndarray) -> np.ndarray:
@@ -62,46 +70,89 @@ class PairScores:
         places = np.minimum(np.searchsorted(self._known["pair"], distinct), len(self._known) - 1)
         return np.asarray(self._known["pair"][places] == distinct)
 
+    def score_along(self) -> None:
+        """What a process does that is not the main one: scores with it what it has asked for; returns when nothing is left."""
+        for folder in self._asked():
+            try:
+                self._score_pieces(folder)
+            except CUT_OFF:  # all is scored meanwhile, and the folder gone
+                continue
+
     def _score(self, queries: np.ndarray, passages: np.ndarray, wanted: np.ndarray) -> None:
-        """Scores pairs, the longest first, and writes each block as soon as it is finished."""
+        """Scores pairs, the longest first, and learns each piece as soon as it is finished. Under the lock."""
         order = np.lexsort((wanted, -self._pairs.lengths(queries, passages)))
-        blocks: list[np.ndarray] = []
-        try:
-            with bar(len(order), f"score pairs with {self.label}", "pairs") as shown:
-                for start in range(0, len(order), BLOCK):
-                    rows = order[start : start + BLOCK]
-                    block = np.empty(len(rows), RECORD)
-                    block["pair"] = wanted[rows]
-                    block["score"] = self._reranker.score(self._pairs, queries[rows], passages[rows], token_budget=self._token_budget)
-                    self._write(block)
-                    blocks.append(block)
-                    shown.advance(len(rows))
-        finally:
-            self._learn(blocks)
+        asked = np.empty(len(order), ASKED)
+        asked["query"], asked["passage"] = self._hashes[queries[order]], passages[order]
+        folder = self.folder / hashlib.sha256(asked.tobytes()).hexdigest()[:16]
+        if not folder.exists():
+            with folder_written_aside(folder) as aside:
+                np.save(aside / "asked.npy", asked)
+        pieces = self._score_pieces(folder)
+        join(_whole(folder), pieces)
+        shutil.rmtree(folder, ignore_errors=True)  # another process may look into it just now
+        self._learn([np.load(_whole(folder))])
+        self._read_names.add(_whole(folder).name)
+
+    def _score_pieces(self, folder: Path) -> list[Path]:
+        """Makes the pieces of what is asked for that no other process makes; returns all of their files.
+
+        Another run may have other numbers for the same queries, so they come as hashes; pairs of queries that this one does
+        not have are left to it.
+        """
+        asked = np.load(folder / "asked.npy")
+        order = np.argsort(self._hashes, kind="stable")
+        places = np.minimum(np.searchsorted(self._hashes, asked["query"], sorter=order), len(order) - 1)
+        queries = order[places]
+        if not (self._hashes[queries] == asked["query"]).all():
+            return []
+        parts = list(blocks(len(asked), max(BLOCK, -(-len(asked) // MOST_BLOCKS))))
+        files = [folder / f"{number:05}.npy" for number in range(len(parts))]
+        with bar(len(asked), f"score pairs with {self.label}", "pairs") as shown:
+            for number in missing_pieces(files, whole=_whole(folder)):
+                rows = parts[number]
+                passages = asked["passage"][rows].astype(np.int64)
+                block = np.empty(len(passages), RECORD)
+                block["pair"] = mix(asked["query"][rows], passages)
+                block["score"] = self._reranker.score(self._pairs, queries[rows], passages, token_budget=self._token_budget)
+                self._write(files[number], block)
+                shown.advance(len(block))
+        return files
 
     def _read(self) -> None:
-        """Learns the files that are new; joins them all when there are many. Under the lock."""
+        """Learns the files that are new, and what a killed process has left; joins them all when there are many. Under the lock."""
+        left = self._asked()
         new = sorted(path for path in self.folder.glob("*.npy") if path.name not in self._read_names)
-        self._learn([np.load(path) for path in new])
+        self._learn([np.load(path) for path in [*new, *(path for folder in left for path in sorted(folder.glob("[0-9]*.npy")))]])
         self._read_names.update(path.name for path in new)
         files = list(self.folder.glob("*.npy"))
-        if len(files) > MOST_FILES:
-            joined = self._write(self._known)
+        if left or len(files) > MOST_FILES:
+            joined = self.folder / f"{hashlib.sha256(self._known['pair'].tobytes()).hexdigest()[:16]}.npy"
+            self._write(joined, self._known)
+            self._read_names.add(joined.name)
             for path in files:
                 if path != joined:
                     path.unlink()
+            for folder in left:
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def _asked(self) -> list[Path]:
+        """Folders of what is being scored, or was when a process was killed; those with a point are being written."""
+        return sorted(place.parent for place in self.folder.glob("[!.]*/asked.npy"))
 
     def _learn(self, blocks: list[np.ndarray]) -> None:
         every = np.concatenate([self._known, *blocks])
         _, first = np.unique(every["pair"], return_index=True)
         self._known = every[first]
 
-    def _write(self, block: np.ndarray) -> Path:
-        path = self.folder / f"{hashlib.sha256(block.tobytes()).hexdigest()[:16]}.npy"
-        with written_aside(path, binary=True) as file:
-            np.save(file, block)
-        self._read_names.add(path.name)
-        return path
+    @staticmethod
+    def _write(place: Path, records: np.ndarray) -> None:
+        with written_aside(place, binary=True) as file:
+            np.save(file, records)
 
     def _lock(self) -> FileLock:
         return FileLock(str(self.folder) + ".lock")
+
+
+def _whole(folder: Path) -> Path:
+    """The file that the pieces of a folder are joined to."""
+    return folder.with_suffix(".npy")

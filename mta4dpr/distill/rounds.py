@@ -23,7 +23,7 @@ from filelock import FileLock
 
 from mta4dpr.data.columns import Column, blocks, join
 from mta4dpr.data.corpus import Corpus
-from mta4dpr.distill.assistants import Scorer
+from mta4dpr.distill.assistants import CrossEncoderScorer, Scorer
 from mta4dpr.distill.groups import RANK_BLOCK, Groups, generate, negative_pool, open_groups
 from mta4dpr.distill.queries import PassageLists, TrainingQueries
 from mta4dpr.distill.scores import describe, lines, warnings
@@ -65,7 +65,7 @@ class Bench:
 
     @property
     def is_main(self) -> bool:
-        """Whether this process scores and compares; the others encode, mine and train along."""
+        """Whether this process scores and compares; the others encode, mine, score pairs and train along."""
         return self.accelerator is None or bool(self.accelerator.is_main_process)
 
 
@@ -110,7 +110,7 @@ def _all_rounds(name: str, strategy: Strategy, student: Encoder, bench: Bench, f
                 size = (last - start) * trainer.batch_size
                 scored = [taught_by] if taught_by else assistants if strategy.assistants and not strategy.chain else []
                 groups = _generate(number, size, lists, of_student, scored, frozen, strategy, bench, folder)
-            wait_for(_groups_folder(folder, number))
+            _score_until(_groups_folder(folder, number), bench)
             groups = groups or open_groups(_groups_folder(folder, number))
         assert groups is not None
         if bench.is_main:
@@ -126,7 +126,7 @@ def _all_rounds(name: str, strategy: Strategy, student: Encoder, bench: Bench, f
         if bench.is_main:
             seconds = time.perf_counter() - started
             _append(folder / "rounds.jsonl", _record(name, number, groups, frozen, assistants, strategy, bench, seconds=seconds))
-        wait_for(folder / "rounds.jsonl", lines=number + 1)
+        _score_until(folder / "rounds.jsonl", bench, lines=number + 1)
         replaced = _finished_rounds(folder)[number]["replaced"]
         assistants = [frozen if assistant.label == replaced else assistant for assistant in assistants]
         if bench.is_main:
@@ -196,7 +196,7 @@ def _standing(bench: Bench, folder: Path) -> dict[str, float]:
         scorers = [bench.scorer(label) for label in (bench.teacher, *bench.assistants)]
         if bench.is_main:
             write_json(place, compare(scorers, bench))
-    wait_for(place)
+    _score_until(place, bench)
     return dict(read_json(place))
 
 
@@ -412,10 +412,23 @@ def _append(path: Path, record: dict[str, Any]) -> None:
         file.write(lines + json.dumps(record) + "\n")
 
 
-def wait_for(place: Path, *, lines: int = 0) -> None:
+def wait_for(place: Path, *, lines: int = 0, meanwhile: Callable[[], None] = lambda: None) -> None:
     """Until the main process has made that file, with so many lines; at once where it is there."""
     while not place.exists() or (lines and place.read_text(encoding="utf-8").count("\n") < lines):
+        meanwhile()
         time.sleep(0.2)
+
+
+def _score_until(place: Path, bench: Bench, *, lines: int = 0) -> None:
+    """Like `wait_for`, and scores pairs with the main process, which may need them for that file."""
+
+    def score() -> None:
+        for label in (bench.teacher, *bench.assistants):
+            scorer = bench.scorer(label)
+            if isinstance(scorer, CrossEncoderScorer):
+                scorer.score_along()
+
+    wait_for(place, lines=lines, meanwhile=score)
 
 
 def _student_folder(folder: Path, number: int) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -115,7 +116,7 @@ def test_an_interruption_loses_a_block_and_changes_nothing(
         patch.setattr(Reranker, "score", killed)
         with pytest.raises(KeyboardInterrupt):
             store.scores(*EVERY_PAIR)
-    assert len(list(store.folder.glob("*.npy"))) == 3
+    assert len(list(store.folder.glob("*/[0-9]*.npy"))) == 3
     for finishing in (opened(tmp_path / "killed", queries), store):  # another process, and the same one
         assert finishing.scores(*EVERY_PAIR).tobytes() == whole.tobytes()
     assert len(scored) == len(set(scored)) == TRAIN * PASSAGES
@@ -168,9 +169,9 @@ def test_many_files_become_one(
     scored: list[tuple[int, int]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """24 million pairs are thousands of blocks; whoever has the old files in memory is not disturbed."""
+    """Every call leaves a file; whoever has the old ones in memory is not disturbed."""
     store, other = opened(tmp_path, queries), opened(tmp_path, queries)
-    expected = store.scores(*EVERY_PAIR[:, :700])
+    expected = np.concatenate([store.scores(*part) for part in np.array_split(EVERY_PAIR[:, :700], 7, axis=1)])
     other.scores(*EVERY_PAIR[:, :10])
     assert len(list(store.folder.glob("*.npy"))) == 7
     monkeypatch.setattr(pairs_module, "MOST_FILES", 3)
@@ -181,6 +182,47 @@ def test_many_files_become_one(
         one.scores(*EVERY_PAIR)
     assert len(scored) == len(set(scored)) == TRAIN * PASSAGES
     assert not list(store.folder.glob(".*"))
+
+
+def test_processes_of_a_launch_score_together(
+    tmp_path: Path, queries: TrainingQueries, opened: Callable[..., PairScores], scored: list[tuple[int, int]]
+) -> None:
+    """One asks, another one, which has its queries in another order, scores along: each pair once, and to the same bytes."""
+    whole = opened(tmp_path / "alone", queries).scores(*EVERY_PAIR)
+    scored.clear()
+    asking = opened(tmp_path / "shared", queries)
+    order = np.random.default_rng(1).permutation(TRAIN).tolist()
+    helping, of_helper = opened(tmp_path / "shared", make_queries(order)), threading.Event()
+    done = threading.Event()
+
+    def help_out() -> None:
+        while not done.is_set():
+            before = len(scored)
+            helping.score_along()
+            if len(scored) > before:
+                of_helper.set()
+
+    thread = threading.Thread(target=help_out)
+    thread.start()
+    try:
+        found = asking.scores(*EVERY_PAIR)
+    finally:
+        done.set()
+        thread.join()
+    assert found.tobytes() == whole.tobytes()
+    assert len(scored) == TRAIN * PASSAGES
+    assert of_helper.is_set()
+    assert opened(tmp_path / "shared", queries).scores(*EVERY_PAIR).tobytes() == whole.tobytes()
+
+
+def test_who_does_not_have_the_queries_leaves_the_pairs_alone(
+    tmp_path: Path, queries: TrainingQueries, opened: Callable[..., PairScores], scored: list[tuple[int, int]]
+) -> None:
+    asking, other = opened(tmp_path, queries), opened(tmp_path, make_queries([0, 1]))
+    plain = asking._score_pieces
+    asking._score_pieces = lambda folder: (other.score_along(), scored.clear(), plain(folder))[2]  # type: ignore[method-assign]
+    asking.scores(np.arange(4)[:, None], np.arange(5))
+    assert len(scored) == 20
 
 
 # --- as a teacher ---
