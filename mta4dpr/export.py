@@ -17,6 +17,7 @@ from mta4dpr.ir_metadata import path_of, write_ir_metadata
 from mta4dpr.ledger import Ledger
 from mta4dpr.reopen import check_unchanged, read_manifest, reopen
 from mta4dpr.request import Request
+from mta4dpr.retrievers import open_retriever
 
 log = logging.getLogger(__name__)
 
@@ -205,7 +206,7 @@ def _export_index(folder: Path, manifest: Mapping[str, Any], system: str, aside:
     path = folder / "manifest.json"
     (opened,) = reopen(manifest, path, Request(""), folder, systems={system: []})
     check_unchanged([opened], manifest, path, training=False)
-    retriever: Any = opened.retriever(opened.systems[0])
+    retriever: Any = open_retriever(opened, opened.systems[0])
     if opened.systems[0].kind == "lexical":
         copy_folder(retriever.folder, aside, leave_out=("mta4dpr.json", "write.lock"))
         return

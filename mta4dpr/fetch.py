@@ -1,7 +1,7 @@
 """`fetch`: the data and models of a benchmark ahead, with their hashes and licences; or a folder of them for a machine without a network.
 
-What is needed stands in needs.py. Without a folder, files go where `run` looks for them: ir_datasets' home and the hub's cache. With
-one, it holds all of them, also what this machine had already, and says what to set:
+What is needed stands in planning/needs.py. Without a folder, files go where `run` looks for them: ir_datasets' home and the hub's
+cache. With one, it holds all of them, also what this machine had already, and says what to set:
 
     DIR/ir_datasets/        a home of ir_datasets       (IR_DATASETS_HOME)
     DIR/models/NAME/        a folder a model            (MTA4DPR_MODELS)
@@ -30,9 +30,9 @@ from mta4dpr.errors import EnvironmentLack, UserError
 from mta4dpr.files import folder_written_aside, lack_of_disk, read_json, write_json, written_aside
 from mta4dpr.models.published import published
 from mta4dpr.models.zoo import PACKAGED, find_model, hub_of, snapshot
-from mta4dpr.needs import Needs
 from mta4dpr.opened import open_run
 from mta4dpr.places import DATA, INDEXES, MODELS, SETTINGS, data_home, disk_lack, indexes_home, models_home
+from mta4dpr.planning.needs import Needs
 from mta4dpr.request import Request
 
 if TYPE_CHECKING:

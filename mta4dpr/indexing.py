@@ -9,9 +9,11 @@ import numpy as np
 
 from mta4dpr.evaluation.efficiency import energy_used
 from mta4dpr.files import file_name, read_json, write_json
+from mta4dpr.identities import identity
 from mta4dpr.manifest import manifest_entry
 from mta4dpr.opened import Run
 from mta4dpr.request import System
+from mta4dpr.retrievers import open_retriever
 from mta4dpr.students import training_seconds
 
 LATENCY_QUERIES, LATENCY_WARMUP = 100, 3  # so that the 99th percentile is not the slowest of a few
@@ -23,7 +25,7 @@ def prepare_stage(system: System) -> str:
 
 
 def prepare_inputs(opened: Run, system: System) -> Any:
-    return [opened.identity(system), opened.corpus.text_hash, opened.bench.dense.pyserini_index]
+    return [identity(opened, system), opened.corpus.text_hash, opened.bench.dense.pyserini_index]
 
 
 def prepare(opened: Run, system: System) -> None:
@@ -32,7 +34,7 @@ def prepare(opened: Run, system: System) -> None:
     if opened.ledger.is_done(stage, inputs):
         return
     with opened.ledger.stage(stage, inputs, by=opened.launch) as outputs:
-        retriever = opened.retriever(system)
+        retriever = open_retriever(opened, system)
         manifest = read_json(opened.folder / "manifest.json")
         manifest["systems"][system.label] = manifest_entry(system, retriever, opened.bench) | _about_index(opened, retriever)
         write_json(opened.folder / "manifest.json", manifest)
@@ -71,7 +73,7 @@ def measure_latency(opened: Run, system: System) -> None:
     from mta4dpr.retrieval.vectors import passages_per_second
 
     with opened.ledger.stage(stage, inputs):
-        retriever: Any = opened.retriever(system)
+        retriever: Any = open_retriever(opened, system)
         texts = list(opened.limited(opened.eval_sets[opened.bench.eval_sets[0].id]).texts.values())
         sample = texts[:: max(1, len(texts) // LATENCY_QUERIES)][:LATENCY_QUERIES]
         call: Callable[[str], Any] = lambda text: list(retriever.search([text], opened.bench.depth))  # noqa: E731

@@ -23,6 +23,7 @@ from mta4dpr.data.collection import IrDataset, QuerySet
 from mta4dpr.data.corpus import Corpus
 from mta4dpr.errors import UserError
 from mta4dpr.files import file_name, key_of, read_json, sha256_of_file, write_json
+from mta4dpr.identities import model_identity
 from mta4dpr.ledger import refuse_other_settings
 from mta4dpr.opened import Run
 from mta4dpr.request import System, differences
@@ -98,7 +99,7 @@ def recipe_entry(opened: Run, system: System) -> dict[str, Any]:
         "spec": system.spec.model_dump(mode="json") if system.spec else None,
         "recipe": {**asdict(recipe), "distill": recipe.distill.model_dump(mode="json")} if recipe else None,
         "training_data": opened.training_data if recipe else None,
-        "models": {label: key_of(opened.model_identity(spec)) for label, spec in used.items()},
+        "models": {label: key_of(model_identity(opened, spec)) for label, spec in used.items()},
     }
 
 

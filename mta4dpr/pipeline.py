@@ -19,14 +19,16 @@ from mta4dpr import environment, suite
 from mta4dpr.errors import UserError
 from mta4dpr.evaluation.efficiency import peak_memory_bytes
 from mta4dpr.files import file_name
+from mta4dpr.identities import training_inputs
 from mta4dpr.indexing import measure_latency, prepare, prepare_inputs, prepare_stage
 from mta4dpr.ledger import Ledger, locked, stage_shares
 from mta4dpr.manifest import manifest_of, noted
 from mta4dpr.opened import Run, open_run
 from mta4dpr.outcome import evaluate, evaluate_inputs, report, report_inputs
+from mta4dpr.planning.stages import check_disk
 from mta4dpr.request import Request
+from mta4dpr.retrievers import open_retriever
 from mta4dpr.searching import search, search_along, search_inputs, search_stage
-from mta4dpr.stages import check_disk
 from mta4dpr.students import distil_student, train, training_seconds
 
 log = logging.getLogger(__name__)
@@ -95,7 +97,7 @@ def train_students(request: Request) -> dict[str, Any]:
         manifest = manifest_of(opened)
         if request.redo:
             _redo(opened)
-        if all(opened.ledger.is_done(f"train {system.label}", opened.training_inputs(recipe)) for system, recipe in students):
+        if all(opened.ledger.is_done(f"train {system.label}", training_inputs(opened, recipe)) for system, recipe in students):
             log.info("all of them are trained already in %s", opened.folder)
         else:
             with noted(opened, manifest):
@@ -134,12 +136,12 @@ def _ready(opened: Run) -> None:
 def _work_along(opened: Run, *, only_train: bool = False) -> None:
     """What a process that is not the main one does: it trains, encodes and searches with it, and waits for its files in between."""
     for system in opened.systems:
-        if system.recipe and _has_begun(opened, f"train {system.label}", opened.training_inputs(system.recipe)):
+        if system.recipe and _has_begun(opened, f"train {system.label}", training_inputs(opened, system.recipe)):
             distil_student(opened, system, system.recipe)
         if only_train or system.kind == "lexical":
             continue
         if _has_begun(opened, prepare_stage(system), prepare_inputs(opened, system)):
-            opened.retriever(system)
+            open_retriever(opened, system)
         for eval_set in opened.bench.eval_sets if opened.bench.dense.is_shared else []:
             if _has_begun(opened, search_stage(system, eval_set), search_inputs(opened, system, eval_set)):
                 search_along(opened, system, eval_set)
@@ -160,7 +162,7 @@ def _is_complete(opened: Run, manifest: dict[str, Any]) -> bool:
     """Whether every stage of this request is done, so that nothing need be loaded or written."""
     ledger = opened.ledger
     return (
-        all(ledger.is_done(f"train {s.label}", opened.training_inputs(s.recipe)) for s in opened.systems if s.recipe)
+        all(ledger.is_done(f"train {s.label}", training_inputs(opened, s.recipe)) for s in opened.systems if s.recipe)
         and all(ledger.is_done(prepare_stage(s), prepare_inputs(opened, s)) for s in opened.systems)
         and all(ledger.is_done(search_stage(s, e), search_inputs(opened, s, e)) for s in opened.systems for e in opened.bench.eval_sets)
         and all(ledger.is_done(f"latency {s.label}", prepare_inputs(opened, s)) for s in opened.systems if opened.bench.eval_sets)
@@ -202,7 +204,7 @@ def search_once(request: Request, query: str, hits: int) -> dict[str, Any]:
     if not query.strip():
         raise UserError("--query is empty; give some words to search for")
     system = opened.systems[0]
-    found = next(iter(opened.retriever(system).search([query], hits)))
+    found = next(iter(open_retriever(opened, system).search([query], hits)))
     shown = []
     for rank, (number, score) in enumerate(zip(found.passages[0], found.scores[0], strict=True), start=1):
         if number >= 0:

@@ -1,6 +1,6 @@
 """`plan`: the stages that `run` would do, what of them is cached, what they need. Writes and downloads nothing.
 
-What is needed stands in needs.py and stages.py. Times are work over rates: those of earlier runs on this machine, else the usual ones.
+What is needed stands in planning/. Times are work over rates: those of earlier runs on this machine, else the usual ones.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ from mta4dpr import environment
 from mta4dpr.environment import gigabytes
 from mta4dpr.opened import open_run
 from mta4dpr.places import SETTINGS, disk_lack
+from mta4dpr.planning.stage import Stage
+from mta4dpr.planning.stages import Stages, disk_of
 from mta4dpr.progress import duration
 from mta4dpr.rates import Rates
 from mta4dpr.request import Request
-from mta4dpr.stages import Stage, Stages, disk_of
 
 
 def plan(request: Request) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from mta4dpr.benchmark import Benchmark, EvalSet, ModelSpec, Recipe, parse_bench
 from mta4dpr.data.collection import open_source
 from mta4dpr.errors import EnvironmentLack, UserError
 from mta4dpr.files import key_of, read_json
+from mta4dpr.identities import model_identity
 from mta4dpr.manifest import fingerprint
 from mta4dpr.opened import Run
 from mta4dpr.options import Bm25, Dense, Distill, Section
@@ -156,7 +157,7 @@ def check_unchanged(runs: Sequence[Run], manifest: Mapping[str, Any], path: Path
     for name, then in dict.fromkeys(hashes):
         spec = specs[name]
         place = spec.model or spec.scores or "random weights"
-        now: Any = lambda spec=spec: key_of(opened.model_identity(spec))  # noqa: E731
+        now: Any = lambda spec=spec: key_of(model_identity(opened, spec))  # noqa: E731
         same(f"model {name!r} ({place})", then, now, "bring back its files")
     corpus = opened.bench.corpus
     python = f" (docstrings of Python {manifest['versions']['python']} then)" if corpus == "docstrings" else ""

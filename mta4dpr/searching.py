@@ -14,10 +14,12 @@ import numpy as np
 from mta4dpr import environment
 from mta4dpr.benchmark import EvalSet
 from mta4dpr.files import file_name, key_of, read_json
+from mta4dpr.identities import identity
 from mta4dpr.ir_metadata import write_ir_metadata
 from mta4dpr.manifest import note_run_file
 from mta4dpr.opened import Run
 from mta4dpr.request import System
+from mta4dpr.retrievers import open_retriever
 
 if TYPE_CHECKING:
     from mta4dpr.retrieval.hits import Hits
@@ -32,7 +34,7 @@ def search_stage(system: System, eval_set: EvalSet) -> str:
 def search_inputs(opened: Run, system: System, eval_set: EvalSet) -> Any:
     full = opened.eval_sets[eval_set.id]
     return [
-        opened.identity(system),
+        identity(opened, system),
         opened.corpus.text_hash,
         key_of(full.texts),
         list(opened.limited(full).texts),
@@ -52,7 +54,7 @@ def search(opened: Run, system: System, eval_set: EvalSet) -> None:
     from mta4dpr.evaluation.trecrun import RunWriter
 
     with opened.ledger.stage(stage, inputs, by=opened.launch) as outputs:
-        retriever: Any = opened.retriever(system)
+        retriever: Any = open_retriever(opened, system)
         excluded, started = 0, time.perf_counter()
         with RunWriter(path, tag=file_name(system.label)) as writer:
             query_ids = iter(wanted.texts)
@@ -79,7 +81,7 @@ def search(opened: Run, system: System, eval_set: EvalSet) -> None:
 
 def search_along(opened: Run, system: System, eval_set: EvalSet) -> None:
     """What a process that is not the main one does of a search: its part of the passages."""
-    retriever: Any = opened.retriever(system)
+    retriever: Any = open_retriever(opened, system)
     texts = list(opened.eval_sets[eval_set.id].texts.values())
     _search_part(opened, system, eval_set, _query_vectors(retriever, texts)[: _asked(opened, eval_set)])
 
@@ -107,7 +109,7 @@ def _all_hits(opened: Run, retriever: Any, system: System, eval_set: EvalSet) ->
 
 def _search_part(opened: Run, system: System, eval_set: EvalSet, vectors: np.ndarray) -> None:
     """This process's part of the passages, searched into files that the main one merges."""
-    retriever: Any = opened.retriever(system)
+    retriever: Any = open_retriever(opened, system)
     folder, part, parts = _parts_folder(opened, system, eval_set), environment.process_rank(), environment.process_count()
     retriever.index.search_part(vectors, _hits_wanted(opened), folder, part=part, parts=parts)
 

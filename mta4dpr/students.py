@@ -13,17 +13,19 @@ from mta4dpr import environment
 from mta4dpr.benchmark import Recipe
 from mta4dpr.evaluation.efficiency import energy_used
 from mta4dpr.files import file_name, folder_written_aside, key_of, read_json, write_json
+from mta4dpr.identities import training_inputs
 from mta4dpr.opened import Run
+from mta4dpr.planning.sizes import Sizes
+from mta4dpr.planning.training import training_operations
 from mta4dpr.request import System
-from mta4dpr.sizes import Sizes
-from mta4dpr.stages import training_operations
+from mta4dpr.teaching import training_bench
 
 log = logging.getLogger(__name__)
 
 
 def train(opened: Run, system: System, recipe: Recipe) -> None:
     """One student by one strategy: Algorithm 1, then its model folder."""
-    inputs = opened.training_inputs(recipe)
+    inputs = training_inputs(opened, recipe)
     if opened.ledger.is_done(f"train {system.label}", inputs):
         return
     folder = opened.training_folder(system)
@@ -55,7 +57,7 @@ def distil_student(opened: Run, system: System, recipe: Recipe) -> Path:
             "tokens get other vectors in sentence-transformers and Pyserini",
             *(system.label, reading.query_length, reading.passage_length, reading.query_length),
         )
-    return distil(system.label, STRATEGIES[recipe.strategy], student, opened.training(recipe), opened.training_folder(system))
+    return distil(system.label, STRATEGIES[recipe.strategy], student, training_bench(opened, recipe), opened.training_folder(system))
 
 
 def _note_training(opened: Run, system: System, recipe: Recipe) -> None:

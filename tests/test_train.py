@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 import yaml
 
-from mta4dpr import pipeline
+from mta4dpr import pipeline, students
 from mta4dpr.benchmark import benchmark_folder, read_yaml
 from mta4dpr.errors import UserError
 from mta4dpr.files import read_json, sha256_of_file, write_json
+from mta4dpr.identities import training_inputs
 from mta4dpr.ledger import Ledger
 from mta4dpr.opened import open_run
 from mta4dpr.request import Request
@@ -60,7 +61,7 @@ def test_train_says_what_it_made(two_students: tuple[Path, dict[str, Any]]) -> N
 def test_train_again_does_nothing(two_students: tuple[Path, dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
     folder, document = two_students
     before = times(folder)
-    monkeypatch.setattr(pipeline, "_distil", no_training)
+    monkeypatch.setattr(students, "distil_student", no_training)
     assert train(folder, "kd", "prod") == document
     assert times(folder) == before
 
@@ -73,7 +74,7 @@ def test_run_goes_on_from_what_was_trained(
     request = Request("tiny", systems=("kd", "prod"), output=folder, settings=SHORT)
     before = weights(folder)
     with monkeypatch.context() as patch:
-        patch.setattr(pipeline, "_distil", no_training)
+        patch.setattr(students, "distil_student", no_training)
         pipeline.run(request)
     assert weights(folder) == before
     assert {row["system"] for row in read_json(folder / "leaderboard.json")["rows"]} == {"kd", "prod"}
@@ -139,7 +140,7 @@ def test_a_second_process_does_not_go_along_with_what_a_killed_run_began(tmp_pat
     run.__dict__["launch"] = "now"
     recipe = run.systems[0].recipe
     assert recipe is not None
-    inputs, log = run.training_inputs(recipe), []
+    inputs, log = training_inputs(run, recipe), []
     with pytest.raises(KeyboardInterrupt), Ledger(tmp_path).stage("train kd", inputs, by="before"):
         raise KeyboardInterrupt
     main_process = Ledger(tmp_path).stage("train kd", inputs, by="now")
@@ -149,7 +150,7 @@ def test_a_second_process_does_not_go_along_with_what_a_killed_run_began(tmp_pat
         main_process.__enter__()
 
     monkeypatch.setattr(pipeline.time, "sleep", begin)
-    monkeypatch.setattr(pipeline, "_distil", lambda *_: log.append("trains"))
+    monkeypatch.setattr(pipeline, "distil_student", lambda *_: log.append("trains"))
     pipeline._work_along(run, only_train=True)
     assert log == ["waits", "trains"]
     main_process.__exit__(None, None, None)

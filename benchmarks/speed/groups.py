@@ -26,9 +26,10 @@ def groups_of(arguments: argparse.Namespace) -> tuple[Any, Any, np.ndarray, np.n
     """The open quickstart, its training queries, and (groups,), (groups, group) of all rounds drawn at random."""
     from mta4dpr.opened import open_run
     from mta4dpr.request import Request
+    from mta4dpr.teaching import open_training_queries
 
     opened = open_run(Request("quickstart", systems=("minilm",), output=arguments.folder))
-    queries = opened.training_queries(1, 0.1, 1000)
+    queries = open_training_queries(opened, 1, 0.1, 1000)
     generator = np.random.default_rng(0)
     count = arguments.rounds * arguments.steps * arguments.queries
     return (
@@ -40,9 +41,11 @@ def groups_of(arguments: argparse.Namespace) -> tuple[Any, Any, np.ndarray, np.n
 
 
 def kept(arguments: argparse.Namespace) -> tuple[np.ndarray, float]:
+    from mta4dpr.teaching import open_scorer
+
     opened, queries, numbers, passages = groups_of(arguments)
     started = time.perf_counter()
-    scorer = opened.scorer("minilm", queries)
+    scorer = open_scorer(opened, "minilm", queries)
     parts = np.array_split(np.arange(len(numbers)), arguments.rounds)
     scores = np.concatenate([scorer.score(numbers[part], passages[part]) for part in parts])
     return scores, time.perf_counter() - started

@@ -54,10 +54,11 @@ def theirs(folder: Path, arguments: argparse.Namespace) -> dict[str, float]:
     from mta4dpr.distill.trainer import set_dropout
     from mta4dpr.opened import open_run
     from mta4dpr.request import Request
+    from mta4dpr.teaching import open_training_queries
 
     opened = open_run(Request("quickstart", systems=("kd",), output=folder))
     torch.set_num_threads(opened.threads)
-    queries, corpus = opened.training_queries(1, 0.1, 1000), opened.corpus
+    queries, corpus = open_training_queries(opened, 1, 0.1, 1000), opened.corpus
     groups = open_groups(folder / "training/kd/round-0/groups")
     assert groups is not None
     columns: dict[str, Any] = {"query": [queries.texts[n] for n in groups.queries]}

@@ -14,7 +14,7 @@ from mta4dpr.errors import UserError
 from mta4dpr.models.zoo import hub_of
 from mta4dpr.opened import Run
 from mta4dpr.places import CACHE, DATA, INDEXES, MODELS, OUTPUT, data_home, indexes_home, models_home
-from mta4dpr.sizes import Sizes
+from mta4dpr.planning.sizes import Sizes
 
 if TYPE_CHECKING:
     from mta4dpr.retrieval.prebuilt import Prebuilt

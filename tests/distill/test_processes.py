@@ -17,9 +17,12 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+import yaml
 from safetensors.numpy import load_file
 
 from mta4dpr import pipeline
+from mta4dpr.benchmark import benchmark_folder, read_yaml
+from mta4dpr.distill import pairs
 from mta4dpr.distill.trainer import Trainer
 from mta4dpr.files import read_json, sha256_of_file
 from mta4dpr.request import Request
@@ -35,10 +38,12 @@ TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--np
 PATIENCE = 300.0  # seconds after which two processes must be waiting for each other
 
 
-def started(command: str, folder: Path, strategies: Sequence[str], settings: Sequence[str], *more: str) -> subprocess.Popen[str]:
-    """`run` or `train` of tiny in two processes."""
+def started(
+    command: str, folder: Path, strategies: Sequence[str], settings: Sequence[str], *more: str, bench: str = "tiny"
+) -> subprocess.Popen[str]:
+    """`run` or `train` in two processes."""
     named = "--systems" if command == "run" else "--strategy"
-    arguments = [command, "tiny", "--output", str(folder), named, ",".join(strategies), *more]
+    arguments = [command, bench, "--output", str(folder), named, ",".join(strategies), *more]
     for setting in settings:
         arguments += ["--set", setting]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -159,6 +164,26 @@ def test_two_processes_encode_mine_and_search_as_one(tmp_path: Path, monkeypatch
         one, two = ((tmp_path / name / "runs" / "tiny-test" / f"{system}.trec").read_bytes() for name in ("one", "two"))
         assert one == two
     assert list((tmp_path / "two").glob(".parts-*")) == []
+
+
+def test_two_processes_score_pairs_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several pieces of a cross-encoder's pairs, and what it says on D_eval: the same bytes, and the same groups."""
+    document = read_yaml(benchmark_folder() / "tiny.yaml")
+    document["models"]["teacher"] |= {"kind": "cross-encoder", "pair_length": 48}
+    document["models"]["teacher"].pop("passage_length")
+    document["distill"] |= {"rounds": 1, "steps": 60, "group": 16, "depth": 100, "scored": 100}
+    bench = tmp_path / "mine.yaml"
+    bench.write_text(yaml.safe_dump(document))
+    caches = tmp_path / "cache-one", tmp_path / "cache-two"
+    monkeypatch.setenv("MTA4DPR_CACHE", str(caches[1]))
+    finished(started("train", tmp_path / "two", ("kd",), ("batch_queries=4",), bench=str(bench)))
+    monkeypatch.setenv("MTA4DPR_CACHE", str(caches[0]))
+    pipeline.train_students(Request(str(bench), systems=("kd",), output=tmp_path / "one"))
+    one, two = ({path.relative_to(cache): sha256_of_file(path) for path in cache.glob("pairs/*/*.npy")} for cache in caches)
+    assert one == two != {}
+    assert sum(len(np.load(caches[0] / path)) for path in one) > 2 * pairs.BLOCK
+    groups = [sha256_of_file(tmp_path / name / "training" / "kd" / "round-0" / "groups" / "scores" / "0.npy") for name in ("one", "two")]
+    assert groups[0] == groups[1]
 
 
 @pytest.mark.parametrize("moment", ["training/mta4dpr/round-1/groups"])

@@ -280,7 +280,7 @@ def test_harder_halves_the_depth_each_round_and_adds_the_students_list(setting: 
         setting.run(setting.bench(student=[BAD, BAD], assistants={"a": MIDDLE}, depth=12, pool_teacher=False, harder=False), name="plain")
     finally:
         rounds_module.generate = real
-    assert seen == [(0, ["a", "teacher"]), (1, ["a", "teacher", "student"]), (0, ["a"]), (1, ["a"])]
+    assert seen == [(0, ["a", "teacher"]), (1, ["a", "teacher", "the student"]), (0, ["a"]), (1, ["a"])]
     assert [one["depth"] for one in setting.rounds()] == [12, 6]
     assert [one["depth"] for one in setting.rounds("plain")] == [12, 12]
 

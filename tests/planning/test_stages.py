@@ -13,8 +13,9 @@ from mta4dpr import environment, pipeline, plan
 from mta4dpr.errors import EnvironmentLack
 from mta4dpr.opened import open_run
 from mta4dpr.places import CACHE, DATA, OUTPUT, disk_lack
+from mta4dpr.planning.stage import Stage
+from mta4dpr.planning.stages import Stages
 from mta4dpr.request import Request
-from mta4dpr.stages import Stage, Stages
 
 MSMARCO, DPR = 8_841_823, 21_015_324
 
@@ -184,7 +185,7 @@ def test_files_that_stand_in_for_a_collection_are_taken_for_what_they_are(
     """A part of MS MARCO under its name must not be refused for the disk that all of it would take."""
     opened = open_run(written())
     monkeypatch.setattr(opened.source, "files", lambda: [["collection.tsv", 3_000_000, 0]])
-    sizes = Stages(opened).sizes
+    sizes = Stages(opened).needs.sizes
     assert 5_000 < sizes.texts.passages < 20_000
     assert not sizes.texts_are_counted
 
