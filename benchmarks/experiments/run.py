@@ -86,12 +86,14 @@ def keep(folder: Path, place: Path, seed: int) -> None:
     kept = {name: read_json(place / name) for name in DOCUMENTS if (place / name).exists()}
     patterns = [*DOCUMENTS, "training/*/rounds.jsonl", "per_query/*/*.csv"]
     patterns += ["training/*/steps.jsonl", "training/*/round-*/scores.json"] if seed == 0 else []
+    here = {str(ROOT): ".", **{str(path.resolve()): f"./data/{path.name}" for path in (ROOT / "data").glob("*")}}
+    here |= {os.environ[name]: f"${name}" for name in ("IR_DATASETS_HOME", "MTA4DPR_MODELS", "HOME") if os.environ.get(name)}
     for path in [path for pattern in patterns for path in sorted(folder.glob(pattern))]:
         target = place / path.relative_to(folder)
         target.parent.mkdir(parents=True, exist_ok=True)
-        text = path.read_text(encoding="utf-8").replace(str(ROOT), ".")
-        for name in ("IR_DATASETS_HOME", "MTA4DPR_MODELS", "HOME"):
-            text = text.replace(os.environ.get(name) or "\0", f"${name}")
+        text = path.read_text(encoding="utf-8")
+        for place_here, name in here.items():
+            text = text.replace(place_here, name)
         target.write_text(text, encoding="utf-8")
     _with_earlier_rows(place, kept)
     for path in [path for system in RUN_FILES for path in folder.glob(f"runs/*test/{system}.trec")] if seed == 0 else []:
