@@ -34,6 +34,9 @@ def check_names(bench: Benchmark, systems: Sequence[System]) -> None:
     named: list[tuple[str, str]] = [*(("models", label) for label in bench.models), *(("variants", label) for label in bench.variants)]
     problems = [f"{what}: {label!r} is the name of a system already" for what, label in named if label in own]
     problems += [
+        f"models: {label!r} has a +, which joins the names of fused assistants; choose another" for label in bench.models if "+" in label
+    ]
+    problems += [
         f"variants.{name}: there is no strategy {v.strategy!r}{nearest(v.strategy, list(STRATEGIES))}"
         for name, v in bench.variants.items()
         if v.strategy not in STRATEGIES

@@ -50,7 +50,7 @@ class Judgements:
         if found.ignored_queries:
             self.notes.append(f"{path}: {found.ignored_queries} queries of the run have no judgements and are left out")
         if found.missing_queries:
-            self.notes.append(f"{path}: {found.missing_queries} judged queries are not in the run; they score 0")
+            self.notes.append(f"{path}: judged queries that are not in the run: {found.missing_queries}; they score 0")
         if found.excluded:
             convention = f"BEIR's convention for {self.eval_set}"
             self.notes.append(f"{path}: {found.excluded} passages with their query's own id are left out ({convention})")

@@ -159,6 +159,10 @@ def test_variants_that_cannot_be_trained(tiny: Callable[..., Path], label: str, 
     assert told in refusal(path, label)
 
 
+def test_a_model_is_not_called_like_a_fused_assistant(tiny: Callable[..., Path]) -> None:
+    assert "models: 'bm25+assistant' has a +" in refusal(tiny(models={"bm25+assistant": CE}), "kd")
+
+
 def test_two_students_that_would_write_the_same_files(tiny: Callable[..., Path]) -> None:
     path = tiny(variants={"a+b": {"strategy": "kd"}, "a-b": {"strategy": "kd"}})
     assert "two systems would write the files of 'a-b'" in refusal(path, "a+b", "a-b")

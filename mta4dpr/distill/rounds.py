@@ -254,6 +254,9 @@ def _generate(
     teacher, wrong = bench.scorer(bench.teacher), np.zeros(queries.train_size, bool)
     if of_student is not None:
         wrong = wrong_queries(of_student, queries, partial(_first_of, teacher, of_student, bench) if options.wrong_rule == "prod" else None)
+    only_wrong = strategy.stages and number == options.rounds - 1
+    if only_wrong and not wrong.any():
+        log.warning("the student got no query wrong that the teacher has right, so its last round is of all queries")
     if number > 0 and isinstance(tau, str):  # fitted once, on the groups of round 0
         first = open_groups(_groups_folder(folder, 0))
         assert first is not None
@@ -272,7 +275,7 @@ def _generate(
         seed=bench.seed,
         options=options,
         previous=frozen if strategy.previous else None,
-        only_wrong=strategy.stages and number == options.rounds - 1,
+        only_wrong=only_wrong,
         few=not all(bench.scorer(label).ranks for label in (bench.teacher, *bench.assistants)),
     )
 

@@ -139,10 +139,11 @@ def test_prods_last_round_draws_confusing_queries_only(setting: Setting) -> None
     assert set(setting.groups(2).queries.tolist()) > wrong
 
 
-def test_prods_last_round_takes_all_queries_where_none_is_confusing(setting: Setting) -> None:
-    """A student that has everything right leaves no confusing query; a round without groups would never end."""
+def test_prods_last_round_takes_all_queries_where_none_is_confusing(setting: Setting, caplog: pytest.LogCaptureFixture) -> None:
+    """A student that has everything right leaves no confusing query; a round without groups would never end. It is said."""
     setting.run(setting.bench(student=[GOOD] * 4, steps=60), strategy="prod")
     assert len(set(setting.groups(3).queries.tolist())) > 1
+    assert sum("its last round is of all queries" in record.message for record in caplog.records) == 1
 
 
 # --- rocketqav2 and lead train the teacher ---
