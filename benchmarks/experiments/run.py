@@ -71,7 +71,7 @@ def run(collection: str, seed: int, systems: tuple[str, ...]) -> None:
 def time_queries(collection: str) -> None:
     """Latency anew of every system that is in runs/experiments/, one after the other: they can then be compared."""
     for folder in sorted((ROOT / "runs" / "experiments" / collection).glob("seed-*")):
-        there = read_json(folder / "manifest.json")["systems"]
+        there = read_json(folder / "efficiency.json")["systems"]  # what was finished
         arguments = ("--seed", folder.name[-1], "--systems", ",".join(there), "--redo", "latency")
         call("run", f"benchmarks/experiments/{collection}.yaml", *arguments, "--output", str(folder.relative_to(ROOT)))
         keep(folder, ROOT / "runs" / "reference" / collection / folder.name, int(folder.name[-1]))
