@@ -26,7 +26,7 @@ PATIENCE = 300.0  # seconds after which a moment must have come
 # (command, where the file lies, what has to be there): a moment begins when one more file of that pattern is there than before
 MOMENTS = [
     ("train", "cache", "vectors/*/shards/*.json"),  # encoding
-    ("train", "cache", "pairs/*/*/0*.npy"),  # scoring by the cross-encoder
+    ("train", "cache", "pairs/*/[!.]*"),  # scoring by the cross-encoder: what is asked for, then its scores
     ("train", "run", "training/mta4dpr/checkpoint/*"),
     ("run", "run", "training/takd/chain/*/checkpoint/*"),
     ("run", "run", "training/rl_ta/rounds.jsonl"),
