@@ -34,7 +34,8 @@ def read_manifest(path: Path) -> dict[str, Any]:
     except (IsADirectoryError, json.JSONDecodeError, UnicodeDecodeError) as error:
         hint = f"{path / 'manifest.json'}" if path.is_dir() else "the manifest.json of a run's folder"
         raise UserError(f"expected a manifest, found something else at {path} ({error}); give {hint}") from error
-    if not isinstance(manifest, dict) or not {"settings", "systems"} <= manifest.keys() or "name" not in manifest["settings"]:
+    settings = manifest.get("settings") if isinstance(manifest, dict) else None
+    if not isinstance(settings, dict) or "name" not in settings or "systems" not in manifest:
         raise UserError(f"{path} is no manifest of a run: it has no settings and systems; give the manifest.json of a run's folder")
     return manifest
 

@@ -74,9 +74,10 @@ class PairScores:
         """What a process does that is not the main one: scores with it what it has asked for; returns when nothing is left."""
         for folder in self._asked():
             try:
-                self._score_pieces(folder)
+                asked = np.load(folder / "asked.npy")
             except CUT_OFF:  # all is scored meanwhile, and the folder gone
                 continue
+            self._score_pieces(folder, asked)
 
     def _score(self, queries: np.ndarray, passages: np.ndarray, wanted: np.ndarray) -> None:
         """Scores pairs, the longest first, and learns each piece as soon as it is finished. Under the lock."""
@@ -84,22 +85,20 @@ class PairScores:
         asked = np.empty(len(order), ASKED)
         asked["query"], asked["passage"] = self._hashes[queries[order]], passages[order]
         folder = self.folder / hashlib.sha256(asked.tobytes()).hexdigest()[:16]
-        if not folder.exists():
-            with folder_written_aside(folder) as aside:
-                np.save(aside / "asked.npy", asked)
-        pieces = self._score_pieces(folder)
-        join(_whole(folder), pieces)
+        _whole(folder).unlink(missing_ok=True)  # one of nothing, left by a process that was killed before its first piece
+        with folder_written_aside(folder) as aside:
+            np.save(aside / "asked.npy", asked)
+        join(_whole(folder), self._score_pieces(folder, asked))
         shutil.rmtree(folder, ignore_errors=True)  # another process may look into it just now
         self._learn([np.load(_whole(folder))])
         self._read_names.add(_whole(folder).name)
 
-    def _score_pieces(self, folder: Path) -> list[Path]:
+    def _score_pieces(self, folder: Path, asked: np.ndarray) -> list[Path]:
         """Makes the pieces of what is asked for that no other process makes; returns all of their files.
 
         Another run may have other numbers for the same queries, so they come as hashes; pairs of queries that this one does
         not have are left to it.
         """
-        asked = np.load(folder / "asked.npy")
         order = np.argsort(self._hashes, kind="stable")
         places = np.minimum(np.searchsorted(self._hashes, asked["query"], sorter=order), len(order) - 1)
         queries = order[places]
@@ -120,20 +119,20 @@ class PairScores:
 
     def _read(self) -> None:
         """Learns the files that are new, and what a killed process has left; joins them all when there are many. Under the lock."""
-        left = self._asked()
-        new = sorted(path for path in self.folder.glob("*.npy") if path.name not in self._read_names)
-        self._learn([np.load(path) for path in [*new, *(path for folder in left for path in sorted(folder.glob("[0-9]*.npy")))]])
-        self._read_names.update(path.name for path in new)
-        files = list(self.folder.glob("*.npy"))
-        if left or len(files) > MOST_FILES:
+        for folder in self._asked():
+            pieces = [np.load(path) for path in sorted(folder.glob("[0-9]*.npy"))]
+            self._write(_whole(folder), np.concatenate([np.empty(0, RECORD), *pieces]))  # who scores along sees it, and stops
+            shutil.rmtree(folder, ignore_errors=True)
+        files = sorted(self.folder.glob("*.npy"))
+        self._learn([np.load(path) for path in files if path.name not in self._read_names])
+        self._read_names.update(path.name for path in files)
+        if len(files) > MOST_FILES:
             joined = self.folder / f"{hashlib.sha256(self._known['pair'].tobytes()).hexdigest()[:16]}.npy"
             self._write(joined, self._known)
             self._read_names.add(joined.name)
             for path in files:
                 if path != joined:
                     path.unlink()
-            for folder in left:
-                shutil.rmtree(folder, ignore_errors=True)
 
     def _asked(self) -> list[Path]:
         """Folders of what is being scored, or was when a process was killed; those with a point are being written."""

@@ -215,12 +215,50 @@ def test_processes_of_a_launch_score_together(
     assert opened(tmp_path / "shared", queries).scores(*EVERY_PAIR).tobytes() == whole.tobytes()
 
 
+@pytest.mark.parametrize("before", [0, 300])
+def test_who_scores_what_a_killed_process_asked_for_stops_when_it_is_asked_anew(
+    before: int,
+    tmp_path: Path,
+    queries: TrainingQueries,
+    opened: Callable[..., PairScores],
+    scored: list[tuple[int, int]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The next main process asks while another one is at the old pieces, of which it ends one."""
+    counted, main = Reranker.score, opened(tmp_path, queries)
+
+    def killed(self: Reranker, *args: Any, **settings: Any) -> np.ndarray:
+        if len(scored) >= before:
+            raise KeyboardInterrupt
+        return counted(self, *args, **settings)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Reranker, "score", killed)
+        main.scores(*EVERY_PAIR)
+
+    def asked_meanwhile(self: Reranker, *args: Any, **settings: Any) -> np.ndarray:
+        monkeypatch.setattr(Reranker, "score", counted)
+        opened(tmp_path, queries).scores(*EVERY_PAIR)
+        return counted(self, *args, **settings)
+
+    monkeypatch.setattr(Reranker, "score", asked_meanwhile)
+    opened(tmp_path, queries).score_along()
+    assert len(scored) <= TRAIN * PASSAGES + 100
+    assert len(set(scored)) == TRAIN * PASSAGES
+
+
 def test_who_does_not_have_the_queries_leaves_the_pairs_alone(
     tmp_path: Path, queries: TrainingQueries, opened: Callable[..., PairScores], scored: list[tuple[int, int]]
 ) -> None:
     asking, other = opened(tmp_path, queries), opened(tmp_path, make_queries([0, 1]))
     plain = asking._score_pieces
-    asking._score_pieces = lambda folder: (other.score_along(), scored.clear(), plain(folder))[2]  # type: ignore[method-assign]
+
+    def other_first(*ask: Any) -> list[Path]:
+        other.score_along()
+        assert scored == []
+        return plain(*ask)
+
+    asking._score_pieces = other_first  # type: ignore[method-assign]
     asking.scores(np.arange(4)[:, None], np.arange(5))
     assert len(scored) == 20
 
