@@ -15,8 +15,8 @@ from mta4dpr.retrievers import bm25_retriever, dense_retriever, encoding_of
 
 if TYPE_CHECKING:
     from mta4dpr.distill.assistants import Scorer
+    from mta4dpr.distill.bench import Bench
     from mta4dpr.distill.queries import TrainingQueries
-    from mta4dpr.distill.rounds import Bench
     from mta4dpr.models.encoder import Encoder
 
 log = logging.getLogger(__name__)
@@ -80,7 +80,7 @@ def _open_scorer(opened: Run, label: str, queries: TrainingQueries) -> Scorer:
 def training_bench(opened: Run, recipe: Recipe) -> Bench:
     """What a student is trained with: the training queries, and how scorers and networks are opened."""
     from mta4dpr.data.tokens import tokens_of_corpus
-    from mta4dpr.distill.rounds import Bench
+    from mta4dpr.distill.bench import Bench
     from mta4dpr.distill.trainer import Texts
 
     corpus, options = opened.corpus, recipe.distill

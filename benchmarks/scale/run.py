@@ -183,7 +183,7 @@ def look_up(size: int, folder: Path) -> Any:
 
 def mine(size: int, folder: Path) -> Any:
     from mta4dpr.distill.assistants import BiEncoderScorer
-    from mta4dpr.distill.rounds import rankings
+    from mta4dpr.distill.mining import rankings
 
     index = index_of(size, folder)
     vectors = np.random.default_rng(2).standard_normal((MINING_QUERIES, DIMENSIONS), np.float32)

@@ -13,60 +13,26 @@ import logging
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock
 
-from mta4dpr.data.columns import Column, blocks, join
-from mta4dpr.data.corpus import Corpus
 from mta4dpr.distill.assistants import CrossEncoderScorer, Scorer
-from mta4dpr.distill.groups import RANK_BLOCK, Groups, generate, negative_pool, open_groups
-from mta4dpr.distill.queries import PassageLists, TrainingQueries
+from mta4dpr.distill.bench import Bench
+from mta4dpr.distill.compare import compare
+from mta4dpr.distill.groups import Groups, generate, open_groups
+from mta4dpr.distill.mining import first_of, mine, wrong_queries
 from mta4dpr.distill.scores import describe, lines, warnings
 from mta4dpr.distill.strategies import Strategy
 from mta4dpr.distill.trainer import Texts, Trainer
-from mta4dpr.evaluation.measures import evaluate, parse_measures
-from mta4dpr.evaluation.trecrun import run_of
-from mta4dpr.files import file_name, key_of, read_json, write_json, written_aside
+from mta4dpr.files import file_name, read_json, write_json, written_aside
 from mta4dpr.models.encoder import Encoder
 from mta4dpr.options import Distill
-from mta4dpr.progress import bar
-from mta4dpr.shared_work import missing_pieces
 
 log = logging.getLogger(__name__)
-
-PROD_DEPTH = 15  # of PROD's confusing queries: the student has a positive among so many passages
-MINING_PIECE = 16_384  # queries between two files: as many are lost when the process is killed
-
-
-@dataclass
-class Bench:
-    """What all strategies of a run share. `teacher` and `assistants` are labels; scorers and networks are opened when they are wanted."""
-
-    corpus: Corpus
-    queries: TrainingQueries
-    teacher: str
-    assistants: Sequence[str]
-    scorer: Callable[[str], Scorer]  # of a label, kept
-    network: Callable[[str], Any]  # of a label: a fresh encoder or reranker, to be trained
-    trainable: Sequence[str]  # assistants that are bi-encoders
-    freeze: Callable[[str, Path, Path], Scorer]  # (label, model folder, where its vectors go) -> the student as it is there
-    texts: Callable[[Any], Texts]  # of a network's tokenizer
-    mining: Path  # where kept rankings of teacher and assistants lie
-    options: Distill
-    seed: int
-    exclude_self: bool = False  # Compare drops the passage that has the query's own id
-    accelerator: Any = None
-    tensorboard: bool = False
-
-    @property
-    def is_main(self) -> bool:
-        """Whether this process scores and compares; the others encode, mine, score pairs and train along."""
-        return self.accelerator is None or bool(self.accelerator.is_main_process)
 
 
 def distil(name: str, strategy: Strategy, student: Encoder, bench: Bench, folder: Path) -> Path:
@@ -105,7 +71,7 @@ def _all_rounds(name: str, strategy: Strategy, student: Encoder, bench: Bench, f
         start = 0 if options.regime == "static" else int(bounds[number])  # the step of the round's first group
         groups = open_groups(_groups_folder(folder, number))
         if groups is None:
-            lists, of_student = _mined(number, assistants, frozen, bench, folder)
+            lists, of_student = mine(number, assistants, frozen, bench, folder)
             if bench.is_main:
                 size = (last - start) * trainer.batch_size
                 scored = [taught_by] if taught_by else assistants if strategy.assistants and not strategy.chain else []
@@ -121,7 +87,7 @@ def _all_rounds(name: str, strategy: Strategy, student: Encoder, bench: Bench, f
         label = f"student-round-{number}"
         if bench.is_main and not _student_folder(folder, number).exists():
             student.save(_student_folder(folder, number))
-        wait_for(_student_folder(folder, number))
+        _wait_for(_student_folder(folder, number))
         frozen = bench.freeze(label, _student_folder(folder, number), _vectors_folder(folder, number))
         if bench.is_main:
             seconds = time.perf_counter() - started
@@ -220,24 +186,6 @@ def best_round(folder: Path, options: Distill) -> int:
     return int(max(records, key=lambda r: (r["student"], -r["round"]))["round"])
 
 
-def _mined(
-    number: int, assistants: Sequence[Scorer], frozen: Scorer | None, bench: Bench, folder: Path
-) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
-    """Rankings of the models that mine in a round, and the student's where the round looks at it. All processes mine together."""
-    options, queries, teacher = bench.options, bench.queries, bench.scorer(bench.teacher)
-    # static: one pool for all strategies, whatever mta4dpr has replaced
-    lists = _lists([bench.scorer(label) for label in bench.assistants] if options.regime == "static" else assistants, bench)
-    if number == 0 or options.regime == "static":
-        return lists, None
-    assert frozen is not None
-    of_student = rankings(frozen, queries.train, options.depth, folder / f"round-{number - 1}", bench)
-    if options.harder and frozen.label not in lists:  # a student that has become an assistant mines once
-        lists["the student"] = of_student  # no model is called so: its label has no space
-    if options.wrong_rule == "prod" and teacher.ranks:
-        rankings(teacher, queries.train, options.depth, bench.mining, bench)
-    return lists, of_student
-
-
 def _generate(
     number: int,
     size: int,
@@ -253,7 +201,7 @@ def _generate(
     options, queries, tau = bench.options, bench.queries, bench.options.tau_teacher
     teacher, wrong = bench.scorer(bench.teacher), np.zeros(queries.train_size, bool)
     if of_student is not None:
-        wrong = wrong_queries(of_student, queries, partial(_first_of, teacher, of_student, bench) if options.wrong_rule == "prod" else None)
+        wrong = wrong_queries(of_student, queries, partial(first_of, teacher, of_student, bench) if options.wrong_rule == "prod" else None)
     only_wrong = strategy.stages and number == options.rounds - 1
     if only_wrong and not wrong.any():
         log.warning("the student got no query wrong that the teacher has right, so its last round is of all queries")
@@ -278,115 +226,6 @@ def _generate(
         only_wrong=only_wrong,
         few=not all(bench.scorer(label).ranks for label in (bench.teacher, *bench.assistants)),
     )
-
-
-def _lists(assistants: Sequence[Scorer], bench: Bench) -> dict[str, np.ndarray]:
-    """Rankings of the models that mine: the assistants and, unless it is left out, the teacher; those of them that can rank."""
-    miners = [*assistants, *([bench.scorer(bench.teacher)] if bench.options.pool_teacher else [])] or [bench.scorer(bench.teacher)]
-    return {s.label: rankings(s, bench.queries.train, bench.options.depth, bench.mining, bench) for s in miners if s.ranks}
-
-
-def rankings(scorer: Scorer, numbers: np.ndarray, depth: int, folder: Path, bench: Bench) -> np.ndarray:
-    """The scorer's top passages for those queries, (queries, depth) int32; kept in a file, memory-mapped.
-
-    Made a piece at a time: processes share the pieces, and what was cut off goes on at the next one.
-    """
-    place = (
-        folder / f"{file_name(scorer.label)}-{key_of([scorer.key, bench.corpus.text_hash, bench.queries.key, numbers.tolist(), depth])}.npy"
-    )
-    if not place.exists():
-        parts = place.with_suffix(".pieces")
-        files = [parts / f"{rows.start // MINING_PIECE:05}.npy" for rows in blocks(len(numbers), MINING_PIECE)]
-        with bar(len(numbers), f"mine with {scorer.label}", "queries") as shown:
-            for piece in missing_pieces(files, whole=place):
-                with written_aside(files[piece], binary=True) as file, Column(file, np.int32, depth) as column:
-                    for hits in scorer.rank(numbers[piece * MINING_PIECE : (piece + 1) * MINING_PIECE], depth):
-                        column.append(hits.passages)
-                        shown.advance(len(hits.passages))
-        with FileLock(parts.with_suffix(".lock")):
-            if not place.exists():
-                join(place, files)
-            shutil.rmtree(parts, ignore_errors=True)
-        parts.with_suffix(".lock").unlink(missing_ok=True)
-    return np.load(place, mmap_mode="r")
-
-
-def wrong_queries(
-    student: np.ndarray, queries: TrainingQueries, first_of_teacher: Callable[[np.ndarray], np.ndarray] | None = None
-) -> np.ndarray:
-    """Queries the student got wrong, (train queries,) bool: no positive is its first passage.
-
-    With `first_of_teacher` (queries -> the teacher's first passage of each), PROD's rule (Lin 2023): the student's best positive is
-    at rank 2-15 and the teacher has one first.
-    """
-    best = np.full(queries.train_size, student.shape[1], np.int64)  # rank of the first positive; beyond the list where there is none
-    for rows in blocks(queries.train_size, RANK_BLOCK):
-        is_positive = queries.positives.contain(queries.train[rows], np.asarray(student[rows]))
-        best[rows] = np.where(is_positive.any(axis=1), is_positive.argmax(axis=1), student.shape[1])
-    if first_of_teacher is None:
-        return best > 0
-    wrong = np.zeros(queries.train_size, bool)
-    confusing = np.flatnonzero((best > 0) & (best < min(PROD_DEPTH, student.shape[1])))
-    wrong[confusing] = queries.positives.contain(confusing, first_of_teacher(confusing)[:, None])[:, 0]
-    return wrong
-
-
-def _first_of(teacher: Scorer, mined: np.ndarray, bench: Bench, numbers: np.ndarray) -> np.ndarray:
-    """The teacher's first passage of each query, (queries,): of the corpus, or of the student's first ones where it only scores pairs."""
-    if teacher.ranks:
-        ranked = rankings(teacher, bench.queries.train, bench.options.depth, bench.mining, bench)
-        return np.asarray(ranked[numbers, 0])
-    candidates = np.asarray(mined[numbers, :PROD_DEPTH])
-    scores = np.where(candidates < 0, -np.inf, teacher.score(numbers, np.maximum(candidates, 0)))
-    return np.take_along_axis(candidates, scores.argmax(axis=1, keepdims=True), axis=1)[:, 0]
-
-
-def compare(scorers: Sequence[Scorer], bench: Bench) -> dict[str, float]:
-    """Compare's measure of each scorer on D_eval: over the whole corpus, or over the stored candidates.
-
-    A scorer that cannot rank a corpus (a cross-encoder) reranks the candidates in either case. Lists are as long as the measure looks.
-    """
-    queries, options, corpus = bench.queries, bench.options, bench.corpus
-    measures, qrels = parse_measures(options.compare_measure), queries.qrels_held_out(corpus)
-    reranks = {s.label: options.compare == "rerank" or not s.ranks for s in scorers}
-    depth = max(options.depth, measures[0].params.get("cutoff", 0)) + int(bench.exclude_self)
-    candidates = _held_out_candidates(bench) if any(reranks.values()) else []
-    values = {}
-    for scorer in scorers:
-        found: dict[str, dict[str, float]] = {}
-        if not reranks[scorer.label]:
-            numbers = iter(queries.held_out)
-            for hits in scorer.rank(queries.held_out, depth):
-                for passages, scores in zip(hits.passages, hits.scores, strict=True):
-                    real = passages >= 0
-                    found[queries.ids[next(numbers)]] = dict(zip(corpus.ids(passages[real]), scores[real].tolist(), strict=True))
-        else:
-            longest = max(len(passages) for passages in candidates)
-            scored = scorer.score(queries.held_out, np.stack([np.resize(passages, longest) for passages in candidates]))
-            for n, passages, row in zip(queries.held_out, candidates, scored, strict=True):
-                found[queries.ids[n]] = dict(zip(corpus.ids(passages), row[: len(passages)].tolist(), strict=True))
-        if bench.exclude_self:
-            found = {query_id: {p: s for p, s in ranking.items() if p != query_id} for query_id, ranking in found.items()}
-        empty = not any(found.values())  # a scorer that finds nothing at all is worth 0, not an error
-        values[scorer.label] = 0.0 if empty else evaluate(run_of(found), qrels, measures).mean(str(measures[0]))
-    return values
-
-
-def _held_out_candidates(bench: Bench) -> list[np.ndarray]:
-    """For `rerank`: the positives of each D_eval query and the original models' fused candidates, the same in every round."""
-    held_out, queries, depth = bench.queries.held_out, bench.queries, bench.options.depth
-    scorers = [bench.scorer(label) for label in (*bench.assistants, bench.teacher)]
-    lists = {s.label: rankings(s, held_out, depth, bench.mining, bench) for s in scorers if s.ranks}
-    view = TrainingQueries(
-        [queries.ids[n] for n in held_out],
-        [queries.texts[n] for n in held_out],
-        PassageLists.of([queries.positives[n] for n in held_out]),
-        PassageLists.of([queries.relevant[n] for n in held_out]),
-        len(held_out),
-        [],
-    )
-    pool = negative_pool(lists, view, bench.corpus, depth=depth, rrf_k=bench.options.rrf_k)
-    return [np.concatenate([positives, row[row >= 0]]) for positives, row in zip(view.positives, pool, strict=True)]
 
 
 def _restored(finished: Sequence[dict[str, Any]], bench: Bench, folder: Path) -> tuple[list[Scorer], Scorer | None]:
@@ -415,7 +254,7 @@ def _append(path: Path, record: dict[str, Any]) -> None:
         file.write(lines + json.dumps(record) + "\n")
 
 
-def wait_for(place: Path, *, lines: int = 0, meanwhile: Callable[[], None] = lambda: None) -> None:
+def _wait_for(place: Path, *, lines: int = 0, meanwhile: Callable[[], None] = lambda: None) -> None:
     """Until the main process has made that file, with so many lines; at once where it is there."""
     while not place.exists() or (lines and place.read_text(encoding="utf-8").count("\n") < lines):
         meanwhile()
@@ -423,7 +262,7 @@ def wait_for(place: Path, *, lines: int = 0, meanwhile: Callable[[], None] = lam
 
 
 def _score_until(place: Path, bench: Bench, *, lines: int = 0) -> None:
-    """Like `wait_for`, and scores pairs with the main process, which may need them for that file."""
+    """Like `_wait_for`, and scores pairs with the main process, which may need them for that file."""
 
     def score() -> None:
         for label in (bench.teacher, *bench.assistants):
@@ -431,7 +270,7 @@ def _score_until(place: Path, bench: Bench, *, lines: int = 0) -> None:
             if isinstance(scorer, CrossEncoderScorer):
                 scorer.score_along()
 
-    wait_for(place, lines=lines, meanwhile=score)
+    _wait_for(place, lines=lines, meanwhile=score)
 
 
 def _student_folder(folder: Path, number: int) -> Path:

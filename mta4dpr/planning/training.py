@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mta4dpr import environment
 from mta4dpr.benchmark import ModelSpec, Recipe
-from mta4dpr.distill.rounds import MINING_PIECE
+from mta4dpr.distill.mining import MINING_PIECE
 from mta4dpr.distill.strategies import STRATEGIES
 from mta4dpr.errors import UserError
 from mta4dpr.opened import Run

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mta4dpr import environment
 from mta4dpr.benchmark import ModelSpec
-from mta4dpr.distill.rounds import MINING_PIECE
+from mta4dpr.distill.mining import MINING_PIECE
 from mta4dpr.errors import UserError
 from mta4dpr.models.encoder import weights_key
 from mta4dpr.opened import bytes_of

@@ -16,6 +16,7 @@ from mta4dpr.distill.trainer import Texts
 from mta4dpr.models.encoder import Encoder, load_encoder
 
 from .tiny_distill import PASSAGES, ListSource, make_queries, text_of
+from .tiny_rounds import Setting
 
 UNTRAINED = ModelSpec(untrained={"layers": 1, "hidden": 32, "heads": 2, "vocabulary": 300, "seed": 0}, query_length=12, passage_length=24)
 
@@ -63,3 +64,15 @@ def texts_for(cache: Path, corpus: Corpus) -> Callable[[Encoder, TrainingQueries
     return lambda encoder, queries: Texts(
         encoder.query_tokens(queries.texts), tokens_of_corpus(cache, corpus, encoder.tokenizer, prefix=encoder.reading.passage_prefix)
     )
+
+
+@pytest.fixture
+def setting(
+    tmp_path: Path,
+    corpus: Corpus,
+    queries: TrainingQueries,
+    new_student: Callable[[], Encoder],
+    texts_for: Callable[[Encoder, TrainingQueries], Texts],
+) -> Setting:
+    """Of Algorithm 1; the trainer's tests have one of their own."""
+    return Setting(tmp_path, corpus, queries, new_student, texts_for)

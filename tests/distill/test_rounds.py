@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import copy
 import json
-from collections.abc import Callable
-from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,29 +10,15 @@ import numpy as np
 import pytest
 
 from mta4dpr.benchmark import ModelSpec
-from mta4dpr.data.corpus import Corpus
 from mta4dpr.distill import rounds as rounds_module
 from mta4dpr.distill.groups import Groups
-from mta4dpr.distill.queries import TrainingQueries
-from mta4dpr.distill.rounds import _first_of, best_round, compare, rankings, wrong_queries
+from mta4dpr.distill.rounds import best_round
 from mta4dpr.distill.strategies import STRATEGIES
-from mta4dpr.distill.trainer import Batch, Texts, Trainer
-from mta4dpr.models.encoder import Encoder, hash_of_weights, load_encoder
+from mta4dpr.distill.trainer import Batch, Trainer
+from mta4dpr.models.encoder import hash_of_weights, load_encoder
 
-from .tiny_distill import HELD_OUT, PASSAGES, TRAIN, MatrixScorer, knowing_matrix, make_queries, random_matrix, small_options
-from .tiny_rounds import BAD, GOOD, MIDDLE, Killed, Setting
-
-
-@pytest.fixture
-def setting(
-    tmp_path: Path,
-    corpus: Corpus,
-    queries: TrainingQueries,
-    new_student: Callable[[], Encoder],
-    texts_for: Callable[[Encoder, TrainingQueries], Texts],
-) -> Setting:
-    return Setting(tmp_path, corpus, queries, new_student, texts_for)
-
+from .tiny_distill import HELD_OUT, PASSAGES, TRAIN, small_options
+from .tiny_rounds import BAD, GOOD, MIDDLE, Setting
 
 # --- Compare and Worst ---
 
@@ -127,106 +109,13 @@ def test_fused_assistants_are_chosen_but_never_compared_or_replaced(setting: Set
     assert any("student-round-0+" in label for label in chosen[1])
 
 
-def test_compare_over_the_whole_corpus_by_hand(setting: Setting) -> None:
-    """RR@10 of D_eval by a plain loop over the matrix."""
-    bench = setting.bench(student=[1.0])
-    scorer = setting.scorer("x", 1.0)
-    total = 0.0
-    for n in setting.queries.held_out:
-        order = np.argsort(-scorer.matrix[n])
-        rank = int(np.flatnonzero(np.isin(order, setting.queries.positives[n]))[0]) + 1
-        total += 1 / rank if rank <= 10 else 0.0
-    values = compare([scorer, setting.scorer("good", GOOD)], bench)
-    assert values == {"x": pytest.approx(total / HELD_OUT), "good": 1.0}
-    assert 0.1 < values["x"] < 0.9
-
-
-@pytest.mark.parametrize("measure", ["RR@10", "nDCG@20"])
-def test_compare_looks_as_deep_as_its_measure(setting: Setting, measure: str) -> None:
-    """`depth` says how long the lists are that mine; a shorter one would make another measure of it under the same name."""
-    shallow, deep = (setting.bench(student=[1.0], compare_measure=measure, depth=depth) for depth in (3, 30))
-    scorer = setting.scorer("x", 1.0)
-    assert compare([scorer], shallow) == compare([scorer], deep)
-
-
-def test_an_assistant_called_student_keeps_its_list(setting: Setting) -> None:
-    """The student before training may be an assistant, under its own name: its list must stand beside the trained student's."""
-    bench = setting.bench(assistants={"student": MIDDLE, "good": GOOD})
-    frozen = setting.scorer("student-round-0", 1.0, seed=77)
-    assistants = [bench.scorer(label) for label in bench.assistants]
-    lists, of_student = rounds_module._mined(1, assistants, frozen, bench, setting.root / "run")
-    assert of_student is not None
-    assert len(lists) == 4  # two assistants, the teacher, the student
-    assert not np.array_equal(lists["student"], of_student)
-
-
-def test_compare_reranks_the_same_candidates_for_all(setting: Setting) -> None:
-    """rerank: positives and the originals' fused candidates, so every scorer has a chance; by hand for one scorer."""
-    bench = setting.bench(student=[1.0], compare="rerank", depth=4)
-    scorer, candidates = setting.scorer("x", 1.0), rounds_module._held_out_candidates(bench)
-    total = 0.0
-    for n, found in zip(setting.queries.held_out, candidates, strict=True):
-        assert set(setting.queries.positives[n]) <= set(found)
-        assert len(set(found)) == len(found)
-        order = found[np.argsort(-scorer.matrix[n][found])]
-        total += 1 / (int(np.flatnonzero(np.isin(order, setting.queries.positives[n]))[0]) + 1)
-    values = compare([scorer, setting.scorer("bad", BAD)], bench)
-    assert values["x"] == pytest.approx(total / HELD_OUT)
-    assert 0 < values["bad"] < values["x"]
-
-
 def test_rerank_replaces_the_worst_too(setting: Setting) -> None:
     """The whole of Algorithm 1 with the cheap Compare."""
     setting.run(setting.bench(student=[GOOD, GOOD], compare="rerank"))
     assert setting.rounds()[0]["replaced"] == "bad"
 
 
-def test_a_scorer_that_finds_nothing_is_worth_nothing(setting: Setting) -> None:
-    """BM25 may share no term with any query of D_eval, or with some: 0 for those, not an error."""
-
-    class Mute(MatrixScorer):
-        def rank(self, queries: np.ndarray, k: int) -> Any:
-            for hits in super().rank(queries, k):
-                silent = np.isin(queries[: len(hits.passages)], self.mute) if len(queries) <= 7 else np.zeros(len(hits.passages), bool)
-                hits.passages[silent], hits.scores[silent] = -1, -np.inf
-                yield hits
-
-    mute = Mute("x", knowing_matrix(1, setting.queries, GOOD), setting.corpus)
-    bench = setting.bench(student=[1.0])
-    mute.mute = setting.queries.held_out[:2]
-    assert compare([mute], bench)["x"] == pytest.approx((HELD_OUT - 2) / HELD_OUT)
-    mute.mute = setting.queries.held_out
-    assert compare([mute], bench)["x"] == 0.0
-
-
 # --- GenDataset over rounds ---
-
-
-def test_wrong_queries_by_hand() -> None:
-    """Positives 0 and 1; 3; 4: right when any positive is first. PROD: at rank 2-15 of the student, first of the teacher."""
-    queries = make_queries([0, 3, 4], train=3, held_out=0, positives=lambda n: {0: [0, 1], 3: [3], 4: [4]}[n])
-    student = np.array([[1, 9, 0], [9, 3, 8], [9, 8, 7]])
-    assert wrong_queries(student, queries).tolist() == [False, True, True]
-    teacher = np.array([[0, 9, 8], [3, 9, 8], [4, 9, 8]])
-    assert wrong_queries(student, queries, lambda n: teacher[n, 0]).tolist() == [False, True, False]  # the third is at no rank of the list
-    assert wrong_queries(student, queries, lambda n: np.array([0, 9, 4])[n]).tolist() == [False, False, False]
-
-
-@pytest.mark.parametrize(("rank", "expected"), [(1, False), (2, True), (15, True), (16, False), (21, False)])
-def test_prods_ranks(rank: int, expected: bool) -> None:
-    """2 and 15 belong to it, 1 and 16 do not, nor a gold passage below the list's end."""
-    queries = make_queries([4], train=1, held_out=0, positives=lambda n: [4])
-    student = np.array([[p for p in range(5, 25)]])
-    if rank <= 20:
-        student[0, rank - 1] = 4
-    assert wrong_queries(student, queries, lambda n: np.array([4])[n]).tolist() == [expected]
-
-
-def test_a_short_list_with_padding_has_no_gold_passage() -> None:
-    """-1 fills lists that end early; it is no passage."""
-    queries = make_queries([4], train=1, held_out=0, positives=lambda n: [4])
-    assert wrong_queries(np.array([[-1, -1]]), queries).tolist() == [True]
-    assert wrong_queries(np.array([[9, 4]]), queries, lambda n: np.array([-1])[n]).tolist() == [False]
 
 
 @pytest.mark.parametrize(("strength", "wrong"), [(GOOD, 0), (BAD, TRAIN)])
@@ -243,26 +132,6 @@ def test_prod_rule_runs(setting: Setting) -> None:
         setting.run(setting.bench(student=[MIDDLE, BAD], teacher=MIDDLE, wrong_rule=rule, depth=20), name=rule)
         found[rule] = setting.rounds(rule)[1]["wrong_queries"]
     assert 0 < found["prod"] < found["first"] <= TRAIN
-
-
-def test_prods_rule_with_a_teacher_that_only_scores_pairs(setting: Setting) -> None:
-    """It reranks the student's first 15: where the student's best positive is among them, its first passage of those is asked for."""
-    mined = (-setting.scorer("student", BAD, seed=77).matrix[setting.queries.train]).argsort(axis=1)[:, :20]
-    mined[:, 3] = setting.queries.positives.flat[setting.queries.positives.starts[:TRAIN]]
-    bench = setting.bench(pair_scorers=["teacher"], teacher=MIDDLE, depth=20)
-    teacher = bench.scorer("teacher")
-    by_hand = [row[setting.scorer("teacher", MIDDLE).matrix[n, row].argmax()] for n, row in enumerate(mined[:, :15])]
-    assert _first_of(teacher, mined, bench, setting.queries.train).tolist() == by_hand
-    wrong = wrong_queries(mined, setting.queries, partial(_first_of, teacher, mined, bench))
-    assert 0 < wrong.sum() < TRAIN
-    short = np.full_like(mined, -1)
-    short[:, :2] = [[7, 3]]
-    assert set(_first_of(teacher, short, bench, setting.queries.train).tolist()) <= {7, 3}
-    folder = setting.run(
-        setting.bench(student=[MIDDLE, MIDDLE], pair_scorers=["teacher"], teacher=GOOD, wrong_rule="prod", depth=20), name="pairs"
-    )
-    assert folder.is_dir()
-    assert setting.rounds("pairs")[1]["wrong_queries"] > 0
 
 
 def test_harder_halves_the_depth_each_round_and_adds_the_students_list(setting: Setting) -> None:
@@ -283,54 +152,6 @@ def test_harder_halves_the_depth_each_round_and_adds_the_students_list(setting: 
     assert seen == [(0, ["a", "teacher"]), (1, ["a", "teacher", "the student"]), (0, ["a"]), (1, ["a"])]
     assert [one["depth"] for one in setting.rounds()] == [12, 6]
     assert [one["depth"] for one in setting.rounds("plain")] == [12, 12]
-
-
-def test_rankings_are_made_once_and_told_apart(setting: Setting) -> None:
-    """Kept lists are looked up by scorer, queries and depth; another scorer of the same label must not find them."""
-    bench = setting.bench(student=[1.0])
-    scorer = setting.scorer("x", 1.0)
-    first = rankings(scorer, setting.queries.train, 10, setting.root / "m", bench)
-    assert first.shape == (TRAIN, 10)
-    assert (first == np.argsort(-scorer.matrix[:TRAIN], axis=1)[:, :10]).all()
-
-    def fail(*_: Any) -> Any:
-        raise AssertionError("ranked again")
-
-    kept = scorer.rank
-    scorer.rank = fail  # type: ignore[method-assign]
-    assert (rankings(scorer, setting.queries.train, 10, setting.root / "m", bench) == first).all()
-    scorer.rank = kept  # type: ignore[method-assign]
-    other = MatrixScorer("x", random_matrix(99), setting.corpus)
-    assert (rankings(other, setting.queries.train, 10, setting.root / "m", bench) != first).any()
-    assert rankings(scorer, setting.queries.train, 4, setting.root / "m", bench).shape == (TRAIN, 4)
-    other_texts = copy.copy(setting.corpus)
-    other_texts.text_hash = "other"
-    scorer.matrix = random_matrix(98)  # the same model over other texts
-    again = rankings(scorer, setting.queries.train, 10, setting.root / "m", replace(bench, corpus=other_texts))
-    assert (again != first).any()
-
-
-def test_mining_goes_on_at_the_next_piece(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Half a million queries take hours: a kill costs a piece, and nobody can tell afterwards."""
-    bench, scorer = setting.bench(), setting.scorer("a", MIDDLE)
-    whole = np.array(rankings(scorer, setting.queries.train, 10, setting.root / "whole", bench))
-    monkeypatch.setattr(rounds_module, "MINING_PIECE", 7)
-    real, asked = scorer.rank, []
-
-    def dying(queries: np.ndarray, k: int) -> Any:
-        asked.append(queries.tolist())
-        if len(asked) == 3:
-            raise Killed
-        return real(queries, k)
-
-    scorer.rank = dying  # type: ignore[method-assign]
-    with pytest.raises(Killed):
-        rankings(scorer, setting.queries.train, 10, setting.root / "cut", bench)
-    assert list((setting.root / "cut").glob("*.npy")) == []
-    found = rankings(scorer, setting.queries.train, 10, setting.root / "cut", bench)
-    assert found.tolist() == whole.tolist()
-    assert [one[0] for one in asked] == [0, 7, 14, 14, 21]
-    assert [path.suffix for path in (setting.root / "cut").iterdir()] == [".npy"]  # neither pieces nor locks
 
 
 def test_entropy_x_is_fitted_in_round_0_and_kept(setting: Setting) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,30 +9,15 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file
 
-from mta4dpr.data.corpus import Corpus
+from mta4dpr.distill.compare import compare
 from mta4dpr.distill.groups import PREVIOUS
-from mta4dpr.distill.queries import TrainingQueries
-from mta4dpr.distill.rounds import compare
 from mta4dpr.distill.strategies import STRATEGIES
-from mta4dpr.distill.trainer import Texts
 from mta4dpr.files import read_json, write_json
-from mta4dpr.models.encoder import Encoder
 
 from .tiny_distill import HELD_OUT
 from .tiny_rounds import BAD, GOOD, MIDDLE, Setting
 
 TAKD = {"trainable": ("a", "wide"), "assistants": {"a": MIDDLE, "wide": MIDDLE, "bm": BAD}, "dropout": 0.1}
-
-
-@pytest.fixture
-def setting(
-    tmp_path: Path,
-    corpus: Corpus,
-    queries: TrainingQueries,
-    new_student: Callable[[], Encoder],
-    texts_for: Callable[[Any, TrainingQueries], Texts],
-) -> Setting:
-    return Setting(tmp_path, corpus, queries, new_student, texts_for)
 
 
 # --- standing: Compare before training ---

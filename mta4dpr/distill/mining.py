@@ -1,0 +1,104 @@
+"""Mining: the corpus ranked for the training queries by the models that mine in a round, and the queries the student got wrong.
+
+Rankings are files, so nothing is mined twice and what was cut off goes on. Knows no loss.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from filelock import FileLock
+
+from mta4dpr.data.columns import Column, blocks, join
+from mta4dpr.distill.assistants import Scorer
+from mta4dpr.distill.bench import Bench
+from mta4dpr.distill.groups import RANK_BLOCK
+from mta4dpr.distill.queries import TrainingQueries
+from mta4dpr.files import file_name, key_of, written_aside
+from mta4dpr.progress import bar
+from mta4dpr.shared_work import missing_pieces
+
+PROD_DEPTH = 15  # of PROD's confusing queries: the student has a positive among so many passages
+MINING_PIECE = 16_384  # queries between two files: as many are lost when the process is killed
+
+
+def mine(
+    number: int, assistants: Sequence[Scorer], frozen: Scorer | None, bench: Bench, folder: Path
+) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
+    """Rankings of the models that mine in a round, and the student's where the round looks at it. All processes mine together."""
+    options, queries, teacher = bench.options, bench.queries, bench.scorer(bench.teacher)
+    # static: one pool for all strategies, whatever mta4dpr has replaced
+    lists = _lists([bench.scorer(label) for label in bench.assistants] if options.regime == "static" else assistants, bench)
+    if number == 0 or options.regime == "static":
+        return lists, None
+    assert frozen is not None
+    of_student = rankings(frozen, queries.train, options.depth, folder / f"round-{number - 1}", bench)
+    if options.harder and frozen.label not in lists:  # a student that has become an assistant mines once
+        lists["the student"] = of_student  # no model is called so: its label has no space
+    if options.wrong_rule == "prod" and teacher.ranks:
+        rankings(teacher, queries.train, options.depth, bench.mining, bench)
+    return lists, of_student
+
+
+def _lists(assistants: Sequence[Scorer], bench: Bench) -> dict[str, np.ndarray]:
+    """Rankings of the models that mine: the assistants and, unless it is left out, the teacher; those of them that can rank."""
+    miners = [*assistants, *([bench.scorer(bench.teacher)] if bench.options.pool_teacher else [])] or [bench.scorer(bench.teacher)]
+    return {s.label: rankings(s, bench.queries.train, bench.options.depth, bench.mining, bench) for s in miners if s.ranks}
+
+
+def rankings(scorer: Scorer, numbers: np.ndarray, depth: int, folder: Path, bench: Bench) -> np.ndarray:
+    """The scorer's top passages for those queries, (queries, depth) int32; kept in a file, memory-mapped.
+
+    Made a piece at a time: processes share the pieces, and what was cut off goes on at the next one.
+    """
+    place = (
+        folder / f"{file_name(scorer.label)}-{key_of([scorer.key, bench.corpus.text_hash, bench.queries.key, numbers.tolist(), depth])}.npy"
+    )
+    if not place.exists():
+        parts = place.with_suffix(".pieces")
+        files = [parts / f"{rows.start // MINING_PIECE:05}.npy" for rows in blocks(len(numbers), MINING_PIECE)]
+        with bar(len(numbers), f"mine with {scorer.label}", "queries") as shown:
+            for piece in missing_pieces(files, whole=place):
+                with written_aside(files[piece], binary=True) as file, Column(file, np.int32, depth) as column:
+                    for hits in scorer.rank(numbers[piece * MINING_PIECE : (piece + 1) * MINING_PIECE], depth):
+                        column.append(hits.passages)
+                        shown.advance(len(hits.passages))
+        with FileLock(parts.with_suffix(".lock")):
+            if not place.exists():
+                join(place, files)
+            shutil.rmtree(parts, ignore_errors=True)
+        parts.with_suffix(".lock").unlink(missing_ok=True)
+    return np.load(place, mmap_mode="r")
+
+
+def wrong_queries(
+    student: np.ndarray, queries: TrainingQueries, first_of_teacher: Callable[[np.ndarray], np.ndarray] | None = None
+) -> np.ndarray:
+    """Queries the student got wrong, (train queries,) bool: no positive is its first passage.
+
+    With `first_of_teacher` (queries -> the teacher's first passage of each), PROD's rule (Lin 2023): the student's best positive is
+    at rank 2-15 and the teacher has one first.
+    """
+    best = np.full(queries.train_size, student.shape[1], np.int64)  # rank of the first positive; beyond the list where there is none
+    for rows in blocks(queries.train_size, RANK_BLOCK):
+        is_positive = queries.positives.contain(queries.train[rows], np.asarray(student[rows]))
+        best[rows] = np.where(is_positive.any(axis=1), is_positive.argmax(axis=1), student.shape[1])
+    if first_of_teacher is None:
+        return best > 0
+    wrong = np.zeros(queries.train_size, bool)
+    confusing = np.flatnonzero((best > 0) & (best < min(PROD_DEPTH, student.shape[1])))
+    wrong[confusing] = queries.positives.contain(confusing, first_of_teacher(confusing)[:, None])[:, 0]
+    return wrong
+
+
+def first_of(teacher: Scorer, mined: np.ndarray, bench: Bench, numbers: np.ndarray) -> np.ndarray:
+    """The teacher's first passage of each query, (queries,): of the corpus, or of the student's first ones where it only scores pairs."""
+    if teacher.ranks:
+        ranked = rankings(teacher, bench.queries.train, bench.options.depth, bench.mining, bench)
+        return np.asarray(ranked[numbers, 0])
+    candidates = np.asarray(mined[numbers, :PROD_DEPTH])
+    scores = np.where(candidates < 0, -np.inf, teacher.score(numbers, np.maximum(candidates, 0)))
+    return np.take_along_axis(candidates, scores.argmax(axis=1, keepdims=True), axis=1)[:, 0]
