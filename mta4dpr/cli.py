@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.exceptions import TyperException
 
 from mta4dpr.environment import is_main_process
 from mta4dpr.errors import EnvironmentLack, UserError, nearest
@@ -441,62 +440,3 @@ def export(
         print_json(document)
     else:
         sys.stdout.write("".join(f"{document['path']}/{name}\n" for name in document["files"]))
-
-
-def main() -> None:
-    """The entry point: turns exceptions into one sentence and an exit status (0, 1, 2, 3, 130)."""
-    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
-    debug = len(arguments) < len(sys.argv) - 1
-    logging.basicConfig(level=logging.INFO if is_main_process() else logging.ERROR, format="%(message)s", stream=sys.stderr)
-    for noisy in (
-        "ir_datasets",
-        "httpx",
-        "httpx2",
-        "huggingface_hub",
-        "sentence_transformers",
-        "transformers",
-        "faiss",
-        "matplotlib",
-        "filelock",
-    ):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
-    try:
-        status = app(args=arguments, prog_name="mta4dpr-bench", standalone_mode=False)
-    except typer.Exit as leaving:
-        status = leaving.exit_code
-    except TyperException as error:  # an unknown option, a missing argument
-        print_error(f"error: {error.format_message()}")
-        status = 2
-    except (KeyboardInterrupt, typer.Abort):
-        print_error("interrupted; the same command continues")
-        status = 130
-    except UserError as error:
-        if debug:
-            raise
-        print_error(f"error: {error}")
-        status = error.exit_status
-    except (OSError, MemoryError) as error:
-        if debug:
-            raise
-        status = _environment_or_bug(error)
-    except Exception as error:
-        if debug:
-            raise
-        print_error(f"error: this is a bug of ours ({type(error).__name__}: {error}); please report it with what --debug prints")
-        status = 1
-    sys.stdout.flush()
-    sys.exit(status or 0)
-
-
-def _environment_or_bug(error: OSError | MemoryError) -> int:
-    from mta4dpr.files import lack_of_disk
-
-    if isinstance(error, MemoryError):
-        print_error("error: the memory is full; set dense.token_budget or distill.batch_queries to less, or use a larger machine")
-        return 3
-    lack = lack_of_disk(error, Path(error.filename or "."))
-    if isinstance(lack, EnvironmentLack):
-        print_error(f"error: {lack}")
-        return 3
-    print_error(f"error: this is a bug of ours ({type(error).__name__}: {error}); please report it with what --debug prints")
-    return 1

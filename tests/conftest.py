@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from mta4dpr import cli
+from mta4dpr.__main__ import main
 from mta4dpr.benchmark import ModelSpec
 from mta4dpr.data.collection import BeirFolder
 from mta4dpr.data.corpus import Corpus, open_corpus
@@ -133,7 +133,7 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
         monkeypatch.setenv("COLUMNS", "120")
         monkeypatch.setattr(sys, "argv", ["mta4dpr-bench", *arguments])
         with pytest.raises(SystemExit) as leaving:
-            cli.main()
+            main()
         out, err = capsys.readouterr()
         return int(leaving.value.code or 0), out, err
 

@@ -30,7 +30,7 @@ def small(tmp_path: Path) -> Path:
 def test_help_needs_no_heavy_library_and_lists_what_is_there() -> None:
     """--help answers in under a second, so it must not load torch; commands appear when they exist."""
     script = (
-        "import sys\nfrom mta4dpr import cli\nimport mta4dpr\nsys.argv=['x','--help']\ntry: cli.main()\nexcept SystemExit: pass\n"
+        "import sys\nfrom mta4dpr.__main__ import main\nsys.argv=['x','--help']\ntry: main()\nexcept SystemExit: pass\n"
         "print([m for m in ('torch','faiss','transformers','jnius','pandas','numpy','ir_datasets') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

@@ -119,9 +119,9 @@ def get_data(package, name):
     listed["msmarco-passage"].update(json.loads({entries!r}))
     return json.dumps(listed).encode()
 pkgutil.get_data = get_data
-import mta4dpr.cli
+import mta4dpr.__main__
 sys.argv = ["mta4dpr-bench", *{arguments!r}]
-mta4dpr.cli.main()
+mta4dpr.__main__.main()
 """
 
 
