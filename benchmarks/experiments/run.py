@@ -32,7 +32,7 @@ RUN_FILES = ("bm25", "mpnet", "kd", "kd_ta", "mta4dpr")
 OTHERS = (
     *("best_ta", "weighted_ta", "margin_mse", "dgkd", "rl_ta", "cl_drd", "takd", "prod"),
     *("mta4dpr-no-fused", "mta4dpr-no-selection", "mta4dpr-no-replacement", "mta4dpr-no-harder", "mta4dpr-one-round", "mta4dpr-3-rounds"),
-    *("mta4dpr-footrule", "mta4dpr-rbo", "mta4dpr-by-query", "kd_ta-bm25", "kd_ta-minilm", "kd_ta-tuned"),
+    *("mta4dpr-footrule", "mta4dpr-rbo", "mta4dpr-by-query", "kd_ta-minilm", "kd_ta-tuned"),
     *("kd-minilm-60-steps", "rocketqav2-minilm", "lead-minilm"),
 )
 
