@@ -183,7 +183,10 @@ def train(
     if as_json:
         print_json(document)
         return
-    shown = [{**row, "d_eval": f"{row['d_eval']:.4f}", "seconds": f"{row['seconds']:.0f}"} for row in document["students"]]
+    shown = [
+        {**row, "d_eval": "–" if row["d_eval"] is None else f"{row['d_eval']:.4f}", "seconds": f"{row['seconds']:.0f}"}
+        for row in document["students"]
+    ]
     measure = f"{document['students'][0]['measure']} on D_eval"
     print_table(
         "", shown, {"system": "student", "steps": "steps", "rounds": "rounds", "d_eval": measure, "seconds": "seconds", "model": "model"}

@@ -8,7 +8,6 @@ its folder, and ledger.json says which of it is done. Reads like the method; how
 
 from __future__ import annotations
 
-import json
 import logging
 import shutil
 import time
@@ -82,6 +81,8 @@ def _members(opened: Run, manifest: dict[str, Any]) -> list[Run]:
 
 def train_students(request: Request) -> dict[str, Any]:
     """Students only, into the folder of `run`; says of each where it is and what it is worth on D_eval."""
+    from mta4dpr.distill.left import finished_rounds
+
     opened = open_run(request)
     students = [(system, system.recipe) for system in opened.systems if system.recipe]
     untrained = [system.label for system in opened.systems if not system.recipe]
@@ -105,7 +106,7 @@ def train_students(request: Request) -> dict[str, Any]:
                     train(opened, system, recipe)
     rows = []
     for system, recipe in students:
-        last = json.loads((opened.training_folder(system) / "rounds.jsonl").read_text(encoding="utf-8").splitlines()[-1])
+        last = (finished_rounds(opened.training_folder(system)) or [{}])[-1]  # training/ may be deleted once it is done
         rows.append(
             {
                 "system": system.label,
@@ -113,8 +114,8 @@ def train_students(request: Request) -> dict[str, Any]:
                 "model": str(opened.folder / "models" / file_name(system.label)),
                 "steps": recipe.distill.steps,
                 "rounds": recipe.distill.rounds,
-                "measure": last["measure"],
-                "d_eval": last["student"],
+                "measure": recipe.distill.compare_measure,
+                "d_eval": last.get("student"),
                 "seconds": training_seconds(opened, system),
             }
         )

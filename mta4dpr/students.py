@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import json
 import logging
 import shutil
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 from mta4dpr import environment
 from mta4dpr.benchmark import Recipe
 from mta4dpr.evaluation.efficiency import energy_used
-from mta4dpr.files import file_name, folder_written_aside, key_of, read_json, write_json
+from mta4dpr.files import SUMS, copy_folder, file_name, folder_written_aside, key_of, read_json, write_json
 from mta4dpr.identities import training_inputs
 from mta4dpr.opened import Run
 from mta4dpr.planning.sizes import Sizes
@@ -25,11 +24,14 @@ log = logging.getLogger(__name__)
 
 def train(opened: Run, system: System, recipe: Recipe) -> None:
     """One student by one strategy: Algorithm 1, then its model folder."""
+    from mta4dpr.distill.left import mend
+
     inputs = training_inputs(opened, recipe)
     if opened.ledger.is_done(f"train {system.label}", inputs):
         return
     folder = opened.training_folder(system)
     _clear_if_other(folder, [inputs, environment.process_count()])
+    mend(folder, recipe.distill)
     begun_before = [path.name for path in folder.iterdir()] != ["inputs.json"]
     with opened.ledger.stage(f"train {system.label}", inputs, by=opened.launch) as outputs:
         with energy_used() as joules:
@@ -38,7 +40,7 @@ def train(opened: Run, system: System, recipe: Recipe) -> None:
             write_json(folder / "energy.json", joules)
         model = opened.folder / "models" / file_name(system.label)
         with folder_written_aside(model) as aside:
-            shutil.copytree(final, aside, dirs_exist_ok=True)
+            copy_folder(final, aside, leave_out=(SUMS,))
         outputs.append(model / "model.safetensors")
     _note_training(opened, system, recipe)
     gc.collect()  # networks and optimisers refer to themselves; without this, each strategy would add to the memory
@@ -62,8 +64,10 @@ def distil_student(opened: Run, system: System, recipe: Recipe) -> Path:
 
 def _note_training(opened: Run, system: System, recipe: Recipe) -> None:
     """What the steps took, for the next plan."""
+    from mta4dpr.distill.left import keep_lines
+
     assert system.spec is not None
-    lines = [json.loads(line) for line in (opened.training_folder(system) / "steps.jsonl").read_text(encoding="utf-8").splitlines()]
+    lines = keep_lines(opened.training_folder(system) / "steps.jsonl")
     batch = recipe.distill.batch_queries * environment.process_count()
     sizes, seconds = Sizes(opened), sum(batch / line["examples_per_second"] for line in lines)
     amount = training_operations(opened, recipe, system.spec, sizes) * len(lines) / recipe.distill.steps
@@ -73,7 +77,11 @@ def _note_training(opened: Run, system: System, recipe: Recipe) -> None:
 def _clear_if_other(folder: Path, inputs: Any) -> None:
     """A half-done training goes on only with the inputs it began with; without a note of them, their removal was interrupted."""
     note, wanted = folder / "inputs.json", {"key": key_of(inputs)}
-    if folder.exists() and not (note.exists() and read_json(note) == wanted):
+    try:
+        begun_with = read_json(note)
+    except (OSError, ValueError):
+        begun_with = None
+    if folder.exists() and begun_with != wanted:
         note.unlink(missing_ok=True)
         shutil.rmtree(folder)
     write_json(note, wanted)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,17 @@ def test_run_goes_on_from_what_was_trained(
     assert (alone / "leaderboard.json").read_bytes() == (folder / "leaderboard.json").read_bytes()
 
 
+def test_what_a_training_left_may_be_deleted(two_students: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    """The model is what counts; without the rest, `train` has no value on D_eval to show, and a deleted log is no error."""
+    folder = Path(shutil.copytree(two_students[0], tmp_path / "run"))
+    shutil.rmtree(folder / "training" / "kd")
+    assert train(folder, "kd")["students"][0]["d_eval"] is None
+    (folder / "training" / "prod" / "steps.jsonl").unlink()
+    (folder / "models" / "prod" / "model.safetensors").unlink()
+    train(folder, "prod")
+    assert weights(folder) == weights(two_students[0])
+
+
 def test_redo_trains_again_to_the_same_bytes(two_students: tuple[Path, dict[str, Any]]) -> None:
     folder, _ = two_students
     before, times_before = weights(folder), times(folder)
@@ -120,7 +132,7 @@ def test_training_for_tensorboard_has_the_same_weights(two_students: tuple[Path,
     assert weights(tmp_path / "run")["kd"] == weights(two_students[0])["kd"]
 
 
-@pytest.mark.parametrize("note", ["absent", "other"])
+@pytest.mark.parametrize("note", ["absent", "empty", "other"])
 def test_a_half_done_training_with_other_inputs_starts_over(two_students: tuple[Path, dict[str, Any]], tmp_path: Path, note: str) -> None:
     """Without a note of its inputs too: its removal was interrupted, and what is left must not be gone on with."""
     stranger = tmp_path / "run" / "training" / "kd"
@@ -128,6 +140,8 @@ def test_a_half_done_training_with_other_inputs_starts_over(two_students: tuple[
     (tmp_path / "run" / "training").mkdir(parents=True)
     (tmp_path / "other" / "training" / "kd").rename(stranger)
     (stranger / "inputs.json").unlink()
+    if note == "empty":
+        (stranger / "inputs.json").touch()
     if note == "other":
         write_json(stranger / "inputs.json", {"key": "0" * 16})
     train(tmp_path / "run", "kd")

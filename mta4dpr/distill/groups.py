@@ -170,7 +170,7 @@ def generate(
         "notes": notes,
         "teacher_entropy": notes.pop("teacher entropy"),
     }
-    with folder_written_aside(folder) as aside:
+    with folder_written_aside(folder, sums=True) as aside:
         for name, array in (("queries", order), ("passages", passages), ("kept", kept), ("relevant", relevant)):
             np.save(aside / f"{name}.npy", array)
         (aside / "scores").mkdir()

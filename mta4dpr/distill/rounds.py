@@ -1,6 +1,6 @@
 """Algorithm 1 of MTA4DPR for one strategy: GenDataset, train, Compare, replace Worst, once a round.
 
-Everything a round decides is in files of training/STRATEGY, so that the same call goes on where it stopped:
+Everything a round decides is in files of training/STRATEGY, so that the same call goes on where it stopped (see left.py):
 
     round-R/groups/     the round's dataset                 round-R/student/    the frozen student after the round
     rounds.jsonl        one line a finished round           steps.jsonl, checkpoint/    see trainer.py
@@ -8,7 +8,6 @@ Everything a round decides is in files of training/STRATEGY, so that the same ca
 
 from __future__ import annotations
 
-import json
 import logging
 import shutil
 import time
@@ -24,11 +23,12 @@ from mta4dpr.distill.assistants import CrossEncoderScorer, Scorer
 from mta4dpr.distill.bench import Bench
 from mta4dpr.distill.compare import compare
 from mta4dpr.distill.groups import Groups, generate, open_groups
+from mta4dpr.distill.left import append, finished_rounds, groups_folder, round_bounds, student_folder, vectors_folder
 from mta4dpr.distill.mining import first_of, mine, wrong_queries
 from mta4dpr.distill.scores import describe, lines, warnings
 from mta4dpr.distill.strategies import Strategy
 from mta4dpr.distill.trainer import Texts, Trainer
-from mta4dpr.files import file_name, read_json, write_json, written_aside
+from mta4dpr.files import file_name, folder_written_aside, read_json, write_json
 from mta4dpr.models.encoder import Encoder
 from mta4dpr.options import Distill
 
@@ -38,8 +38,8 @@ log = logging.getLogger(__name__)
 def distil(name: str, strategy: Strategy, student: Encoder, bench: Bench, folder: Path) -> Path:
     """Trains `student` by Algorithm 1; returns the folder of the final student. Goes on where it was stopped."""
     folder.mkdir(parents=True, exist_ok=True)
-    if len(_finished_rounds(folder)) == bench.options.rounds:
-        return _student_folder(folder, best_round(folder, bench.options))
+    if len(finished_rounds(folder)) == bench.options.rounds:
+        return student_folder(folder, best_round(folder, bench.options))
     return _all_rounds(name, strategy, student, bench, folder, taught_by=_chain(name, strategy, bench, folder) if strategy.chain else None)
 
 
@@ -47,7 +47,7 @@ def _all_rounds(name: str, strategy: Strategy, student: Encoder, bench: Bench, f
     """`taught_by` is the model before this one in a chain, unless that is the teacher: it alone is scored beside the teacher."""
     options, queries = bench.options, bench.queries
     folder.mkdir(parents=True, exist_ok=True)
-    finished = _finished_rounds(folder)
+    finished = finished_rounds(folder)
     assistants, frozen = _restored(finished, bench, folder)
     trainer = Trainer(
         student,
@@ -64,20 +64,20 @@ def _all_rounds(name: str, strategy: Strategy, student: Encoder, bench: Bench, f
         tensorboard=bench.tensorboard,
     )
     trainer.restore()
-    bounds = np.linspace(0, options.steps, options.rounds + 1).round().astype(int)
+    bounds = round_bounds(options)
     for number in range(len(finished), options.rounds):
         started = time.perf_counter()
-        last = int(bounds[number + 1])
-        start = 0 if options.regime == "static" else int(bounds[number])  # the step of the round's first group
-        groups = open_groups(_groups_folder(folder, number))
+        last = bounds[number + 1]
+        start = 0 if options.regime == "static" else bounds[number]  # the step of the round's first group
+        groups = open_groups(groups_folder(folder, number))
         if groups is None:
             lists, of_student = mine(number, assistants, frozen, bench, folder)
             if bench.is_main:
                 size = (last - start) * trainer.batch_size
                 scored = [taught_by] if taught_by else assistants if strategy.assistants and not strategy.chain else []
                 groups = _generate(number, size, lists, of_student, scored, frozen, strategy, bench, folder)
-            _score_until(_groups_folder(folder, number), bench)
-            groups = groups or open_groups(_groups_folder(folder, number))
+            _score_until(groups_folder(folder, number), bench)
+            groups = groups or open_groups(groups_folder(folder, number))
         assert groups is not None
         if bench.is_main:
             _report_scores(groups, folder / f"round-{number}" / "scores.json")
@@ -85,19 +85,20 @@ def _all_rounds(name: str, strategy: Strategy, student: Encoder, bench: Bench, f
             groups, round_number=number, first_step=start, last_step=last, label=f"train {name}, round {number + 1}/{options.rounds}"
         )
         label = f"student-round-{number}"
-        if bench.is_main and not _student_folder(folder, number).exists():
-            student.save(_student_folder(folder, number))
-        _wait_for(_student_folder(folder, number))
-        frozen = bench.freeze(label, _student_folder(folder, number), _vectors_folder(folder, number))
+        if bench.is_main and not student_folder(folder, number).exists():
+            with folder_written_aside(student_folder(folder, number), sums=True) as aside:
+                student.save(aside)
+        _wait_for(student_folder(folder, number))
+        frozen = bench.freeze(label, student_folder(folder, number), vectors_folder(folder, number))
         if bench.is_main:
             seconds = time.perf_counter() - started
-            _append(folder / "rounds.jsonl", _record(name, number, groups, frozen, assistants, strategy, bench, seconds=seconds))
+            append(folder / "rounds.jsonl", _record(name, number, groups, frozen, assistants, strategy, bench, seconds=seconds))
         _score_until(folder / "rounds.jsonl", bench, lines=number + 1)
-        replaced = _finished_rounds(folder)[number]["replaced"]
+        replaced = finished_rounds(folder)[number]["replaced"]
         assistants = [frozen if assistant.label == replaced else assistant for assistant in assistants]
         if bench.is_main:
             _forget_vectors(folder, keep=[frozen.label, *(a.label for a in assistants)])
-    return _student_folder(folder, best_round(folder, options))
+    return student_folder(folder, best_round(folder, options))
 
 
 def _record(
@@ -143,10 +144,10 @@ def _chain(name: str, strategy: Strategy, bench: Bench, folder: Path) -> Scorer 
     link = replace(bench, options=bench.options.model_copy(update={"rounds": 1}))
     for label in sorted(networks, key=lambda label: -networks[label].parameters):
         place = folder / "chain" / file_name(label)
-        final = _student_folder(place, 0)
-        if not _finished_rounds(place):
+        final = student_folder(place, 0)
+        if not finished_rounds(place):
             _all_rounds(f"{name}, {label}", strategy, networks[label], link, place, taught_by=taught_by)
-        taught_by = bench.freeze(f"{label}-taught", final, _vectors_folder(place, 0))
+        taught_by = bench.freeze(f"{label}-taught", final, vectors_folder(place, 0))
     return taught_by
 
 
@@ -180,7 +181,7 @@ def _report_scores(groups: Groups, place: Path) -> None:
 
 def best_round(folder: Path, options: Distill) -> int:
     """The round whose student is exported: the last one, or the best on D_eval (the earliest of equals)."""
-    records = _finished_rounds(folder)
+    records = finished_rounds(folder)
     if options.checkpoint == "last" or not records:
         return options.rounds - 1
     return int(max(records, key=lambda r: (r["student"], -r["round"]))["round"])
@@ -206,11 +207,9 @@ def _generate(
     if only_wrong and not wrong.any():
         log.warning("the student got no query wrong that the teacher has right, so its last round is of all queries")
     if number > 0 and isinstance(tau, str):  # fitted once, on the groups of round 0
-        first = open_groups(_groups_folder(folder, 0))
-        assert first is not None
-        tau = float(first.about["temperatures"][bench.teacher])
+        tau = float(finished_rounds(folder)[0]["temperatures"][bench.teacher])
     return generate(
-        _groups_folder(folder, number),
+        groups_folder(folder, number),
         round_number=0 if options.regime == "static" else number,
         groups=size,
         queries=queries,
@@ -234,24 +233,11 @@ def _restored(finished: Sequence[dict[str, Any]], bench: Bench, folder: Path) ->
     for record in finished:
         labels = [record["by"] if label == record["replaced"] else label for label in labels]
     students = {
-        record["by"]: bench.freeze(record["by"], _student_folder(folder, record["round"]), _vectors_folder(folder, record["round"]))
+        record["by"]: bench.freeze(record["by"], student_folder(folder, record["round"]), vectors_folder(folder, record["round"]))
         for record in finished
         if record["by"] in labels or record is finished[-1]
     }
     return [students.get(label) or bench.scorer(label) for label in labels], students[finished[-1]["by"]] if finished else None
-
-
-def _finished_rounds(folder: Path) -> list[dict[str, Any]]:
-    path = folder / "rounds.jsonl"
-    if not path.exists():
-        return []  # lines are whole, see _append; other processes read here, so nothing is mended
-    return [json.loads(text) for text in path.read_text(encoding="utf-8").splitlines()]
-
-
-def _append(path: Path, record: dict[str, Any]) -> None:
-    lines = path.read_text(encoding="utf-8") if path.exists() else ""
-    with written_aside(path) as file:
-        file.write(lines + json.dumps(record) + "\n")
 
 
 def _wait_for(place: Path, *, lines: int = 0, meanwhile: Callable[[], None] = lambda: None) -> None:
@@ -271,18 +257,6 @@ def _score_until(place: Path, bench: Bench, *, lines: int = 0) -> None:
                 scorer.score_along()
 
     _wait_for(place, lines=lines, meanwhile=score)
-
-
-def _student_folder(folder: Path, number: int) -> Path:
-    return folder / f"round-{number}" / "student"
-
-
-def _vectors_folder(folder: Path, number: int) -> Path:
-    return folder / f"round-{number}"
-
-
-def _groups_folder(folder: Path, number: int) -> Path:
-    return folder / f"round-{number}" / "groups"
 
 
 def _forget_vectors(folder: Path, *, keep: Sequence[str]) -> None:

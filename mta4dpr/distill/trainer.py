@@ -23,6 +23,7 @@ from mta4dpr.data.tokens import TokenStore
 from mta4dpr.distill.assistants import log_distribution
 from mta4dpr.distill.gradients import PairSource, Source, TextSource, backward, sum_gradients
 from mta4dpr.distill.groups import Groups
+from mta4dpr.distill.left import checkpoints, keep_lines
 from mta4dpr.distill.queries import TrainingQueries
 from mta4dpr.distill.step import Step
 from mta4dpr.distill.strategies import Strategy
@@ -128,14 +129,14 @@ class Trainer:
         if not self.accelerator.is_main_process:
             return
         place = self.folder / "checkpoint" / f"{self.step:08}"
-        with folder_written_aside(place) as aside:
+        with folder_written_aside(place, sums=True) as aside:
             for name, network in self.networks.items():
                 save_model(network, str(aside / f"{name}.safetensors"))  # of weights that are shared (T5), each once
             state: dict[str, Any] = {"optimizer": self.optimizer, "schedule": self.schedule, "scaler": self.scaler}
             with open(aside / "optimizer.pt", "wb") as file:  # a path would leave no trace of a full disk
                 torch.save({name: part.state_dict() for name, part in state.items()}, file)
             write_json(aside / "checkpoint.json", {"step": self.step})
-        for other in sorted(place.parent.glob("[0-9]*"))[: -self.options.keep_checkpoints]:
+        for other in checkpoints(self.folder)[: -self.options.keep_checkpoints]:
             shutil.rmtree(other)  # only now: there is a whole checkpoint at every moment
 
     def restore(self) -> None:
@@ -143,9 +144,9 @@ class Trainer:
         import torch
         from safetensors.torch import load_model
 
-        places = sorted((self.folder / "checkpoint").glob("[0-9]*/checkpoint.json"))
+        places = checkpoints(self.folder)
         if places:
-            place = places[-1].parent
+            place = places[-1]
             for name, network in self.networks.items():
                 load_model(network, str(place / f"{name}.safetensors"))
             state = torch.load(place / "optimizer.pt", weights_only=True, map_location=self.student.device)
@@ -159,7 +160,7 @@ class Trainer:
             keep_lines(self.folder / "steps.jsonl", lambda line: line["step"] < self.step)
 
     def _last_checkpoint(self) -> str:
-        places = sorted((self.folder / "checkpoint").glob("[0-9]*"))
+        places = checkpoints(self.folder)
         return f"the last good checkpoint is {places[-1]}" if places else "there is no checkpoint before it"
 
     # --- one round ---
@@ -350,20 +351,3 @@ def set_dropout(network: Any, share: float) -> None:
         for name in ("dropout", "attention_dropout"):
             if isinstance(getattr(module, name, None), float):
                 setattr(module, name, share)
-
-
-def keep_lines(path: Path, wanted: Any) -> None:
-    """Keeps the whole lines of a JSON-lines file that are wanted; a half-written last line goes."""
-    if not path.exists():
-        return
-    lines = []
-    for text in path.read_text(encoding="utf-8").splitlines():
-        try:
-            record = json.loads(text)
-        except json.JSONDecodeError:
-            break
-        if wanted(record):
-            lines.append(text + "\n")
-    aside = path.with_suffix(".part")
-    aside.write_text("".join(lines), encoding="utf-8")
-    aside.replace(path)

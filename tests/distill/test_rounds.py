@@ -332,7 +332,7 @@ def test_reading_what_is_finished_writes_nothing(setting: Setting) -> None:
     path = setting.root / "run" / "rounds.jsonl"
     before = path.stat().st_ino, path.stat().st_mtime_ns
     setting.run(bench)
-    assert rounds_module._finished_rounds(setting.root / "run")[-1]["round"] == 1
+    assert rounds_module.finished_rounds(setting.root / "run")[-1]["round"] == 1
     assert (path.stat().st_ino, path.stat().st_mtime_ns) == before
 
 

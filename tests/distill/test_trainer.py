@@ -20,7 +20,7 @@ from mta4dpr.data.corpus import Corpus
 from mta4dpr.distill.groups import Groups, generate
 from mta4dpr.distill.queries import TrainingQueries
 from mta4dpr.distill.strategies import STRATEGIES
-from mta4dpr.distill.trainer import Batch, Texts, Trainer, keep_lines, set_dropout
+from mta4dpr.distill.trainer import Batch, Texts, Trainer, set_dropout
 from mta4dpr.errors import UserError
 from mta4dpr.models.encoder import Encoder, load_encoder
 from mta4dpr.models.reranker import load_reranker
@@ -335,14 +335,6 @@ def test_restore_removes_a_checkpoint_that_was_half_written(setting: Setting) ->
     left.mkdir(parents=True)
     trainer.restore()
     assert not left.exists()
-
-
-def test_keep_lines_drops_a_half_written_line(tmp_path: Path) -> None:
-    """What a kill leaves at the end of a file is not JSON; everything before it is kept to the byte."""
-    path = tmp_path / "x.jsonl"
-    path.write_text('{"step": 0, "x": 1.50}\n{"step": 1}\n{"step": 2}\n{"step"')
-    keep_lines(path, lambda line: line["step"] != 1)
-    assert path.read_text() == '{"step": 0, "x": 1.50}\n{"step": 2}\n'
 
 
 # --- optimiser ---

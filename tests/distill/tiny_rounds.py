@@ -147,8 +147,8 @@ class Setting:
 
         with monkeypatch.context() as patch:
             patch.setattr(Trainer, "_train_step", dying("step", Trainer._train_step))
-            for function in ("compare", "generate", "_append"):
-                patch.setattr(rounds_module, function, dying(function.strip("_"), getattr(rounds_module, function)))
+            for function in ("compare", "generate", "append"):
+                patch.setattr(rounds_module, function, dying(function, getattr(rounds_module, function)))
             bench.freeze = dying("freeze", bench.freeze)
             with pytest.raises(Killed):
                 self.run(bench, strategy=strategy, name="killed")

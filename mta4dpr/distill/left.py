@@ -1,0 +1,107 @@
+"""What a training leaves on the disk after each round, and from where one that was stopped goes on.
+
+A kill leaves whole files, so going on is exact. What was deleted or damaged since is found here by its checksums, before
+any of it is used: it is removed, with all that came after it, and made again. Knows no model and no loss.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mta4dpr.files import is_whole, read_json, written_aside
+from mta4dpr.options import Distill
+
+log = logging.getLogger(__name__)
+
+
+def student_folder(folder: Path, number: int) -> Path:
+    return folder / f"round-{number}" / "student"
+
+
+def vectors_folder(folder: Path, number: int) -> Path:
+    return folder / f"round-{number}"
+
+
+def groups_folder(folder: Path, number: int) -> Path:
+    return folder / f"round-{number}" / "groups"
+
+
+def round_bounds(options: Distill) -> list[int]:
+    """The step at which each round begins, and the last one ends."""
+    return [int(step) for step in np.linspace(0, options.steps, options.rounds + 1).round()]
+
+
+def finished_rounds(folder: Path) -> list[dict[str, Any]]:
+    path = folder / "rounds.jsonl"
+    if not path.exists():
+        return []  # lines are whole, see append; other processes read here, so nothing is mended
+    return [json.loads(text) for text in path.read_text(encoding="utf-8").splitlines()]
+
+
+def append(path: Path, record: dict[str, Any]) -> None:
+    lines = path.read_text(encoding="utf-8") if path.exists() else ""
+    with written_aside(path) as file:
+        file.write(lines + json.dumps(record) + "\n")
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """Folders of the checkpoints, each named by its step, rising."""
+    return sorted((folder / "checkpoint").glob("[0-9]*"))
+
+
+def mend(folder: Path, options: Distill) -> None:
+    """Leaves of a training what a kill could have left, so that going on is exact; says what had to go.
+
+    For the main process, before any other looks into the folder. The trainings of a chain are mended too.
+    """
+    for link in sorted(folder.glob("chain/*")):
+        mend(link, options.model_copy(update={"rounds": 1}))
+    for place in [*checkpoints(folder), *sorted(folder.glob("round-*/groups")), *sorted(folder.glob("round-*/student"))]:
+        if not is_whole(place):
+            _forget(place, "is not what was written there")
+    for place in [*folder.glob("standing.json"), *sorted(folder.glob("round-*/scores.json"))]:
+        try:
+            read_json(place)
+        except ValueError:
+            _forget(place, "is no JSON any more")
+    bounds, records = round_bounds(options), keep_lines(folder / "rounds.jsonl")
+    whole = next((n for n in range(len(records)) if not student_folder(folder, n).exists()), len(records))
+    for place in checkpoints(folder):
+        if int(place.name) > bounds[min(whole + 1, options.rounds)]:
+            _forget(place, f"is of a later round than {whole}, whose student is gone")
+    step = max((int(place.name) for place in checkpoints(folder)), default=0)
+    kept = keep_lines(folder / "rounds.jsonl", lambda record: record["round"] < whole and bounds[record["round"] + 1] <= step)
+    if len(kept) < len(records):
+        log.warning("%s: trained again from step %d on, as what came after it is not whole", folder, step)
+    logged = len(keep_lines(folder / "steps.jsonl", lambda record: record["step"] < step))
+    if logged < step:
+        log.warning("%s lacks %d of the %d steps that are done; the training goes on, its curve has a gap", folder, step - logged, step)
+
+
+def keep_lines(path: Path, wanted: Callable[[dict[str, Any]], bool] = lambda record: True) -> list[dict[str, Any]]:
+    """Keeps the wanted lines of a JSON-lines file up to the first that is damaged, as a kill leaves the last one; their records."""
+    if not path.exists():
+        return []
+    kept = []
+    for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            record = json.loads(text)
+        except json.JSONDecodeError:
+            break
+        if wanted(record):
+            kept.append((text, record))
+    with written_aside(path) as file:
+        file.writelines(text + "\n" for text, _ in kept)
+    return [record for _, record in kept]
+
+
+def _forget(place: Path, why: str) -> None:
+    log.warning("%s %s; it is removed, and made again", place, why)
+    shutil.rmtree(place) if place.is_dir() else place.unlink()
