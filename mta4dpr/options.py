@@ -151,7 +151,7 @@ class Distill(Section):
     warmup: int = option(0, "D", "steps of linear warm-up; linear decay to 0 follows", ge=0)
     weight_decay: float = option(0.01, "D", "AdamW's weight decay", ge=0)
     clip: float = option(1.0, "D", "gradient norm is clipped to this; 0: never", ge=0)
-    dropout: float = option(0.0, "D", "dropout of the student", ge=0, lt=1)
+    dropout: float = option(0.0, "D", "dropout of what is trained", ge=0, lt=1)
     freeze_embeddings: bool = option(False, "D", "keep the word embeddings of what is trained as they are")
     teacher_lr: float = option(1e-5, "D", "rocketqav2, lead: peak learning rate of the teacher, which is trained too", gt=0)
     policy_lr: float = option(1e-2, "D", "rl_ta: learning rate of the policy", gt=0)

@@ -72,7 +72,10 @@ def run(collection: str, seed: int, systems: tuple[str, ...]) -> None:
 
 def time_queries(collection: str) -> None:
     """Latency anew of every system that is in runs/experiments/, one after the other: they can then be compared."""
-    for folder in sorted((ROOT / "runs" / "experiments" / collection).glob("seed-*")):
+    folders = sorted((ROOT / "runs" / "experiments" / collection).glob("seed-*"))
+    if not folders:
+        print(f"{collection}: nothing was trained here, so there is nothing to time", flush=True)
+    for folder in folders:
         there = read_json(folder / "efficiency.json")["systems"]  # what was finished
         arguments = ("--seed", folder.name[-1], "--systems", ",".join(there), "--redo", "latency")
         call("run", f"benchmarks/experiments/{collection}.yaml", *arguments, "--output", str(folder.relative_to(ROOT)))
@@ -80,7 +83,10 @@ def time_queries(collection: str) -> None:
 
 
 def call(*arguments: str) -> None:
-    subprocess.run([sys.executable, "-m", "mta4dpr", *arguments], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+    """A command of ours, which has said itself what was wrong where it fails."""
+    status = subprocess.run([sys.executable, "-m", "mta4dpr", *arguments], cwd=ROOT, stdout=subprocess.DEVNULL).returncode
+    if status:
+        sys.exit(status)
 
 
 def keep(folder: Path, place: Path, seed: int) -> None:
