@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from mta4dpr.benchmark import Benchmark, EvalSet, Recipe, Variant
 from mta4dpr.errors import EnvironmentLack, UserError, nearest
 from mta4dpr.files import file_name
+from mta4dpr.options import LATER_ROUNDS
 from mta4dpr.request import REDO, STUDENT_INIT, Request, System, student_names, trainable, variant_of
 
 
@@ -155,6 +156,10 @@ def idle_settings(bench: Benchmark, systems: Sequence[System], given: Iterable[s
             )
         elif students and not free:
             problems.append(f"distill.{option} has no effect: {', '.join(students)} has a value of its own; leave it out")
+        elif option in LATER_ROUNDS and students and all(system.recipe.distill.rounds == 1 for system in systems if system.recipe):
+            problems.append(
+                f"distill.{option} says how later rounds differ from the first; {_trained(students)}, in one round; leave it out"
+            )
     return problems
 
 

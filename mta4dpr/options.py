@@ -87,6 +87,9 @@ class Dense(Section):
         return self.index == "flat" and self.engine == "own"
 
 
+LATER_ROUNDS = {"harder", "wrong_weight", "wrong_rule"}  # options of rounds after the first
+
+
 class Distill(Section):
     """Every choice of the method, for every strategy of the benchmark alike."""
 
@@ -174,7 +177,7 @@ class Distill(Section):
                 raise ValueError(f"tau_teacher is a positive number or entropy:X with 0 < X < 1, found {self.tau_teacher!r}")
         elif self.tau_teacher <= 0:
             raise ValueError(f"tau_teacher is a positive number or entropy:X, found {self.tau_teacher!r}")
-        idle = {"harder", "wrong_weight", "wrong_rule"} & self.model_fields_set
+        idle = LATER_ROUNDS & self.model_fields_set
         if self.regime == "static" and idle:
             raise ValueError(f"regime static shares round 0's groups, so {', '.join(sorted(idle))} has no effect; leave it out")
         if self.warmup >= self.steps:
