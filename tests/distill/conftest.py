@@ -17,6 +17,7 @@ from mta4dpr.models.encoder import Encoder, load_encoder
 
 from .tiny_distill import PASSAGES, ListSource, make_queries, text_of
 from .tiny_rounds import Setting
+from .tiny_trainer import Training
 
 UNTRAINED = ModelSpec(untrained={"layers": 1, "hidden": 32, "heads": 2, "vocabulary": 300, "seed": 0}, query_length=12, passage_length=24)
 
@@ -74,5 +75,19 @@ def setting(
     new_student: Callable[[], Encoder],
     texts_for: Callable[[Encoder, TrainingQueries], Texts],
 ) -> Setting:
-    """Of Algorithm 1; the trainer's tests have one of their own."""
+    """For whole runs of Algorithm 1."""
     return Setting(tmp_path, corpus, queries, new_student, texts_for)
+
+
+@pytest.fixture(scope="session")
+def untouched(new_student: Callable[[], Encoder]) -> Encoder:
+    """The student before training; trainers take copies."""
+    return new_student()
+
+
+@pytest.fixture
+def training(
+    tmp_path: Path, corpus: Corpus, queries: TrainingQueries, untouched: Encoder, texts_for: Callable[[Encoder, TrainingQueries], Texts]
+) -> Training:
+    """For the steps of one round."""
+    return Training(tmp_path, corpus, queries, untouched, texts_for)
