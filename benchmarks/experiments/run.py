@@ -52,6 +52,8 @@ def todo() -> Iterator[tuple[str, int, tuple[str, ...]]]:
     for seed in (1, 2):
         for system in CORE:
             yield "medquad", seed, (system,)
+    for seed in (1, 2):
+        yield "nfcorpus", seed, ("kd_ta-minilm",)
     for seed in (0, 1, 2):
         yield "medquad", seed, ("mta4dpr-tuned-teacher",)
 
