@@ -480,7 +480,7 @@ def test_generate_twice_gives_equal_files(tmp_path: Path, queries: TrainingQueri
         make_groups(tmp_path / name, queries, corpus, wrong=[1, 2], wrong_weight=1.5)
     files = [sorted(p.relative_to(tmp_path / name) for p in (tmp_path / name).rglob("*") if p.is_file()) for name in ("0", "1")]
     assert files[0] == files[1]
-    assert len(files[0]) == 8
+    assert len(files[0]) == 9
     assert all((tmp_path / "0" / path).read_bytes() == (tmp_path / "1" / path).read_bytes() for path in files[0])
 
 
