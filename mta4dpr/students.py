@@ -64,10 +64,10 @@ def distil_student(opened: Run, system: System, recipe: Recipe) -> Path:
 
 def _note_training(opened: Run, system: System, recipe: Recipe) -> None:
     """What the steps took, for the next plan."""
-    from mta4dpr.distill.left import keep_lines
+    from mta4dpr.distill.left import read_lines
 
     assert system.spec is not None
-    lines = keep_lines(opened.training_folder(system) / "steps.jsonl")
+    lines = read_lines(opened.training_folder(system) / "steps.jsonl")
     batch = recipe.distill.batch_queries * environment.process_count()
     sizes, seconds = Sizes(opened), sum(batch / line["examples_per_second"] for line in lines)
     amount = training_operations(opened, recipe, system.spec, sizes) * len(lines) / recipe.distill.steps

@@ -39,10 +39,7 @@ def round_bounds(options: Distill) -> list[int]:
 
 
 def finished_rounds(folder: Path) -> list[dict[str, Any]]:
-    path = folder / "rounds.jsonl"
-    if not path.exists():
-        return []  # lines are whole, see append; other processes read here, so nothing is mended
-    return [json.loads(text) for text in path.read_text(encoding="utf-8").splitlines()]
+    return read_lines(folder / "rounds.jsonl")
 
 
 def append(path: Path, record: dict[str, Any]) -> None:
@@ -71,7 +68,7 @@ def mend(folder: Path, options: Distill) -> None:
             read_json(place)
         except ValueError:
             _forget(place, "is no JSON any more")
-    bounds, records = round_bounds(options), keep_lines(folder / "rounds.jsonl")
+    bounds, records = round_bounds(options), finished_rounds(folder)
     whole = next((n for n in range(len(records)) if not student_folder(folder, n).exists()), len(records))
     for place in checkpoints(folder):
         if int(place.name) > bounds[min(whole + 1, options.rounds)]:
@@ -85,21 +82,30 @@ def mend(folder: Path, options: Distill) -> None:
         log.warning("%s lacks %d of the %d steps that are done; the training goes on, its curve has a gap", folder, step - logged, step)
 
 
-def keep_lines(path: Path, wanted: Callable[[dict[str, Any]], bool] = lambda record: True) -> list[dict[str, Any]]:
-    """Keeps the wanted lines of a JSON-lines file up to the first that is damaged, as a kill leaves the last one; their records."""
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The records of a JSON-lines file up to the first line that is damaged, as a kill leaves the last one."""
+    return [record for _, record in _whole_lines(path)]
+
+
+def keep_lines(path: Path, wanted: Callable[[dict[str, Any]], bool]) -> list[dict[str, Any]]:
+    """Like `read_lines`, of the wanted lines; all others are removed from the file."""
     if not path.exists():
         return []
-    kept = []
-    for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        try:
-            record = json.loads(text)
-        except json.JSONDecodeError:
-            break
-        if wanted(record):
-            kept.append((text, record))
+    kept = [(text, record) for text, record in _whole_lines(path) if wanted(record)]
     with written_aside(path) as file:
         file.writelines(text + "\n" for text, _ in kept)
     return [record for _, record in kept]
+
+
+def _whole_lines(path: Path) -> list[tuple[str, dict[str, Any]]]:
+    whole: list[tuple[str, dict[str, Any]]] = []
+    if path.exists():
+        for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
+            try:
+                whole.append((text, json.loads(text)))
+            except json.JSONDecodeError:
+                break
+    return whole
 
 
 def _forget(place: Path, why: str) -> None:

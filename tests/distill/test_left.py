@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from mta4dpr.data.corpus import Corpus
-from mta4dpr.distill.left import checkpoints, keep_lines, mend
+from mta4dpr.distill.left import checkpoints, keep_lines, mend, read_lines
 from mta4dpr.distill.queries import TrainingQueries
 from mta4dpr.distill.trainer import Texts, Trainer
 from mta4dpr.files import SUMS, folder_written_aside, is_whole
@@ -117,8 +117,8 @@ def test_an_earlier_checkpoint_stands_in_for_a_damaged_one(stopped: Path, traine
     _cut(last / "optimizer.pt")
     mend(stopped, options)
     assert checkpoints(stopped) == [earlier]
-    assert len(keep_lines(stopped / "rounds.jsonl")) == 1
-    assert [line["step"] for line in keep_lines(stopped / "steps.jsonl")] == [0, 1, 2, 3]
+    assert len(read_lines(stopped / "rounds.jsonl")) == 1
+    assert [line["step"] for line in read_lines(stopped / "steps.jsonl")] == [0, 1, 2, 3]
 
 
 def test_a_curve_that_lacks_steps_is_said(stopped: Path, trained: Setting, caplog: pytest.LogCaptureFixture) -> None:

@@ -94,6 +94,20 @@ def test_no_pair_is_scored_twice(
     assert (again == second).all()
 
 
+def killed(store: PairScores, scored: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch, *, before: int) -> None:
+    """Asks for every pair, and dies before the first block after so many pairs."""
+    counted = Reranker.score
+
+    def dying(self: Reranker, *args: Any, **settings: Any) -> np.ndarray:
+        if len(scored) >= before:
+            raise KeyboardInterrupt
+        return counted(self, *args, **settings)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Reranker, "score", dying)
+        store.scores(*EVERY_PAIR)
+
+
 def test_an_interruption_loses_a_block_and_changes_nothing(
     tmp_path: Path,
     queries: TrainingQueries,
@@ -104,18 +118,8 @@ def test_an_interruption_loses_a_block_and_changes_nothing(
     """Killed in the fourth of eight blocks: three are kept, five are scored, and the bytes are those of a whole run."""
     whole = opened(tmp_path / "whole", queries).scores(*EVERY_PAIR)
     scored.clear()
-    counted = Reranker.score
-
-    def killed(self: Reranker, *args: Any, **settings: Any) -> np.ndarray:
-        if len(scored) >= 300:
-            raise KeyboardInterrupt
-        return counted(self, *args, **settings)
-
     store = opened(tmp_path / "killed", queries)
-    with monkeypatch.context() as patch:
-        patch.setattr(Reranker, "score", killed)
-        with pytest.raises(KeyboardInterrupt):
-            store.scores(*EVERY_PAIR)
+    killed(store, scored, monkeypatch, before=300)
     assert len(list(store.folder.glob("*/[0-9]*.npy"))) == 3
     for finishing in (opened(tmp_path / "killed", queries), store):  # another process, and the same one
         assert finishing.scores(*EVERY_PAIR).tobytes() == whole.tobytes()
@@ -226,15 +230,7 @@ def test_who_scores_what_a_killed_process_asked_for_stops_when_it_is_asked_anew(
 ) -> None:
     """The next main process asks while another one is at the old pieces, of which it ends one."""
     counted, main = Reranker.score, opened(tmp_path, queries)
-
-    def killed(self: Reranker, *args: Any, **settings: Any) -> np.ndarray:
-        if len(scored) >= before:
-            raise KeyboardInterrupt
-        return counted(self, *args, **settings)
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(Reranker, "score", killed)
-        main.scores(*EVERY_PAIR)
+    killed(main, scored, monkeypatch, before=before)
 
     def asked_meanwhile(self: Reranker, *args: Any, **settings: Any) -> np.ndarray:
         monkeypatch.setattr(Reranker, "score", counted)
