@@ -15,6 +15,7 @@ from pydantic import Field, ValidationError, model_validator
 from mta4dpr.errors import UserError, nearest
 from mta4dpr.options import PREBUILT, Bm25, Dense, Distill, Section
 
+PAIR_KINDS = ("cross-encoder",)
 MODEL_LABEL = r"^[A-Za-z0-9._+-]+$"
 NOTHING_MINES = (
     "all models that would mine passages are cross-encoders, which rank no corpus; add an assistant that does (a bi-encoder or bm25)"
@@ -80,6 +81,16 @@ class ModelSpec(Section):
         None, description="instead of a model: random BERT weights {layers, hidden, heads, vocabulary, seed}, for smoke tests"
     )
 
+    @property
+    def engine(self) -> str:
+        """The engine that uses it: its kind, or that of stored scores."""
+        return "scores" if self.scores else self.kind
+
+    @property
+    def only_scores_pairs(self) -> bool:
+        """Whether it reads query and passage together and so cannot rank a corpus."""
+        return self.kind in PAIR_KINDS
+
     @model_validator(mode="after")
     def one_source(self) -> ModelSpec:
         if sum(map(bool, (self.model, self.scores, self.untrained))) != 1:
@@ -93,7 +104,7 @@ class ModelSpec(Section):
 
     @model_validator(mode="after")
     def settings_of_its_kind(self) -> ModelSpec:
-        if self.kind == "bi-encoder":
+        if not self.only_scores_pairs:
             if self.pair_length is not None:
                 raise ValueError("pair_length has no effect unless kind is cross-encoder; leave it out")
             return self
@@ -221,7 +232,7 @@ class Benchmark(Section):
 
     def scores_pairs(self, label: str) -> bool:
         """Whether that model only scores pairs and cannot rank the corpus."""
-        return label in self.models and self.models[label].kind == "cross-encoder"
+        return label in self.models and self.models[label].only_scores_pairs
 
     def nothing_mines(self, teacher: str, assistants: Sequence[str], distill: Distill) -> bool:
         """Whether all whose lists would make the pool are cross-encoders."""

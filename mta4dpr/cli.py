@@ -27,7 +27,7 @@ from mta4dpr.terminal import (
 )
 
 if TYPE_CHECKING:
-    from mta4dpr.request import Request
+    from mta4dpr.experiment.request import Request
 
 app = typer.Typer(
     add_completion=False,
@@ -69,7 +69,7 @@ class Form(StrEnum):
 
 
 def _request(bench: str, **given: Any) -> Request:
-    from mta4dpr.request import Request
+    from mta4dpr.experiment.request import Request
 
     for name in ("systems", "eval_sets"):
         given[name] = tuple(part for part in given.get(name, "").split(",") if part)
@@ -100,7 +100,7 @@ def run(
     as_json: JsonOption = False,
 ) -> None:
     """Everything, from data to leaderboard. The same command again continues."""
-    from mta4dpr import pipeline
+    from mta4dpr.commands.run import run as run_experiment
 
     decided = {"BENCH": bench, "--systems": systems, "--eval-sets": eval_sets, "--limit": limit, "--set": settings, "--seed": seed}
     given = [name for name, value in decided.items() if value not in ("", None, [])]
@@ -125,13 +125,13 @@ def run(
     if from_manifest:
         _repeat(from_manifest, request, as_json)
         return
-    folder = pipeline.run(request)
+    folder = run_experiment(request)
     if is_main_process():
         print_leaderboard(folder, as_json)
 
 
 def _repeat(manifest: Path, request: Request, as_json: bool) -> None:
-    from mta4dpr.repeat import repeat
+    from mta4dpr.commands.repeat import repeat
 
     document = repeat(manifest, request)
     if not is_main_process():
@@ -163,7 +163,7 @@ def train(
     as_json: JsonOption = False,
 ) -> None:
     """Students only, into the folder of run, which goes on from them. The same command again continues."""
-    from mta4dpr import pipeline
+    from mta4dpr.commands.train import train as train_students
 
     request = _request(
         bench,
@@ -177,7 +177,7 @@ def train(
         wait=wait,
         tensorboard=tensorboard,
     )
-    document = pipeline.train_students(request)
+    document = train_students(request)
     if not is_main_process():
         return
     if as_json:
@@ -207,7 +207,7 @@ def plan(
     as_json: JsonOption = False,
 ) -> None:
     """The stages that run would do: what is cached, what is lacking, disk, memory, rough time. Writes and downloads nothing."""
-    from mta4dpr import plan as planning
+    from mta4dpr.commands import plan as planning
 
     request = _request(
         bench,
@@ -239,7 +239,7 @@ def fetch(
     as_json: JsonOption = False,
 ) -> None:
     """Data and models ahead, with hashes and licences. The same command again verifies them."""
-    from mta4dpr import fetch as fetching
+    from mta4dpr.commands import fetch as fetching
 
     document = fetching.fetch(_request(bench, systems=systems, eval_sets=eval_sets, settings=None, offline=offline), to=to)
     if as_json:
@@ -259,7 +259,7 @@ def list_(
     as_json: JsonOption = False,
 ) -> None:
     """What there is: benchmarks, systems, strategies, measures or options, a line each."""
-    from mta4dpr import catalogue
+    from mta4dpr.commands import list as catalogue
 
     if what not in catalogue.LISTS:
         raise UserError(f"list takes one of {', '.join(catalogue.LISTS)}, found {what!r}{nearest(what, list(catalogue.LISTS))}")
@@ -275,7 +275,7 @@ def doctor(
     quick: Annotated[bool, typer.Option("--quick", help="leave out torch's device and the network")] = False, as_json: JsonOption = False
 ) -> None:
     """Java, torch, device, threads, caches, disk, network, versions; says what each stage would lack."""
-    from mta4dpr import doctor as examination
+    from mta4dpr.commands import doctor as examination
 
     document = examination.examine(quick=quick)
     if as_json:
@@ -300,10 +300,10 @@ def search(
     as_json: JsonOption = False,
 ) -> None:
     """The top passages of one system for one query, with text."""
-    from mta4dpr import pipeline
+    from mta4dpr.commands.search import search as search_once
 
     request = _request(bench, systems=system, settings=settings, output=output, device=device, offline=offline)
-    document = pipeline.search_once(request, query, hits)
+    document = search_once(request, query, hits)
     if as_json:
         print_json(document)
         return
@@ -327,9 +327,9 @@ def evaluate(
     as_json: JsonOption = False,
 ) -> None:
     """Anyone's TREC run files, scored by trec_eval's rules."""
-    from mta4dpr import scoring
+    from mta4dpr.commands import evaluate as scoring
 
-    document = scoring.evaluate_files(runfiles, dataset=dataset, qrels=qrels, measures=measures, per_query=per_query)
+    document = scoring.evaluate(runfiles, dataset=dataset, qrels=qrels, measures=measures, per_query=per_query)
     if as_json:
         print_json({key: document[key] for key in ("rows", "per_query") if key in document})
         return
@@ -353,9 +353,9 @@ def compare(
     as_json: JsonOption = False,
 ) -> None:
     """Paired tests of run files, corrected by Holm; wins and losses, and the queries that differ most."""
-    from mta4dpr import comparing
+    from mta4dpr.commands import compare as comparing
 
-    document = comparing.compare_files(runfiles, dataset=dataset, qrels=qrels, measures=measures, all_pairs=all_pairs, queries=queries)
+    document = comparing.compare(runfiles, dataset=dataset, qrels=qrels, measures=measures, all_pairs=all_pairs, queries=queries)
     if as_json:
         print_json({key: document[key] for key in ("rows", "comparisons", "queries")})
         return
@@ -377,8 +377,7 @@ def report(
     as_json: JsonOption = False,
 ) -> None:
     """Leaderboard, plots and page again from what a run left; or one leaderboard over runs with different seeds."""
-    from mta4dpr import seeds
-    from mta4dpr.report import write_report
+    from mta4dpr.report import seeds, write_report
 
     if len(folders) > 1 and output is None:
         raise UserError("several runs make one leaderboard over their seeds; say with --output DIR where it goes")
@@ -406,8 +405,8 @@ def tables(
     """The paper's tables: published figures beside what runs measured, with a verdict."""
     from mta4dpr.benchmark import benchmark_folder
     from mta4dpr.files import written_aside
-    from mta4dpr.measured import measured
     from mta4dpr.report import paper
+    from mta4dpr.report.measured import measured
 
     if more and not runs:
         raise UserError(f"expected --runs before the folders of runs, found {more[0]}; write --runs {' '.join(map(str, more))}")
@@ -436,7 +435,7 @@ def export(
     as_json: JsonOption = False,
 ) -> None:
     """One system of a run for others: a student's model folder, its TREC runs, or an index for Pyserini."""
-    from mta4dpr import export as exporting
+    from mta4dpr.commands import export as exporting
 
     document = exporting.export(folder, system, student=student, runs=runs, index=index, onnx=onnx)
     if as_json:

@@ -82,6 +82,11 @@ class Dense(Section):
         return {name: value for name, value in self.model_dump().items() if name.startswith((*prefix, "index", "deterministic"))} | engine
 
     @property
+    def search_bytes(self) -> int:
+        """`search_memory` as a number."""
+        return int(self.search_memory[:-1]) * {"m": 10**6, "g": 10**9}[self.search_memory[-1]]
+
+    @property
     def is_shared(self) -> bool:
         """Whether processes of a launch search together."""
         return self.index == "flat" and self.engine == "own"

@@ -65,7 +65,7 @@ def print_rows(document: dict[str, Any], runs: dict[str, str]) -> None:
 
 
 def print_comparisons(measure: str, comparisons: list[dict[str, Any]]) -> None:
-    from mta4dpr.comparing import verdict
+    from mta4dpr.commands.compare import verdict
 
     shown = [
         {

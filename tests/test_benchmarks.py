@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from mta4dpr import pipeline
 from mta4dpr.benchmark import benchmark_folder, benchmark_names, load_benchmark, parse_benchmark, read_yaml
-from mta4dpr.checks import check_names
+from mta4dpr.commands.run import run
+from mta4dpr.experiment.checks import check_names
+from mta4dpr.experiment.request import Request, resolve_systems
 from mta4dpr.files import read_json
-from mta4dpr.request import Request, resolve_systems
 
 
 @pytest.mark.parametrize("name", benchmark_names())
@@ -44,7 +44,7 @@ def test_the_experiments_script_names_systems_that_there_are() -> None:
 
 def test_bm25_on_nfcorpus_has_anserinis_figures(irds_home: Path, tmp_path: Path) -> None:
     """nDCG@10 0.3218 and R@100 0.2457, to four digits, through ir_datasets' own loader and our own index."""
-    folder = pipeline.run(Request("nfcorpus", systems=("bm25",), output=tmp_path / "run"))
+    folder = run(Request("nfcorpus", systems=("bm25",), output=tmp_path / "run"))
     board = read_json(folder / "leaderboard.json")
     values = {row["measure"]: round(row["value"], 4) for row in board["rows"]}
     assert (values["nDCG@10"], values["R@100"]) == (0.3218, 0.2457)

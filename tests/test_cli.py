@@ -121,7 +121,7 @@ def test_a_missing_environment_is_exit_3(command: Any, monkeypatch: pytest.Monke
 
 
 def test_a_bug_is_exit_1_without_traceback(command: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from mta4dpr import catalogue
+    from mta4dpr.commands import list as catalogue
 
     def broken() -> None:
         raise RuntimeError("oops")
@@ -134,7 +134,7 @@ def test_a_bug_is_exit_1_without_traceback(command: Any, monkeypatch: pytest.Mon
 
 
 def test_interrupted_is_exit_130(command: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from mta4dpr import catalogue
+    from mta4dpr.commands import list as catalogue
 
     def interrupt() -> None:
         raise KeyboardInterrupt

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from scipy.stats import ttest_rel
 
-from mta4dpr.comparing import compare_files
+from mta4dpr.commands.compare import compare_files
 from mta4dpr.errors import UserError
 
 QUERIES = 12

@@ -14,14 +14,14 @@ import numpy as np
 import pytest
 import yaml
 
-from mta4dpr import pipeline
 from mta4dpr.benchmark import ModelSpec
+from mta4dpr.commands.export import export
+from mta4dpr.commands.run import run as run_benchmark
 from mta4dpr.errors import EnvironmentLack, UserError
 from mta4dpr.evaluation.trecrun import read_run
-from mta4dpr.export import export
+from mta4dpr.experiment.request import Request
 from mta4dpr.files import read_json, write_json
 from mta4dpr.models.encoder import load_encoder
-from mta4dpr.request import Request
 
 TEXTS = ["a", "Return a list of names.", "open the file and read it line by line", "x " * 100, "größe – naïve"]
 SYSTEMS = ("bm25", "teacher", "kd")
@@ -29,7 +29,7 @@ SYSTEMS = ("bm25", "teacher", "kd")
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return pipeline.run(Request("tiny", systems=SYSTEMS, output=tmp_path_factory.mktemp("tiny") / "run"))
+    return run_benchmark(Request("tiny", systems=SYSTEMS, output=tmp_path_factory.mktemp("tiny") / "run"))
 
 
 @pytest.fixture(scope="module")

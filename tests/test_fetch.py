@@ -341,7 +341,7 @@ def test_a_prebuilt_index_is_copied_into_a_cache_of_pyserinis_shape(tmp_path: Pa
     """Pyserini finds an index by the archive's hash in its folder's name; a file that changed since is told."""
     from types import SimpleNamespace
 
-    from mta4dpr import fetch
+    from mta4dpr.commands import fetch
     from mta4dpr.errors import EnvironmentLack
 
     here = tmp_path / "here" / "indexes" / "small.20261125.abc"

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import yaml
 
-from mta4dpr import pipeline
+from mta4dpr.commands.run import run as run_benchmark
+from mta4dpr.experiment.ir_metadata import END, START, ir_metadata
+from mta4dpr.experiment.request import Request
 from mta4dpr.files import read_json
-from mta4dpr.ir_metadata import END, START, ir_metadata
-from mta4dpr.request import Request
 
 # the checklists of https://www.ir-metadata.org/metadata/, version 0.1
 PUBLISHED = {
@@ -61,7 +61,7 @@ def keys(document: Any, place: str = "") -> Iterator[str]:
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     request = Request("tiny", systems=("bm25", "kd"), limit=5, settings=("k1=1.2", "lr=0.01"))
-    return pipeline.run(Request(**{**request.__dict__, "output": tmp_path_factory.mktemp("run") / "run"}))
+    return run_benchmark(Request(**{**request.__dict__, "output": tmp_path_factory.mktemp("run") / "run"}))
 
 
 def read(run: Path, system: str) -> dict[str, Any]:

@@ -13,13 +13,15 @@ from pathlib import Path
 import pytest
 
 from mta4dpr.errors import UserError
-from mta4dpr.ledger import Ledger, locked, refuse_other_settings, stage_shares
+from mta4dpr.experiment.ledger import Ledger, StageName, locked
+
+BM25, KD = StageName("search", "bm25", "test"), StageName("train", "kd")
 
 
 def done(folder: Path, *, content: str = "result", inputs: object = "in") -> Path:
     """A folder with one finished stage; returns its output."""
     output = folder / "sub" / "out.txt"
-    with Ledger(folder).stage("search bm25", inputs) as outputs:
+    with Ledger(folder).stage(BM25, inputs) as outputs:
         output.parent.mkdir(exist_ok=True)
         output.write_text(content)
         outputs.append(output)
@@ -30,9 +32,9 @@ def test_a_stage_is_done_for_its_own_inputs_only(tmp_path: Path) -> None:
     """A finished stage is skipped by the next process; with other inputs it is not."""
     done(tmp_path, inputs={"k": 10, "b": 1})
     ledger = Ledger(tmp_path)
-    assert ledger.is_done("search bm25", {"b": 1, "k": 10})
-    assert not ledger.is_done("search bm25", {"k": 11, "b": 1})
-    assert not ledger.is_done("search other", {"k": 10, "b": 1})
+    assert ledger.is_done(BM25, {"b": 1, "k": 10})
+    assert not ledger.is_done(BM25, {"k": 11, "b": 1})
+    assert not ledger.is_done(StageName("search", "other", "test"), {"k": 10, "b": 1})
 
 
 @pytest.mark.parametrize("change", ["deleted", "longer", "same length"])
@@ -46,64 +48,71 @@ def test_an_output_that_was_deleted_or_changed_is_made_again(tmp_path: Path, cha
         output.write_text("results" if change == "longer" else "RESULT")
         after = before if change == "longer" else before + 1_000_000  # each change is seen by one thing alone
         os.utime(output, ns=(after, after))
-    assert not Ledger(tmp_path).is_done("search bm25", "in")
+    assert not Ledger(tmp_path).is_done(BM25, "in")
 
 
 def test_an_output_that_was_only_touched_is_not_made_again(tmp_path: Path) -> None:
     """A copy of a run's folder has other times and the same bytes; hours of work must not start over."""
     output = done(tmp_path)
     os.utime(output, ns=(1, 1))
-    assert Ledger(tmp_path).is_done("search bm25", "in")
+    assert Ledger(tmp_path).is_done(BM25, "in")
 
 
 def test_a_stage_that_fails_is_not_done_and_its_time_adds_up(tmp_path: Path) -> None:
     """After a kill the stage goes on; the efficiency table counts both parts of its time."""
-    with pytest.raises(RuntimeError), Ledger(tmp_path).stage("train kd", "in"):
+    with pytest.raises(RuntimeError), Ledger(tmp_path).stage(KD, "in"):
         time.sleep(0.05)
         raise RuntimeError
     ledger = Ledger(tmp_path)
-    assert not ledger.is_done("train kd", "in")
-    with ledger.stage("train kd", "in"):
+    assert not ledger.is_done(KD, "in")
+    with ledger.stage(KD, "in"):
         time.sleep(0.05)
-    assert Ledger(tmp_path).stages["train kd"]["seconds"] >= 0.1
-    with ledger.stage("train kd", "other"):
+    assert Ledger(tmp_path).stages[KD]["seconds"] >= 0.1
+    with ledger.stage(KD, "other"):
         pass
-    assert ledger.stages["train kd"]["seconds"] < 0.05
+    assert ledger.stages[KD]["seconds"] < 0.05
 
 
 def test_a_stage_that_a_killed_run_left_is_not_one_that_runs_now(tmp_path: Path) -> None:
     """Processes that were started together must not go along with what others began; the time of both is added up all the same."""
-    with pytest.raises(KeyboardInterrupt), Ledger(tmp_path).stage("train kd", "in", by="first"):
-        assert Ledger(tmp_path).is_running("train kd", "in", by="first")
+    with pytest.raises(KeyboardInterrupt), Ledger(tmp_path).stage(KD, "in", by="first"):
+        assert Ledger(tmp_path).is_running(KD, "in", by="first")
         time.sleep(0.05)
         raise KeyboardInterrupt
     ledger = Ledger(tmp_path)
-    assert ledger.is_running("train kd", "in")
-    assert ledger.is_running("train kd", "in", by="first")
-    assert not ledger.is_running("train kd", "in", by="second")
-    assert not ledger.is_running("train kd", "other", by="first")
-    with ledger.stage("train kd", "in", by="second"):
-        assert Ledger(tmp_path).is_running("train kd", "in", by="second")
-        assert not Ledger(tmp_path).is_running("train kd", "in", by="first")
-    assert ledger.stages["train kd"]["seconds"] >= 0.05
-    assert not ledger.is_running("train kd", "in", by="second")
+    assert ledger.is_running(KD, "in")
+    assert ledger.is_running(KD, "in", by="first")
+    assert not ledger.is_running(KD, "in", by="second")
+    assert not ledger.is_running(KD, "other", by="first")
+    with ledger.stage(KD, "in", by="second"):
+        assert Ledger(tmp_path).is_running(KD, "in", by="second")
+        assert not Ledger(tmp_path).is_running(KD, "in", by="first")
+    assert ledger.stages[KD]["seconds"] >= 0.05
+    assert not ledger.is_running(KD, "in", by="second")
 
 
 def test_forget_drops_those_stages_for_good(tmp_path: Path) -> None:
     """`--redo` makes some stages again and leaves the others alone; also after a restart."""
     ledger = Ledger(tmp_path)
-    for stage in ("search bm25", "train kd", "train mta4dpr"):
+    for stage in (BM25, KD, StageName("train", "mta4dpr")):
         with ledger.stage(stage, "in"):
             pass
-    ledger.forget(["train kd", "train mta4dpr", "never heard of"])
+    ledger.forget([KD, StageName("train", "mta4dpr"), StageName("never", "heard of")])
     again = Ledger(tmp_path)
-    assert [stage for stage in ("search bm25", "train kd", "train mta4dpr") if again.is_done(stage, "in")] == ["search bm25"]
+    assert [stage for stage in (BM25, KD, StageName("train", "mta4dpr")) if again.is_done(stage, "in")] == [BM25]
+
+
+def test_names_are_read_as_they_were_written() -> None:
+    """A ledger that an earlier version left knows its stages by their names alone; an eval set's id may hold anything."""
+    for name in (StageName("evaluate"), KD, BM25, StageName("search", "bm25", "a folder/test")):
+        assert StageName.of(str(name)) == name
+    assert str(BM25) == "search bm25 test"
 
 
 def test_shares_are_of_kinds_and_add_up(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path)
-    ledger.stages = {"train a": {"seconds": 2.0}, "search x": {"seconds": 5.0}, "train b": {"seconds": 1.0}}
-    assert list(stage_shares(ledger)) == [
+    ledger.stages = {StageName("train", "a"): {"seconds": 2.0}, BM25: {"seconds": 5.0}, StageName("train", "b"): {"seconds": 1.0}}
+    assert list(ledger.shares()) == [
         {"stage": "train", "seconds": 3.0, "share": 0.375},
         {"stage": "search", "seconds": 5.0, "share": 0.625},
     ]
@@ -112,7 +121,7 @@ def test_shares_are_of_kinds_and_add_up(tmp_path: Path) -> None:
 HOLD = """
 import sys
 from pathlib import Path
-from mta4dpr.ledger import locked
+from mta4dpr.experiment.ledger import locked
 with locked(Path(sys.argv[1]), wait=False):
     print("held", flush=True)
     sys.stdin.read()
@@ -164,18 +173,3 @@ def test_a_folder_made_for_nothing_is_taken_away_and_no_other(tmp_path: Path) ->
             if content:
                 (tmp_path / name / content).touch()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["there", "used"]
-
-
-def test_other_settings_are_refused_by_name(tmp_path: Path) -> None:
-    """A folder holds one configuration; the message names what differs, dotted, and nothing that is equal."""
-    known = {"seed": 42, "distill": {"steps": 300, "lr": 3e-5}, "limit": None}
-    now = {"seed": 42, "distill": {"steps": 200, "lr": 3e-5}, "limit": 5, "device": "cpu"}
-    with pytest.raises(UserError) as caught:
-        refuse_other_settings(tmp_path, now, known)
-    text = str(caught.value)
-    assert "distill.steps: 300 there, 200 now" in text
-    assert "limit: null there, 5 now" in text
-    assert 'device: not set there, "cpu" now' in text
-    assert "seed" not in text
-    assert "distill.lr" not in text
-    refuse_other_settings(tmp_path, known, {"limit": None, "distill": {"lr": 3e-5, "steps": 300}, "seed": 42})

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from mta4dpr import pipeline
+from mta4dpr.commands.run import run
 from mta4dpr.errors import EnvironmentLack, UserError
 from mta4dpr.files import read_json, write_json
-from mta4dpr.request import Request
+from mta4dpr.experiment.request import Request
 
 STRATEGIES = ("contrastive", "kd", "mta4dpr")
 SYSTEMS = ("bm25", "teacher", "assistant", "student-init", *STRATEGIES)
@@ -23,7 +23,7 @@ SYSTEMS = ("bm25", "teacher", "assistant", "student-init", *STRATEGIES)
 
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return pipeline.run(Request("tiny", output=tmp_path_factory.mktemp("tiny") / "run"))
+    return run(Request("tiny", output=tmp_path_factory.mktemp("tiny") / "run"))
 
 
 def reproducible(folder: Path) -> dict[str, str]:
@@ -95,20 +95,20 @@ def test_the_values_are_those_of_ir_measures_on_the_run_files(tiny: Path) -> Non
 def test_the_same_command_again_writes_nothing(tiny: Path) -> None:
     """A finished run only prints its result."""
     before = {path: path.stat().st_mtime_ns for path in tiny.rglob("*") if path.is_file()}
-    pipeline.run(Request("tiny", output=tiny))
+    run(Request("tiny", output=tiny))
     assert {path: path.stat().st_mtime_ns for path in tiny.rglob("*") if path.is_file()} == before
 
 
 def test_two_runs_with_one_seed_are_byte_identical(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing but the seed decides: another folder, an empty cache, the same bytes."""
     monkeypatch.setenv("MTA4DPR_CACHE", str(tmp_path / "cache"))
-    again = pipeline.run(Request("tiny", output=tmp_path / "run"))
+    again = run(Request("tiny", output=tmp_path / "run"))
     assert reproducible(again) == reproducible(tiny)
     assert len(reproducible(again)) == 7 + 7 + 3 + 3
 
 
 def test_another_seed_trains_other_students(tiny: Path, tmp_path: Path) -> None:
-    other = pipeline.run(Request("tiny", output=tmp_path / "run", seed=1, systems=("bm25", "kd")))
+    other = run(Request("tiny", output=tmp_path / "run", seed=1, systems=("bm25", "kd")))
     ours, theirs = reproducible(tiny), reproducible(other)
     assert ours["models/kd/model.safetensors"] != theirs["models/kd/model.safetensors"]
     assert ours["runs/tiny-test/bm25.trec"] == theirs["runs/tiny-test/bm25.trec"]
@@ -121,14 +121,14 @@ def test_a_lost_or_changed_run_file_is_made_again(tiny: Path, tmp_path: Path) ->
     (copy / "runs" / "tiny-test" / "kd.trec").unlink()
     with (copy / "runs" / "tiny-test" / "teacher.trec").open("a") as file:
         file.write("q Q0 d 1 1 x\n")
-    pipeline.run(Request("tiny", output=copy))
+    run(Request("tiny", output=copy))
     assert reproducible(copy) == reproducible(tiny)
 
 
 def test_other_systems_add_rows(tmp_path: Path) -> None:
-    folder = pipeline.run(Request("tiny", output=tmp_path / "run", systems=("bm25",)))
+    folder = run(Request("tiny", output=tmp_path / "run", systems=("bm25",)))
     assert {row["system"] for row in read_json(folder / "leaderboard.json")["rows"]} == {"bm25"}
-    pipeline.run(Request("tiny", output=folder, systems=("teacher",)))
+    run(Request("tiny", output=folder, systems=("teacher",)))
     assert {row["system"] for row in read_json(folder / "leaderboard.json")["rows"]} == {"bm25", "teacher"}
 
 
@@ -137,7 +137,7 @@ def test_an_approximate_index_says_on_the_row_what_it_finds(tmp_path: Path) -> N
     import faiss
 
     settings = ("dense.index=hnsw", "dense.hnsw_m=4", "dense.hnsw_ef_construction=4", "dense.deterministic=false")
-    folder = pipeline.run(Request("tiny", output=tmp_path / "run", systems=("bm25", "teacher"), settings=settings))
+    folder = run(Request("tiny", output=tmp_path / "run", systems=("bm25", "teacher"), settings=settings))
     systems = {system["system"]: system for system in read_json(folder / "leaderboard.json")["systems"]}
     index = systems["teacher"]["index"]
     assert 0.5 < index["recall"] <= 1
@@ -152,10 +152,10 @@ def test_an_approximate_index_says_on_the_row_what_it_finds(tmp_path: Path) -> N
 def test_other_settings_in_the_same_folder_are_refused(tiny: Path) -> None:
     """Rows of one table must be comparable; the message names the keys."""
     with pytest.raises(UserError, match="distill.lr") as caught:
-        pipeline.run(Request("tiny", output=tiny, settings=("lr=0.5",), seed=3))
+        run(Request("tiny", output=tiny, settings=("lr=0.5",), seed=3))
     assert "seed: 0 there, 3 now" in str(caught.value)
     with pytest.raises(UserError, match="limit"):
-        pipeline.run(Request("tiny", output=tiny, limit=3))
+        run(Request("tiny", output=tiny, limit=3))
 
 
 def test_the_texts_of_the_page_are_those_of_the_run_files(tiny: Path) -> None:
@@ -180,14 +180,14 @@ def test_options_that_came_later_do_not_close_a_folder(tiny: Path, tmp_path: Pat
     for name in ("index", "precision", "search_memory", "hnsw_m"):
         del manifest["settings"]["dense"][name]
     write_json(copy / "manifest.json", manifest)
-    pipeline.run(Request("tiny", output=copy, systems=("bm25",)))
+    run(Request("tiny", output=copy, systems=("bm25",)))
     with pytest.raises(UserError, match=r"dense.index"):
-        pipeline.run(Request("tiny", output=copy, systems=("bm25",), settings=("dense.index=hnsw",)))
+        run(Request("tiny", output=copy, systems=("bm25",), settings=("dense.index=hnsw",)))
 
 
 def test_limit_takes_the_first_queries_with_unchanged_scores(tiny: Path, tmp_path: Path) -> None:
     """A score must not depend on how many queries are asked; every table says that the set was cut."""
-    folder = pipeline.run(Request("tiny", output=tmp_path / "run", limit=5, systems=("bm25", "teacher", "kd")))
+    folder = run(Request("tiny", output=tmp_path / "run", limit=5, systems=("bm25", "teacher", "kd")))
     for system in ("bm25", "teacher", "kd"):
         cut = (folder / "runs" / "tiny-test" / f"{system}.trec").read_text()
         whole = (tiny / "runs" / "tiny-test" / f"{system}.trec").read_text()
@@ -203,7 +203,7 @@ def test_redo_search_gives_the_same(tiny: Path, tmp_path: Path) -> None:
     copy = tmp_path / "run"
     shutil.copytree(tiny, copy)
     for stage in ("data", "index", "encode", "search", "evaluate"):
-        pipeline.run(Request("tiny", output=copy, systems=("bm25", "teacher"), redo=stage))
+        run(Request("tiny", output=copy, systems=("bm25", "teacher"), redo=stage))
         assert reproducible(copy) == reproducible(tiny), stage
 
 
@@ -214,7 +214,7 @@ def test_redo_latency_times_the_asked_systems_again_and_shows_it(tiny: Path, tmp
     for entry in document["systems"].values():
         entry["query_ms"]["p50"] = 123456.0
     write_json(copy / "efficiency.json", document)
-    pipeline.run(Request("tiny", output=copy, systems=("teacher",), redo="latency"))
+    run(Request("tiny", output=copy, systems=("teacher",), redo="latency"))
     times = {system: entry["query_ms"]["p50"] for system, entry in read_json(copy / "efficiency.json")["systems"].items()}
     assert times["teacher"] < 10_000 and times["bm25"] == 123456.0
     assert (copy / "leaderboard.html").read_bytes() != page
@@ -245,8 +245,9 @@ def test_nothing_opens_a_socket_offline(tmp_path: Path) -> None:
         "import socket\n"
         "def refuse(*a, **k): raise AssertionError('a socket was opened')\n"
         "socket.socket.connect = refuse; socket.getaddrinfo = refuse\n"
-        "from pathlib import Path\nfrom mta4dpr import pipeline\nfrom mta4dpr.request import Request\n"
-        f"pipeline.run(Request('tiny', output=Path({str(tmp_path / 'run')!r}), systems=('bm25', 'teacher', 'kd'), offline=True))\n"
+        "from pathlib import Path\nfrom mta4dpr import \nfrom mta4dpr.experiment.request import Request\n"
+from mta4dpr.commands.run import run
+        f"run(Request('tiny', output=Path({str(tmp_path / 'run')!r}), systems=('bm25', 'teacher', 'kd'), offline=True))\n"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
@@ -265,7 +266,7 @@ def test_a_folder_evaluates_test_and_counts_what_is_odd(
     qrels = {"test": [("q1", "d1", 1), ("q2", "d2", 1), ("q1", "gone", 1), ("q9", "d3", 1)], "train": [("q3", "d3", 1)]}
     source = beir_folder(tmp_path / "mini", PASSAGES, QUERIES, qrels)
     with caplog.at_level("INFO"):
-        folder = pipeline.run(Request(str(source), output=tmp_path / "run"))
+        folder = run(Request(str(source), output=tmp_path / "run"))
     rows = {row["measure"]: row for row in read_json(folder / "leaderboard.json")["rows"]}
     assert rows["RR@10"]["eval_set"] == "mini/test"
     assert rows["RR@10"]["value"] == pytest.approx(2 / 3)
@@ -278,13 +279,13 @@ def test_a_folder_evaluates_test_and_counts_what_is_odd(
 def test_splits_of_a_folder(beir_folder: Callable[..., Path], tmp_path: Path) -> None:
     """test, or the only split, else a choice must be made; train is never evaluated."""
     one = beir_folder(tmp_path / "one", PASSAGES, QUERIES, {"dev": [("q1", "d1", 1)], "train": [("q2", "d2", 1)]})
-    folder = pipeline.run(Request(str(one), output=tmp_path / "run"))
+    folder = run(Request(str(one), output=tmp_path / "run"))
     assert read_json(folder / "leaderboard.json")["rows"][0]["eval_set"] == "one/dev"
     two = beir_folder(tmp_path / "two", PASSAGES, QUERIES, {"dev": [("q1", "d1", 1)], "eval": [("q2", "d2", 1)]})
     with pytest.raises(UserError, match="--eval-sets from: dev, eval"):
-        pipeline.run(Request(str(two), output=tmp_path / "none"))
+        run(Request(str(two), output=tmp_path / "none"))
     with pytest.raises(UserError, match="train is never evaluated"):
-        pipeline.run(Request(str(one), output=tmp_path / "none", eval_sets=("train",)))
+        run(Request(str(one), output=tmp_path / "none", eval_sets=("train",)))
     assert not (tmp_path / "none").exists()
 
 
@@ -311,7 +312,7 @@ def test_bad_collections_give_one_sentence_and_leave_nothing(
     monkeypatch.setenv("MTA4DPR_CACHE", str(tmp_path / "cache"))
     source = beir_folder(tmp_path / "bad", passages, queries, qrels)
     with pytest.raises(UserError, match=message) as caught:
-        pipeline.run(Request(str(source), output=tmp_path / "run"))
+        run(Request(str(source), output=tmp_path / "run"))
     assert caught.value.exit_status == 2
     assert not (tmp_path / "run").exists() or not list((tmp_path / "run").glob("leaderboard*"))
     assert not [path for path in (tmp_path / "cache").rglob("*") if path.is_file() and not path.name.endswith(".lock")]
@@ -334,10 +335,10 @@ def test_a_full_disk_stops_with_one_sentence_and_the_run_goes_on_later(tiny: Pat
     with monkeypatch.context() as patch:
         patch.setattr(trecrun.RunWriter, "write", full)
         with pytest.raises(EnvironmentLack, match="no space left"):
-            pipeline.run(request)
+            run(request)
     assert (tmp_path / "run" / "runs" / "tiny-test" / "bm25.trec").exists()
     assert not list((tmp_path / "run" / "runs").rglob("*teacher*"))
-    assert reproducible(pipeline.run(request)) == reproducible(tiny)
+    assert reproducible(run(request)) == reproducible(tiny)
 
 
 def small_yaml(folder: Path, corpus: str, **more: object) -> Path:
@@ -373,18 +374,18 @@ def mine(beir_folder: Callable[..., Path], tmp_path: Path) -> Path:
 def test_training_avoids_every_eval_set_also_those_not_chosen(mine: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Rows of eval sets that are added later must not come from students that were trained on their queries."""
     with caplog.at_level("INFO"):
-        pipeline.run(Request(str(mine), eval_sets=("mini/test",), output=tmp_path / "run"))
+        run(Request(str(mine), eval_sets=("mini/test",), output=tmp_path / "run"))
     assert "2 dropped because they occur in an eval set" in caplog.text
 
 
 def test_changed_judgements_are_scored_and_trained_on_again(mine: Path, tmp_path: Path) -> None:
     request = Request(str(mine), output=tmp_path / "run")
-    pipeline.run(request)
+    run(request)
     before = reproducible(tmp_path / "run")
     qrels = tmp_path / "mini" / "qrels"
     (qrels / "test.tsv").write_text("query-id\tcorpus-id\tscore\nq0\td3\t1\n")
     (qrels / "train.tsv").write_text("query-id\tcorpus-id\tscore\n" + "".join(f"q{n}\td{1 + (n + 1) % 3}\t1\n" for n in range(1, 6)))
-    pipeline.run(request)
+    run(request)
     after = reproducible(tmp_path / "run")
     assert before["runs/mini-test/bm25.trec"] == after["runs/mini-test/bm25.trec"]
     assert before["per_query/mini-test/bm25.csv"] != after["per_query/mini-test/bm25.csv"]
@@ -394,11 +395,11 @@ def test_changed_judgements_are_scored_and_trained_on_again(mine: Path, tmp_path
 def test_a_changed_corpus_is_refused_in_the_same_folder(mine: Path, tmp_path: Path) -> None:
     """Old and new rows of one table must come from one corpus."""
     request = Request(str(mine), systems=("bm25",), output=tmp_path / "run")
-    pipeline.run(request)
+    run(request)
     corpus = tmp_path / "mini" / "corpus.jsonl"
     corpus.write_text(corpus.read_text().replace("whale", "walrus"))
     with pytest.raises(UserError, match="text_hash"):
-        pipeline.run(request)
+        run(request)
 
 
 @pytest.mark.parametrize("label", ["..", "my model", "kd", ".hidden"])
@@ -406,9 +407,9 @@ def test_labels_that_would_hurt_are_refused(tiny: Path, tmp_path: Path, label: s
     """A label becomes a file name: it must not leave the folder, nor take another system's place."""
     model = str(tiny / "models" / "kd")
     with pytest.raises(UserError, match="cannot be called"):
-        pipeline.run(Request("tiny", systems=(f"{label}={model}",), output=tmp_path / "run"))
+        run(Request("tiny", systems=(f"{label}={model}",), output=tmp_path / "run"))
     with pytest.raises(UserError, match="two systems"):
-        pipeline.run(Request("tiny", systems=(f"a+b={model}", f"a-b={model}"), output=tmp_path / "run"))
+        run(Request("tiny", systems=(f"a+b={model}", f"a-b={model}"), output=tmp_path / "run"))
 
 
 def test_training_data_from_another_folder_is_refused(mine: Path, tmp_path: Path) -> None:
@@ -416,4 +417,4 @@ def test_training_data_from_another_folder_is_refused(mine: Path, tmp_path: Path
     document = json.loads(mine.read_text())
     mine.write_text(json.dumps({**document, "train": "other/train"}))
     with pytest.raises(UserError, match="not in the corpus's folder"):
-        pipeline.run(Request(str(mine), output=tmp_path / "run"))
+        run(Request(str(mine), output=tmp_path / "run"))

@@ -11,13 +11,14 @@ from typing import Any
 import pytest
 import yaml
 
-from mta4dpr import pipeline, plan
 from mta4dpr.benchmark import benchmark_folder, read_yaml
+from mta4dpr.commands.plan import plan
+from mta4dpr.commands.run import run
 from mta4dpr.errors import EnvironmentLack, UserError
+from mta4dpr.experiment.experiment import open_experiment
+from mta4dpr.experiment.request import Request
 from mta4dpr.files import read_json
 from mta4dpr.models.encoder import Encoder
-from mta4dpr.opened import open_run
-from mta4dpr.request import Request
 from mta4dpr.retrieval import java
 
 
@@ -41,7 +42,7 @@ def test_run_with_prebuilt_indexes_is_run_with_our_own(tmp_path: Path, encoder: 
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(document))
     monkeypatch.setenv("MTA4DPR_CACHE", str(tmp_path / "own"))
     request = Request(str(tmp_path / "mine.yaml"), systems=("bm25", "teacher", "kd"), output=tmp_path / "run")
-    own = pipeline.run(replace(request, output=tmp_path / "run-own"))
+    own = run(replace(request, output=tmp_path / "run-own"))
     (lucene,), flat = (tmp_path / "own" / "bm25").glob("*/"), own / "indexes" / "teacher"
     monkeypatch.setenv("PYSERINI_CACHE", str(tmp_path / "pyserini"))
     monkeypatch.setitem(info.TF_INDEX_INFO, "mini-bm25", packed(lucene, tmp_path / "mini-bm25.tar.gz"))
@@ -50,12 +51,12 @@ def test_run_with_prebuilt_indexes_is_run_with_our_own(tmp_path: Path, encoder: 
     document["models"]["teacher"]["index"] = "prebuilt:mini-flat"
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(document))
     monkeypatch.setenv("MTA4DPR_CACHE", str(tmp_path / "cache"))
-    rows = {row["stage"]: row for row in plan.plan(request)["stages"]}
+    rows = {row["stage"]: row for row in plan(request)["stages"]}
     assert {rows[f"bring mini-{name}"]["state"] for name in ("bm25", "flat")} == {"download"}
     assert rows["index for BM25"]["state"] == "prebuilt"
     assert "made here it would take" in rows["encode with teacher"]["note"]
 
-    folder = pipeline.run(request)
+    folder = run(request)
     assert not list((tmp_path / "cache" / "bm25").glob("*/")), "Lucene indexed nothing"
     kept = [read_json(path) for path in (tmp_path / "cache" / "vectors").glob("*/vectors.json")]
     assert [about["prebuilt"] for about in kept if about["texts"] == 200 and about["model"] == "teacher"] == ["mini-flat"]
@@ -63,20 +64,19 @@ def test_run_with_prebuilt_indexes_is_run_with_our_own(tmp_path: Path, encoder: 
     assert len(files) == 4
     for file in files:
         assert (folder / file).read_bytes() == (own / file).read_bytes(), file
-    again = {row["stage"]: row["state"] for row in plan.plan(request)["stages"]}
+    again = {row["stage"]: row["state"] for row in plan(request)["stages"]}
     assert set(again.values()) <= {"done", "cached", "prebuilt"}, again
 
     monkeypatch.setenv("PYSERINI_CACHE", str(tmp_path / "empty"))
     with pytest.raises(EnvironmentLack, match="not in .* yet, and --offline is given"):
-        pipeline.complete(_offline(request, tmp_path / "elsewhere"))
+        complete(_offline(request, tmp_path / "elsewhere"))
     document["models"]["teacher"]["index"] = "prebuilt:mini-flut"
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(document))
     with pytest.raises(UserError, match="did you mean 'mini-flat'"):
-        plan.plan(request)
+        plan(request)
 
 
 def _offline(request: Request, output: Path) -> Any:
     """An open run that may not download, in a process whose sockets stay as they are."""
-    opened = open_run(replace(request, output=output))
-    opened.request = replace(opened.request, offline=True)
-    return opened
+    experiment = open_experiment(replace(request, output=output))
+    return replace(experiment, request=replace(experiment.request, offline=True))

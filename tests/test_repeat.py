@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from mta4dpr import pipeline
+from mta4dpr.commands.repeat import repeat
+from mta4dpr.commands.run import run
 from mta4dpr.errors import EnvironmentLack, UserError
+from mta4dpr.experiment.request import Request
 from mta4dpr.files import read_json, write_json
 from mta4dpr.models.encoder import Encoder
-from mta4dpr.repeat import repeat
-from mta4dpr.request import Request
 
 PASSAGES = [("d1", "Foxes", "the red fox runs"), ("d2", "", "a blue whale sings"), ("d3", "", "the dog sleeps"), ("d4", "", "red dog")]
 
@@ -52,9 +52,9 @@ def original(beir_folder: Callable[..., Path], encoder: Encoder, tmp_path_factor
     yaml = root / "mine.yaml"
     yaml.write_text(json.dumps(document(root)))
     common = {"output": root / "run", "seed": 3, "limit": 2, "settings": ("k1=1.2", "lr=0.01", "soft_tau=3")}
-    pipeline.run(Request(str(yaml), systems=("bm25", "takd"), eval_sets=("mini/test",), **common))
-    pipeline.run(Request(str(yaml), systems=("rbo", f"given={root / 'model'}"), **common))
-    pipeline.run(Request(str(yaml), systems=("bm25",), eval_sets=("mini/dev",), **common))
+    run(Request(str(yaml), systems=("bm25", "takd"), eval_sets=("mini/test",), **common))
+    run(Request(str(yaml), systems=("rbo", f"given={root / 'model'}"), **common))
+    run(Request(str(yaml), systems=("bm25",), eval_sets=("mini/dev",), **common))
     yaml.write_text(json.dumps({**document(root), "variants": {}, "depth": 7, "title": "Changed"}))
     return root
 
@@ -197,7 +197,7 @@ def test_a_folder_without_a_yaml_is_repeated(beir_folder: Callable[..., Path], t
     """An ad-hoc benchmark has no file that names it: the folder is found again from another working directory."""
     folder = beir_folder(tmp_path / "mini", PASSAGES, {"q1": "red fox", "q2": "dog"}, {"test": [("q1", "d1", 1), ("q2", "d3", 1)]})
     monkeypatch.chdir(tmp_path)
-    pipeline.run(Request("mini" if relative else str(folder), output=Path("run"), settings=("k1=0.5",)))
+    run(Request("mini" if relative else str(folder), output=Path("run"), settings=("k1=0.5",)))
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     found = repeat(tmp_path / "run" / "manifest.json", Request("", output=Path("again")))

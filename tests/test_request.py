@@ -13,9 +13,10 @@ import yaml
 from mta4dpr.benchmark import Recipe, benchmark_folder, read_yaml
 from mta4dpr.distill.strategies import ABLATIONS, STRATEGIES
 from mta4dpr.errors import EnvironmentLack, UserError
+from mta4dpr.experiment.experiment import Experiment, open_experiment
+from mta4dpr.experiment.request import Request
+from mta4dpr.experiment.systems import differences
 from mta4dpr.files import write_json
-from mta4dpr.opened import Run, open_run
-from mta4dpr.request import Request, differences
 
 CE = {"kind": "cross-encoder", "untrained": {"layers": 1, "hidden": 32, "heads": 2, "seed": 4}, "pair_length": 48}
 
@@ -35,8 +36,8 @@ def tiny(tmp_path: Path) -> Callable[..., Path]:
     return write
 
 
-def opened(path: Path | str, *systems: str, settings: tuple[str, ...] = (), output: Path | None = None) -> Run:
-    return open_run(Request(str(path), systems=systems, settings=settings, output=output))
+def opened(path: Path | str, *systems: str, settings: tuple[str, ...] = (), output: Path | None = None) -> Experiment:
+    return open_experiment(Request(str(path), systems=systems, settings=settings, output=output))
 
 
 def recipe(path: Path | str, system: str, *settings: str) -> Recipe:
@@ -241,6 +242,6 @@ def test_tensorboard_is_asked_for_where_it_is_not(monkeypatch: pytest.MonkeyPatc
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "tensorboard" else find(name, *rest))
     with pytest.raises(EnvironmentLack, match="tensorboard") as caught:
-        open_run(Request("tiny", systems=("kd",), tensorboard=True))
+        open_experiment(Request("tiny", systems=("kd",), tensorboard=True))
     assert caught.value.exit_status == 3
-    assert open_run(Request("tiny", systems=("kd",))).systems
+    assert open_experiment(Request("tiny", systems=("kd",))).systems

@@ -11,7 +11,7 @@ import pytest
 from mta4dpr.errors import UserError
 from mta4dpr.evaluation.per_query import per_query_file, read_per_query
 from mta4dpr.report.leaderboard import load
-from mta4dpr.seeds import join
+from mta4dpr.report.seeds import join
 
 QUERIES = [f"q{n}" for n in range(6)]
 STUDENT = {"kind": "student", "strategy": "kd", "regime": "rounds", "steps": 9, "differs": {}, "parameters": 1, "dimensions": 2}

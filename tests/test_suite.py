@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mta4dpr import pipeline, suite
 from mta4dpr.benchmark import Suite, parse_benchmark
+from mta4dpr.commands.run import run
 from mta4dpr.errors import EnvironmentLack, UserError
+from mta4dpr.experiment import suite
+from mta4dpr.experiment.folder import Folder
+from mta4dpr.experiment.request import Request, resolve_benchmark
 from mta4dpr.files import write_json
-from mta4dpr.request import Request, resolve_benchmark
 
 BENCH = {"name": "b", "title": "b", "corpus": "docstrings", "eval_sets": [{"id": "b/test", "measures": ["RR@10"]}], "systems": ["bm25"]}
 TWO = Suite(measure="nDCG@10", sets=["beir/nfcorpus/test", "beir/scifact/test"])
@@ -39,7 +41,7 @@ def test_a_suite_is_evaluated_only_when_it_is_named() -> None:
 def test_without_any_of_its_collections_it_says_how_to_get_one(here: set[str], tmp_path: Path) -> None:
     """Exit status 3, and no folder is made."""
     with pytest.raises(EnvironmentLack, match=r"none of the 13 collections of beir is here \(beir/trec-covid, .*; `mta4dpr-bench run ID"):
-        pipeline.run(Request("msmarco", systems=("bm25",), eval_sets=("beir",), output=tmp_path / "run"))
+        run(Request("msmarco", systems=("bm25",), eval_sets=("beir",), output=tmp_path / "run"))
     assert not (tmp_path / "run").exists()
 
 
@@ -60,14 +62,14 @@ def test_a_system_that_lacks_a_collection_has_no_mean(tmp_path: Path, caplog: py
         path.parent.mkdir(parents=True)
         write_json(path, {"rows": rows, "eval_sets": [{"titled": one.startswith("beir/sci")}]})
     about = {"measures": ["nDCG@10"], "suite": TWO.sets}
-    means = suite.means(tmp_path, "beir", about)
+    means = suite.means(Folder(tmp_path), "beir", about)
     assert list(means) == ["bm25"]
     assert "no mean of kd, which lack some of its collections" in caplog.text
     assert means["bm25"].query_ids == TWO.sets
     assert means["bm25"].mean("nDCG@10") == pytest.approx(np.mean([0.3, 0.6]))
-    assert suite.titled(tmp_path, {"beir": about, "other": {}}) == {"beir": True}
+    assert suite.titled(Folder(tmp_path), {"beir": about, "other": {}}) == {"beir": True}
     path.unlink()
-    assert suite.means(tmp_path, "beir", about) == {}
+    assert suite.means(Folder(tmp_path), "beir", about) == {}
 
 
 @pytest.mark.parametrize(

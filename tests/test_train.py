@@ -11,14 +11,16 @@ from typing import Any
 import pytest
 import yaml
 
-from mta4dpr import pipeline, students
 from mta4dpr.benchmark import benchmark_folder, read_yaml
+from mta4dpr.commands.run import run
+from mta4dpr.commands.train import train
 from mta4dpr.errors import UserError
+from mta4dpr.experiment.experiment import open_experiment
+from mta4dpr.experiment.ledger import Ledger
+from mta4dpr.experiment.request import Request
 from mta4dpr.files import read_json, sha256_of_file, write_json
-from mta4dpr.identities import training_inputs
-from mta4dpr.ledger import Ledger
-from mta4dpr.opened import open_run
-from mta4dpr.request import Request
+from mta4dpr.stages import pipeline, training
+from mta4dpr.stages.pipeline import stages_of, work_along
 
 SHORT = ("steps=4", "batch_queries=4", "rounds=2")
 
@@ -31,8 +33,8 @@ def times(folder: Path) -> dict[Path, int]:
     return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".lock")}
 
 
-def train(folder: Path, *students: str, bench: str = "tiny", redo: str | None = None, **more: Any) -> dict[str, Any]:
-    return pipeline.train_students(Request(bench, systems=students, output=folder, settings=SHORT, redo=redo, **more))
+def trained(folder: Path, *students: str, bench: str = "tiny", redo: str | None = None, **more: Any) -> dict[str, Any]:
+    return train(Request(bench, systems=students, output=folder, settings=SHORT, redo=redo, **more))
 
 
 def no_training(*_: Any) -> Any:
@@ -42,7 +44,7 @@ def no_training(*_: Any) -> Any:
 @pytest.fixture(scope="module")
 def two_students(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     folder = tmp_path_factory.mktemp("train") / "run"
-    return folder, train(folder, "kd", "prod")
+    return folder, trained(folder, "kd", "prod")
 
 
 def test_train_says_what_it_made(two_students: tuple[Path, dict[str, Any]]) -> None:
@@ -62,8 +64,8 @@ def test_train_says_what_it_made(two_students: tuple[Path, dict[str, Any]]) -> N
 def test_train_again_does_nothing(two_students: tuple[Path, dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
     folder, document = two_students
     before = times(folder)
-    monkeypatch.setattr(students, "distil_student", no_training)
-    assert train(folder, "kd", "prod") == document
+    monkeypatch.setattr(training, "distil_student", no_training)
+    assert trained(folder, "kd", "prod") == document
     assert times(folder) == before
 
 
@@ -75,11 +77,11 @@ def test_run_goes_on_from_what_was_trained(
     request = Request("tiny", systems=("kd", "prod"), output=folder, settings=SHORT)
     before = weights(folder)
     with monkeypatch.context() as patch:
-        patch.setattr(students, "distil_student", no_training)
-        pipeline.run(request)
+        patch.setattr(training, "distil_student", no_training)
+        run(request)
     assert weights(folder) == before
     assert {row["system"] for row in read_json(folder / "leaderboard.json")["rows"]} == {"kd", "prod"}
-    alone = pipeline.run(Request("tiny", systems=("kd", "prod"), output=tmp_path / "run", settings=SHORT))
+    alone = run(Request("tiny", systems=("kd", "prod"), output=tmp_path / "run", settings=SHORT))
     assert weights(alone) == before
     assert (alone / "leaderboard.json").read_bytes() == (folder / "leaderboard.json").read_bytes()
 
@@ -88,17 +90,17 @@ def test_what_a_training_left_may_be_deleted(two_students: tuple[Path, dict[str,
     """The model is what counts; without the rest, `train` has no value on D_eval to show, and a deleted log is no error."""
     folder = Path(shutil.copytree(two_students[0], tmp_path / "run"))
     shutil.rmtree(folder / "training" / "kd")
-    assert train(folder, "kd")["students"][0]["d_eval"] is None
+    assert trained(folder, "kd")["students"][0]["d_eval"] is None
     (folder / "training" / "prod" / "steps.jsonl").unlink()
     (folder / "models" / "prod" / "model.safetensors").unlink()
-    train(folder, "prod")
+    trained(folder, "prod")
     assert weights(folder) == weights(two_students[0])
 
 
 def test_redo_trains_again_to_the_same_bytes(two_students: tuple[Path, dict[str, Any]]) -> None:
     folder, _ = two_students
     before, times_before = weights(folder), times(folder)
-    train(folder, "kd", redo="train")
+    trained(folder, "kd", redo="train")
     assert weights(folder) == before
     changed = {path for path, time in times(folder).items() if times_before.get(path) != time}
     assert any("training/kd" in str(path) for path in changed)
@@ -109,25 +111,25 @@ def test_redo_trains_again_to_the_same_bytes(two_students: tuple[Path, dict[str,
 def test_train_refuses_what_is_no_student(tmp_path: Path, name: str) -> None:
     """And leaves no folder behind."""
     with pytest.raises(UserError, match=f"{name} cannot be trained.*list strategies"):
-        train(tmp_path / "run", "kd", name)
+        trained(tmp_path / "run", "kd", name)
     assert not (tmp_path / "run").exists()
 
 
 def test_train_needs_a_student(tmp_path: Path, tiny_yaml: Callable[..., Path]) -> None:
     with pytest.raises(UserError, match="no student to train; name one with --strategy"):
-        train(tmp_path / "run", bench=str(tiny_yaml(systems=["bm25", "teacher"])))
+        trained(tmp_path / "run", bench=str(tiny_yaml(systems=["bm25", "teacher"])))
 
 
 def test_train_takes_the_benchmarks_students(tmp_path: Path, tiny_yaml: Callable[..., Path]) -> None:
     """Without --strategy: those of its systems that are trained."""
-    document = train(tmp_path / "run", bench=str(tiny_yaml(systems=["bm25", "student-init", "kd"])))
+    document = trained(tmp_path / "run", bench=str(tiny_yaml(systems=["bm25", "student-init", "kd"])))
     assert [student["system"] for student in document["students"]] == ["kd"]
 
 
 def test_training_for_tensorboard_has_the_same_weights(two_students: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
     """Curves beside steps.jsonl; they decide nothing."""
     pytest.importorskip("tensorboard", reason="tensorboard is not installed")
-    train(tmp_path / "run", "kd", tensorboard=True)
+    trained(tmp_path / "run", "kd", tensorboard=True)
     assert list((tmp_path / "run" / "training" / "kd").rglob("events.out.tfevents*"))
     assert weights(tmp_path / "run")["kd"] == weights(two_students[0])["kd"]
 
@@ -136,7 +138,7 @@ def test_training_for_tensorboard_has_the_same_weights(two_students: tuple[Path,
 def test_a_half_done_training_with_other_inputs_starts_over(two_students: tuple[Path, dict[str, Any]], tmp_path: Path, note: str) -> None:
     """Without a note of its inputs too: its removal was interrupted, and what is left must not be gone on with."""
     stranger = tmp_path / "run" / "training" / "kd"
-    train(tmp_path / "other", "kd", seed=1)
+    trained(tmp_path / "other", "kd", seed=1)
     (tmp_path / "run" / "training").mkdir(parents=True)
     (tmp_path / "other" / "training" / "kd").rename(stranger)
     (stranger / "inputs.json").unlink()
@@ -144,31 +146,29 @@ def test_a_half_done_training_with_other_inputs_starts_over(two_students: tuple[
         (stranger / "inputs.json").touch()
     if note == "other":
         write_json(stranger / "inputs.json", {"key": "0" * 16})
-    train(tmp_path / "run", "kd")
+    trained(tmp_path / "run", "kd")
     assert weights(tmp_path / "run")["kd"] == weights(two_students[0])["kd"]
 
 
 def test_a_second_process_does_not_go_along_with_what_a_killed_run_began(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It would read checkpoints that the main process is about to remove. It waits until the main one of its own launch begins."""
-    run = open_run(Request("tiny", systems=("kd",), output=tmp_path, settings=SHORT))
-    run.__dict__["launch"] = "now"
-    recipe = run.systems[0].recipe
-    assert recipe is not None
-    inputs, log = training_inputs(run, recipe), []
-    with pytest.raises(KeyboardInterrupt), Ledger(tmp_path).stage("train kd", inputs, by="before"):
+    experiment = open_experiment(Request("tiny", systems=("kd",), output=tmp_path, settings=SHORT))
+    experiment.__dict__["launch"] = "now"
+    stage, log = stages_of(experiment)[0], []
+    with pytest.raises(KeyboardInterrupt), Ledger(tmp_path).stage(stage.name, stage.inputs(), by="before"):
         raise KeyboardInterrupt
-    main_process = Ledger(tmp_path).stage("train kd", inputs, by="now")
+    main_process = Ledger(tmp_path).stage(stage.name, stage.inputs(), by="now")
 
     def begin(seconds: float) -> None:
         log.append("waits")
         main_process.__enter__()
 
     monkeypatch.setattr(pipeline.time, "sleep", begin)
-    monkeypatch.setattr(pipeline, "distil_student", lambda *_: log.append("trains"))
-    pipeline._work_along(run, only_train=True)
+    monkeypatch.setattr(training, "distil_student", lambda *_: log.append("trains"))
+    work_along(experiment, [stage])
     assert log == ["waits", "trains"]
     main_process.__exit__(None, None, None)
-    pipeline._work_along(run, only_train=True)
+    work_along(experiment, [stage])
     assert log == ["waits", "trains"], "what is done is not trained again"
 
 
@@ -195,7 +195,7 @@ def test_variants_and_ablations_are_rows_of_their_own(tmp_path: Path, tiny_yaml:
     }
     path = tiny_yaml(variants=variants)
     names = ("kd", "kd-short", "kd+assistant", "mta4dpr-no-fused")
-    folder = pipeline.run(Request(str(path), systems=names, output=tmp_path / "run", settings=SHORT))
+    folder = run(Request(str(path), systems=names, output=tmp_path / "run", settings=SHORT))
     described = {system["system"]: system for system in read_json(folder / "leaderboard.json")["systems"]}
     assert {name: described[name]["note"] for name in names} == {
         "kd": None,
@@ -218,12 +218,12 @@ def test_variants_and_ablations_are_rows_of_their_own(tmp_path: Path, tiny_yaml:
 def test_a_variant_that_is_added_or_changed_leaves_the_other_rows_alone(tmp_path: Path, tiny_yaml: Callable[..., Path]) -> None:
     """A new idea is a new row of the table that is there; a changed one is trained again."""
     folder = tmp_path / "run"
-    pipeline.run(Request(str(tiny_yaml()), systems=("kd",), output=folder, settings=SHORT))
+    run(Request(str(tiny_yaml()), systems=("kd",), output=folder, settings=SHORT))
     first = weights(folder)
     found = []
     for steps in (2, 3):
         path = tiny_yaml(variants={"mine": {"strategy": "kd", "distill": {"steps": steps}}})
-        pipeline.run(Request(str(path), systems=("mine",), output=folder, settings=SHORT))
+        run(Request(str(path), systems=("mine",), output=folder, settings=SHORT))
         found.append(weights(folder))
         described = {system["system"]: system for system in read_json(folder / "leaderboard.json")["systems"]}
         assert (described["kd"]["note"], described["mine"]["note"]) == (None, f"steps {steps}")

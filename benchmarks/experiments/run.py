@@ -22,7 +22,7 @@ from typing import Any
 from mta4dpr.evaluation.leaderboard import leaderboard
 from mta4dpr.files import read_json, write_json
 from mta4dpr.report import load, to_markdown
-from mta4dpr.seeds import evaluations_of, refuse_other_settings
+from mta4dpr.report.seeds import evaluations_of, refuse_other_settings
 
 ROOT = Path(__file__).resolve().parents[2]
 CORE = ("kd", "mta4dpr", "kd_ta", "mean_ta", "random_ta", "contrastive")

@@ -136,7 +136,7 @@ def vectors_of(folder: Path) -> Any:
 def index_of(size: int, folder: Path) -> Any:
     import torch
 
-    from mta4dpr.retrieval.dense import ExactIndex
+    from mta4dpr.retrieval.exact import ExactIndex
 
     torch.set_num_threads(threads())
     return ExactIndex(vectors_of(folder), corpus_of(size, folder), torch.device("cpu"))
@@ -182,8 +182,8 @@ def look_up(size: int, folder: Path) -> Any:
 
 
 def mine(size: int, folder: Path) -> Any:
-    from mta4dpr.distill.assistants import BiEncoderScorer
     from mta4dpr.distill.mining import rankings
+    from mta4dpr.engines.dense import BiEncoderScorer
 
     index = index_of(size, folder)
     vectors = np.random.default_rng(2).standard_normal((MINING_QUERIES, DIMENSIONS), np.float32)
@@ -194,8 +194,8 @@ def mine(size: int, folder: Path) -> Any:
 
 def draw_groups(size: int, folder: Path) -> Any:
     from mta4dpr.data.columns import Column
-    from mta4dpr.distill.assistants import BiEncoderScorer
     from mta4dpr.distill.groups import generate
+    from mta4dpr.engines.dense import BiEncoderScorer
     from mta4dpr.options import Distill
 
     index, queries = index_of(size, folder), queries_of(size, folder)()
@@ -227,7 +227,7 @@ def draw_groups(size: int, folder: Path) -> Any:
 
 
 def index_bm25(size: int, folder: Path) -> Any:
-    from mta4dpr.retrieval.bm25 import build_index
+    from mta4dpr.retrieval.lucene import build_index
 
     corpus = corpus_of(size, folder)
     return lambda: build_index(folder, corpus, heap="512m", threads=threads())
@@ -236,10 +236,10 @@ def index_bm25(size: int, folder: Path) -> Any:
 def search_bm25(size: int, folder: Path) -> Any:
     from mta4dpr.evaluation.trecrun import RunWriter
     from mta4dpr.options import Bm25
-    from mta4dpr.retrieval.bm25 import Bm25Retriever
+    from mta4dpr.retrieval.lucene import LuceneIndex
 
     corpus, words, draw = corpus_of(size, folder), vocabulary(), np.random.default_rng(6)
-    retriever = Bm25Retriever(index_bm25(size, folder)(), corpus, Bm25(heap="512m"), threads())
+    retriever = LuceneIndex(index_bm25(size, folder)(), corpus, Bm25(heap="512m"), threads())
     texts = [" ".join(words[n] for n in row) for row in draw.integers(500, VOCABULARY, (SEARCH_QUERIES, 5))]
 
     def timed() -> None:

@@ -24,11 +24,12 @@ import numpy as np
 
 def groups_of(arguments: argparse.Namespace) -> tuple[Any, Any, np.ndarray, np.ndarray]:
     """The open quickstart, its training queries, and (groups,), (groups, group) of all rounds drawn at random."""
-    from mta4dpr.opened import open_run
-    from mta4dpr.request import Request
     from mta4dpr.teaching import open_training_queries
 
-    opened = open_run(Request("quickstart", systems=("minilm",), output=arguments.folder))
+    from mta4dpr.experiment.experiment import open_experiment
+    from mta4dpr.experiment.request import Request
+
+    opened = open_experiment(Request("quickstart", systems=("minilm",), output=arguments.folder))
     queries = open_training_queries(opened, 1, 0.1, 1000)
     generator = np.random.default_rng(0)
     count = arguments.rounds * arguments.steps * arguments.queries

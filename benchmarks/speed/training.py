@@ -28,7 +28,8 @@ def ours(folder: Path, arguments: argparse.Namespace) -> dict[str, float]:
     import shutil
 
     from mta4dpr.pipeline import train_students
-    from mta4dpr.request import Request
+
+    from mta4dpr.experiment.request import Request
 
     settings = {
         "rounds": 1, "steps": arguments.steps, "batch_queries": arguments.queries, "group": arguments.group, "ce_weight": 0,
@@ -45,6 +46,7 @@ def ours(folder: Path, arguments: argparse.Namespace) -> dict[str, float]:
 def theirs(folder: Path, arguments: argparse.Namespace) -> dict[str, float]:
     import torch
     from datasets import Dataset
+    from mta4dpr.teaching import open_training_queries
     from sentence_transformers import SentenceTransformerTrainer, SentenceTransformerTrainingArguments
     from sentence_transformers.sentence_transformer.losses import DistillKLDivLoss
     from transformers import TrainerCallback
@@ -52,11 +54,10 @@ def theirs(folder: Path, arguments: argparse.Namespace) -> dict[str, float]:
     from mta4dpr.benchmark import ModelSpec
     from mta4dpr.distill.groups import open_groups
     from mta4dpr.distill.trainer import set_dropout
-    from mta4dpr.opened import open_run
-    from mta4dpr.request import Request
-    from mta4dpr.teaching import open_training_queries
+    from mta4dpr.experiment.experiment import open_experiment
+    from mta4dpr.experiment.request import Request
 
-    opened = open_run(Request("quickstart", systems=("kd",), output=folder))
+    opened = open_experiment(Request("quickstart", systems=("kd",), output=folder))
     torch.set_num_threads(opened.threads)
     queries, corpus = open_training_queries(opened, 1, 0.1, 1000), opened.corpus
     groups = open_groups(folder / "training/kd/round-0/groups")

@@ -19,7 +19,6 @@ from typing import Any
 
 import numpy as np
 
-from mta4dpr.distill.assistants import CrossEncoderScorer, Scorer
 from mta4dpr.distill.bench import Bench
 from mta4dpr.distill.compare import compare
 from mta4dpr.distill.groups import Groups, generate, open_groups
@@ -28,6 +27,8 @@ from mta4dpr.distill.mining import first_of, mine, wrong_queries
 from mta4dpr.distill.scores import describe, lines, warnings
 from mta4dpr.distill.strategies import Strategy
 from mta4dpr.distill.trainer import Texts, Trainer
+from mta4dpr.engines.cross_encoder import CrossEncoderScorer
+from mta4dpr.engines.engine import Scorer
 from mta4dpr.files import file_name, folder_written_aside, read_json, write_json
 from mta4dpr.models.encoder import Encoder
 from mta4dpr.options import Distill

@@ -13,6 +13,7 @@ from mta4dpr.evaluation.significance import Comparison, compare, intervals
 
 ALPHA = 0.05
 BASELINES = ("kd", "kd_ta")
+KINDS = ("lexical", "teacher", "assistant", "encoder", "student")  # the order of a leaderboard; other kinds stand before the students
 
 
 def leaderboard(
@@ -92,6 +93,11 @@ def planned_contrasts(named: Sequence[Sequence[str]], systems: Sequence[str]) ->
     return [pair for n, pair in enumerate(pairs) if (pair[1], pair[0]) not in pairs[:n]]
 
 
+def place_of_kind(kind: str) -> float:
+    """Where systems of that kind stand among the others; equal for equal kinds."""
+    return KINDS.index(kind) if kind in KINDS else len(KINDS) - 1.5
+
+
 def significant_over(system: str, compared: Sequence[Comparison]) -> list[str]:
     """The systems over which this one is better in a planned contrast with p_holm < ALPHA."""
     better = [c.b for c in compared if c.a == system and c.p_holm < ALPHA and c.difference > 0]
@@ -115,12 +121,11 @@ def _systems(
     manifest: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], described: Sequence[Mapping[str, Any]], teacher: str
 ) -> list[dict[str, Any]]:
     """One entry a system: lexical first, then teacher, assistants, other encoders, students."""
-    order = ["lexical", "teacher", "assistant", "encoder", "student"]
     first = described[0]
     primary = {row["system"]: row["value"] for row in rows if row["eval_set"] == first["id"] and row["measure"] == first["primary"]}
     found = []
     shown = {row["system"] for row in rows}
-    for name, about in sorted(manifest["systems"].items(), key=lambda item: order.index(item[1]["kind"])):
+    for name, about in sorted(manifest["systems"].items(), key=lambda item: place_of_kind(item[1]["kind"])):
         if name not in shown:
             continue
         share = primary[name] / primary[teacher] if name in primary and primary.get(teacher) else None

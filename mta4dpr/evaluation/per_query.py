@@ -9,12 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from mta4dpr.errors import UserError
-from mta4dpr.files import file_name, written_aside
-
-
-def per_query_file(folder: Path, eval_set: str, system: str) -> Path:
-    """Where a run's `folder` keeps the values of that system on that eval set."""
-    return folder / "per_query" / file_name(eval_set) / f"{file_name(system)}.csv"
+from mta4dpr.files import written_aside
 
 
 def write_per_query(path: Path, query_ids: Sequence[str], values: Mapping[str, np.ndarray]) -> None:

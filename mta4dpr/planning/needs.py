@@ -1,63 +1,63 @@
-"""What of a run comes from elsewhere: files of ir_datasets, models of the hub, prebuilt indexes of Pyserini.
+"""What of an experiment comes from elsewhere: files of ir_datasets, models of the hub, prebuilt indexes of Pyserini.
 
 The one description behind `plan`, `fetch` and the check of the disk. Writes and downloads nothing.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mta4dpr.benchmark import ModelSpec, Recipe
+from mta4dpr.benchmark import ModelSpec
+from mta4dpr.data.collection import IrDataset
+from mta4dpr.engines.engine import Engine
 from mta4dpr.errors import UserError
+from mta4dpr.experiment.experiment import Experiment
+from mta4dpr.machine.work import ID_BYTES, Piece, Work
+from mta4dpr.models.sizes import ModelSize, size_of_model
 from mta4dpr.models.zoo import hub_of
-from mta4dpr.opened import Run
-from mta4dpr.places import CACHE, DATA, INDEXES, MODELS, OUTPUT, data_home, indexes_home, models_home
-from mta4dpr.planning.sizes import Sizes
+from mta4dpr.places import CACHE, DATA, INDEXES, MODELS
+from mta4dpr.planning.sizes import UNPACKED, Sizes
 
 if TYPE_CHECKING:
     from mta4dpr.retrieval.prebuilt import Prebuilt
 
+READING = 150  # bytes in memory for a passage while the corpus store is made and its ids are sorted
+
 
 class Needs:
-    """What an opened run needs from elsewhere."""
+    """What an experiment needs before its first stage."""
 
-    def __init__(self, opened: Run) -> None:
-        self.opened, self.sizes = opened, Sizes(opened)
-
-    @property
-    def recipes(self) -> list[Recipe]:
-        return [system.recipe for system in self.opened.systems if system.recipe]
-
-    def models(self) -> dict[str, ModelSpec]:
-        """The models with weights that a run reads, by label: systems, teachers, assistants, students."""
-        bench, found = self.opened.bench, {}
-        for system in self.opened.systems:
-            if system.spec and not system.recipe:
-                found[system.label] = system.spec
-        for recipe in self.recipes:
-            for label in (recipe.teacher, *recipe.assistants, recipe.student):
-                if label in bench.models:
-                    found[label] = bench.models[label]
-        return {label: spec for label, spec in found.items() if spec.model}
-
-    @property
-    def asks_bm25(self) -> bool:
-        roles = {label for recipe in self.recipes for label in (recipe.teacher, *recipe.assistants)}
-        return "bm25" in roles or any(system.kind == "lexical" for system in self.opened.systems)
+    def __init__(self, experiment: Experiment) -> None:
+        self.experiment, self.sizes = experiment, Sizes(experiment)
 
     @cached_property
-    def indexes(self) -> dict[str, Prebuilt]:
-        """The prebuilt indexes that a run reads, by label."""
-        wanted = {label: spec.index for label, spec in self.models().items() if spec.index}
-        if self.asks_bm25 and self.opened.bench.bm25.index:
-            wanted["bm25"] = self.opened.bench.bm25.index
+    def engines(self) -> dict[str, Engine]:
+        """The engines that it asks, by label: systems as they are, teachers, assistants, students before training."""
+        experiment = self.experiment
+        found = {system.label: experiment.engine(system) for system in experiment.systems if not system.recipe}
+        for _, recipe in experiment.students:
+            for label in (recipe.teacher, *recipe.assistants, recipe.student):
+                found[label] = experiment.engine_of_role(label)
+        return found
+
+    def models(self) -> dict[str, ModelSpec]:
+        """The models with weights that it reads, by label."""
+        bench, systems = self.experiment.bench, {system.label: system.model for system in self.experiment.systems if not system.recipe}
+        found = {label: bench.models[label] if label in bench.models else systems.get(label) for label in self.engines}
+        return {label: model for label, model in found.items() if model and model.model}
+
+    @cached_property
+    def indexes(self) -> list[Prebuilt]:
+        """The prebuilt indexes that it reads, each once."""
+        wanted = {engine.prebuilt: engine for engine in self.engines.values() if engine.prebuilt}
         if not wanted:
-            return {}
+            return []
         from mta4dpr.retrieval.prebuilt import find
 
-        return {label: find(index, dense=label != "bm25", heap=self.opened.bench.bm25.heap) for label, index in wanted.items()}
+        heap = self.experiment.bench.bm25.heap
+        return [find(name, dense=engine.encodes, heap=heap) for name, engine in wanted.items()]
 
     def downloads(self) -> list[dict[str, Any]]:
         """Every file, model and index once: {"what", "bytes" (None: not known), "state", "from", "url"}."""
@@ -65,7 +65,7 @@ class Needs:
         for d in self.sizes.downloads:
             state = "unpacked" if d.is_unpacked and not d.path else "here" if d.here else "download"
             rows.append({"what": d.name, "bytes": d.bytes, "state": state, "from": d.host, "url": d.url})
-        for prebuilt in {prebuilt.name: prebuilt for prebuilt in self.indexes.values()}.values():
+        for prebuilt in self.indexes:
             state = "here" if prebuilt.folder else "download"
             rows.append({"what": prebuilt.name, "bytes": prebuilt.bytes, "state": state, "from": "Pyserini's prebuilt indexes"})
         return rows + self.model_downloads()
@@ -73,29 +73,79 @@ class Needs:
     def model_downloads(self) -> list[dict[str, Any]]:
         """Each model once: {"what", "bytes" (None: not known), "state", "from"}."""
         rows = {}
-        for spec in self.models().values():
-            row: dict[str, Any] = {"what": spec.model, "bytes": None, "state": "download", "from": hub_of(spec.model)}
-            if self.is_known(spec):
-                network = self.sizes.network(spec)
-                row["bytes"] = network.bytes
-                if network.place:
-                    row |= {"state": "here", "from": network.where}
-            rows[spec.model] = row
+        for model in self.models().values():
+            row: dict[str, Any] = {"what": model.model, "bytes": None, "state": "download", "from": hub_of(model.model)}
+            size = _size(model)
+            if size:
+                row["bytes"] = size.bytes
+                if size.place:
+                    row |= {"state": "here", "from": size.where}
+            rows[model.model] = row
         return list(rows.values())
 
-    def places(self) -> dict[str, Path]:
-        """Where each kind of bytes goes on this machine."""
-        return {
-            DATA: data_home(),
-            MODELS: models_home(),
-            INDEXES: indexes_home(),
-            CACHE: self.opened.cache,
-            OUTPUT: self.opened.folder.absolute(),
-        }
+    # --- as pieces of a plan -------------------------------------------------------------------------------------------
 
-    def is_known(self, spec: ModelSpec) -> bool:
-        try:
-            self.sizes.network(spec)
-        except UserError:
-            return False
-        return True
+    def pieces(self) -> Iterator[Piece]:
+        """What is brought before the first stage, and the corpus store."""
+        offline = self.experiment.request.offline
+        if isinstance(self.experiment.source, IrDataset):
+            yield self._data(offline=offline)
+        rows = self.model_downloads()
+        if rows:
+            yield self._models(rows, offline=offline)
+        for prebuilt in self.indexes:
+            yield self._prebuilt(prebuilt, offline=offline)
+        yield self._corpus()
+
+    def _data(self, *, offline: bool) -> Piece:
+        downloads = self.sizes.downloads
+        missing = [d for d in downloads if not d.here]
+        if missing and offline:
+            names = ", ".join(d.name for d in missing)
+            note = f"{self.experiment.bench.corpus}: not downloaded yet ({names}), and --offline is given; `mta4dpr-bench fetch` brings it"
+            return Piece("bring the data", "lacking", note)
+        total = sum(d.bytes or 0 for d in missing)
+        unpacked = sum((d.bytes or 0) * UNPACKED for d in downloads if d.unpacked and not d.is_unpacked)
+        note = f"{len(missing)} of {len(downloads)} files" if missing else ""
+        state = "download" if missing else "cached"
+        return Piece("bring the data", state, note, {DATA: total + unpacked}, 0.2e9, (Work("download", total),))
+
+    def _models(self, rows: list[dict[str, Any]], *, offline: bool) -> Piece:
+        missing = [row for row in rows if row["state"] == "download"]
+        nowhere = [row["what"] for row in missing if offline or not (row["bytes"] or "/" in row["what"])]
+        if nowhere:
+            way = "and --offline is given; `mta4dpr-bench fetch` brings it" if offline else "nor is it a name of the Hugging Face hub"
+            return Piece("bring the models", "lacking", f"{', '.join(nowhere)}: not on this machine, {way}")
+        total = sum(row["bytes"] or 0 for row in missing)
+        unknown = [row["what"] for row in missing if row["bytes"] is None]
+        note = f"{len(missing)} of {len(rows)} from the hub" if missing else ""
+        note += f"; the size of {', '.join(unknown)} is not known here and not counted" if unknown else ""
+        return Piece("bring the models", "download" if missing else "cached", note, {MODELS: total}, 0.2e9, (Work("download", total),))
+
+    def _prebuilt(self, prebuilt: Prebuilt, *, offline: bool) -> Piece:
+        """Pyserini keeps archive and index beside each other until it has unpacked the one."""
+        name, note = f"bring {prebuilt.name}", f"Pyserini's, of {prebuilt.passages:,} passages"
+        if prebuilt.folder:
+            return Piece(name, "cached", note)
+        if offline:
+            return Piece(name, "lacking", f"{prebuilt.name}: not on this machine, and --offline is given; `mta4dpr-bench fetch` brings it")
+        return Piece(name, "download", note, {INDEXES: 2.0 * prebuilt.bytes}, 0.3e9, (Work("download", prebuilt.bytes),))
+
+    def _corpus(self) -> Piece:
+        texts = self.sizes.texts
+        note = f"{texts.passages:,} passages" + ("" if self.sizes.texts_are_counted else ", guessed from the bytes of its files")
+        return Piece(
+            "read the corpus",
+            "cached" if self.experiment.place.stored_corpus else "to do",
+            note,
+            {CACHE: texts.bytes + texts.passages * (8 + 16 + 4 + ID_BYTES)},
+            0.3e9 + READING * texts.passages,
+            (Work("read", texts.bytes),),
+        )
+
+
+def _size(model: ModelSpec) -> ModelSize | None:
+    try:
+        return size_of_model(model)
+    except UserError:
+        return None

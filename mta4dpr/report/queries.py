@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from mta4dpr.evaluation.per_query import per_query_file, read_per_query
+from mta4dpr.evaluation.per_query import read_per_query
+from mta4dpr.experiment.folder import Folder
 from mta4dpr.report.leaderboard import EvalSet, Leaderboard
 from mta4dpr.report.tables import interval_text, p_text, signed, significant, verdict
 from mta4dpr.report.texts import load_texts
@@ -58,7 +59,7 @@ def _read(board: Leaderboard, eval_set: EvalSet, folder: Path) -> PerQuery:
     """The systems whose values are there, and for the same queries as most of them."""
     found: PerQuery = {}
     for system in board.systems:
-        path = per_query_file(folder, eval_set.id, system.system)
+        path = Folder(folder).per_query(system.system, eval_set.id)
         if board.row(system.system, eval_set.id, eval_set.primary) is not None and path.exists():
             query_ids, values = read_per_query(path)
             if eval_set.primary in values and query_ids:

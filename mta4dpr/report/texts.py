@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mta4dpr.data.answers import Answers
-from mta4dpr.evaluation.per_query import per_query_file, read_per_query
+from mta4dpr.evaluation.per_query import read_per_query
 from mta4dpr.evaluation.significance import most_different
+from mta4dpr.experiment.folder import Folder
 from mta4dpr.files import write_json
 from mta4dpr.report.leaderboard import EvalSet, Leaderboard, load
 from mta4dpr.report.training import load_document
@@ -87,7 +88,7 @@ def _wanted(folder: Path, board: Leaderboard, eval_set: EvalSet) -> list[tuple[s
     """(system, query id) whose passages are to be kept: both sides of each pair by the primary measure, planned contrasts first."""
     known = {}
     for system in board.systems:
-        path = per_query_file(folder, eval_set.id, system.system)
+        path = Folder(folder).per_query(system.system, eval_set.id)
         if board.row(system.system, eval_set.id, eval_set.primary) is not None and path.exists():
             known[system.system] = read_per_query(path)
     wanted: dict[tuple[str, str], None] = {}

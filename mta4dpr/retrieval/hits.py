@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 
@@ -13,14 +12,6 @@ class Hits(NamedTuple):
 
     passages: np.ndarray  # (queries, k) int32
     scores: np.ndarray  # (queries, k) float32
-
-
-class Retriever(Protocol):
-    """Anything that ranks the corpus for queries, block by block, so that a run is written as it comes."""
-
-    label: str
-
-    def search(self, texts: list[str], k: int) -> Iterator[Hits]: ...
 
 
 LOWEST = np.iinfo(np.int64).min

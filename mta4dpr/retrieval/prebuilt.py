@@ -26,7 +26,6 @@ from mta4dpr.files import key_of, lack_of_disk, write_json
 from mta4dpr.models.encoder import Encoder
 from mta4dpr.progress import bar
 from mta4dpr.retrieval import java
-from mta4dpr.retrieval.bm25 import Bm25Retriever
 from mta4dpr.retrieval.vectors import Encoding, Vectors, stored_vectors
 
 log = logging.getLogger(__name__)
@@ -96,9 +95,12 @@ def bring(prebuilt: Prebuilt, *, offline: bool) -> Path:
             ) from error
 
 
-def check_lucene(retriever: Bm25Retriever, prebuilt: Prebuilt, corpus: Corpus) -> None:
-    """UserError for an index that lacks passages which have a text: it would be taken for a worse ranking."""
-    lacking = retriever.not_indexed - corpus.empty
+def check_lucene(prebuilt: Prebuilt, corpus: Corpus, *, not_indexed: int) -> None:
+    """UserError for an index that lacks passages which have a text: it would be taken for a worse ranking.
+
+    `not_indexed` is the number of the corpus's passages that the index does not hold.
+    """
+    lacking = not_indexed - corpus.empty
     if lacking > MOST_LACKING * len(corpus):
         raise UserError(
             f"{prebuilt.name}: expected a Lucene index of this corpus's {len(corpus):,} passages, found one that lacks {lacking:,} "

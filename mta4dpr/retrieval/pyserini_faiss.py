@@ -12,7 +12,7 @@ import numpy as np
 
 from mta4dpr.data.corpus import Corpus
 from mta4dpr.retrieval import java
-from mta4dpr.retrieval.dense import QUERY_BLOCK
+from mta4dpr.retrieval.exact import QUERY_BLOCK
 from mta4dpr.retrieval.hits import Hits, best
 
 

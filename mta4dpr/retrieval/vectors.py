@@ -97,6 +97,22 @@ def stored_vectors(folder: Path) -> Vectors | None:
     return Vectors(folder, np.load(path, mmap_mode="r")) if as_written or _is_whole(folder) else None
 
 
+def forget(folder: Path) -> None:
+    """Makes finished vectors unfinished, so that `encode` makes all of them again.
+
+    The file itself stays: whoever reads it goes on reading, and whoever encodes writes the same bytes to the same places.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(str(folder) + ".lock"):
+        (folder / "vectors.json").unlink(missing_ok=True)
+        for record in (folder / "shards").glob("*.json"):
+            record.unlink(missing_ok=True)
+        try:
+            np.load(folder / "vectors.npy", mmap_mode="r")
+        except CUT_OFF:
+            (folder / "vectors.npy").unlink(missing_ok=True)
+
+
 def _is_whole(folder: Path) -> bool:
     """Compares a file that was touched since it was finished with the checksums of its shards; forgets those that are broken."""
     path = folder / "vectors.npy"

@@ -18,10 +18,6 @@ from hypothesis import strategies as st
 
 from mta4dpr.data.corpus import Corpus
 from mta4dpr.distill.assistants import (
-    BiEncoderScorer,
-    Bm25Scorer,
-    CrossEncoderScorer,
-    TableScorer,
     distances,
     entropy,
     fit_temperature,
@@ -34,8 +30,12 @@ from mta4dpr.distill.assistants import (
     with_fused,
     zscore,
 )
+from mta4dpr.engines.bm25 import Bm25Scorer
+from mta4dpr.engines.cross_encoder import CrossEncoderScorer
+from mta4dpr.engines.dense import BiEncoderScorer
+from mta4dpr.engines.table import TableScorer
 from mta4dpr.errors import UserError
-from mta4dpr.retrieval.dense import ExactIndex
+from mta4dpr.retrieval.exact import ExactIndex
 from mta4dpr.retrieval.vectors import Vectors
 
 GROUP = 6

@@ -20,12 +20,13 @@ import pytest
 import yaml
 from safetensors.numpy import load_file
 
-from mta4dpr import pipeline
 from mta4dpr.benchmark import benchmark_folder, read_yaml
+from mta4dpr.commands.run import run
+from mta4dpr.commands.train import train
 from mta4dpr.distill import pairs
 from mta4dpr.distill.trainer import Trainer
+from mta4dpr.experiment.request import Request
 from mta4dpr.files import read_json, sha256_of_file
-from mta4dpr.request import Request
 
 from .tiny_rounds import Killed, lines_of, without_time
 
@@ -71,7 +72,7 @@ def kill_all(process: subprocess.Popen[str]) -> None:
 
 
 def one_process(folder: Path, strategies: Sequence[str], settings: Sequence[str], batch: int) -> Path:
-    pipeline.train_students(Request("tiny", systems=tuple(strategies), output=folder, settings=(*settings, f"batch_queries={batch}")))
+    train(Request("tiny", systems=tuple(strategies), output=folder, settings=(*settings, f"batch_queries={batch}")))
     return folder
 
 
@@ -156,7 +157,7 @@ def test_two_processes_encode_mine_and_search_as_one(tmp_path: Path, monkeypatch
     monkeypatch.setenv("MTA4DPR_CACHE", str(caches[1]))
     finished(started("run", tmp_path / "two", systems, ("steps=6", "batch_queries=4")))
     monkeypatch.setenv("MTA4DPR_CACHE", str(caches[0]))
-    pipeline.run(Request("tiny", systems=systems, output=tmp_path / "one", settings=("steps=6", "batch_queries=8")))
+    run(Request("tiny", systems=systems, output=tmp_path / "one", settings=("steps=6", "batch_queries=8")))
     for pattern in ("vectors/*/vectors.npy", "mining/*.npy", "tokens/*/ids.bin"):
         one, two = ({path.relative_to(cache): sha256_of_file(path) for path in cache.glob(pattern)} for cache in caches)
         assert one == two != {}
@@ -178,7 +179,7 @@ def test_two_processes_score_pairs_as_one(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setenv("MTA4DPR_CACHE", str(caches[1]))
     finished(started("train", tmp_path / "two", ("kd",), ("batch_queries=4",), bench=str(bench)))
     monkeypatch.setenv("MTA4DPR_CACHE", str(caches[0]))
-    pipeline.train_students(Request(str(bench), systems=("kd",), output=tmp_path / "one"))
+    train(Request(str(bench), systems=("kd",), output=tmp_path / "one"))
     one, two = ({path.relative_to(cache): sha256_of_file(path) for path in cache.glob("pairs/*/*.npy")} for cache in caches)
     assert one == two != {}
     assert sum(len(np.load(caches[0] / path)) for path in one) > 2 * pairs.BLOCK

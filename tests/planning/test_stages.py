@@ -9,13 +9,17 @@ from typing import Any
 import pytest
 import yaml
 
-from mta4dpr import environment, pipeline, plan
+from mta4dpr import environment
+from mta4dpr.commands.plan import plan
+from mta4dpr.commands.run import run
+from mta4dpr.commands.train import train
 from mta4dpr.errors import EnvironmentLack
-from mta4dpr.opened import open_run
+from mta4dpr.experiment.experiment import open_experiment
+from mta4dpr.experiment.request import Request
+from mta4dpr.machine.work import Piece
 from mta4dpr.places import CACHE, DATA, OUTPUT, disk_lack
-from mta4dpr.planning.stage import Stage
-from mta4dpr.planning.stages import Stages
-from mta4dpr.request import Request
+from mta4dpr.planning.needs import Needs
+from mta4dpr.stages.pipeline import pieces_of
 
 MSMARCO, DPR = 8_841_823, 21_015_324
 
@@ -53,8 +57,9 @@ def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     return write
 
 
-def stages(request: Request) -> dict[str, Stage]:
-    return {stage.name: stage for stage in Stages(open_run(request))}
+def stages(request: Request) -> dict[str, Piece]:
+    experiment = open_experiment(request)
+    return {piece.name: piece for piece in pieces_of(experiment, Needs(experiment))}
 
 
 def test_figures_at_full_size(written: Any) -> None:
@@ -113,7 +118,7 @@ def test_a_run_takes_the_disk_that_is_planned(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setenv("MTA4DPR_CACHE", str(cache := tmp_path / "cache"))
     request = Request("tiny", systems=("bm25", "teacher"), settings=("dense.index=hnsw",), output=tmp_path / "run")
     planned = stages(request)
-    pipeline.run(request)
+    run(request)
     for name, pattern in (("encode with teacher", "vectors/*/vectors.npy"), ("build hnsw for teacher", "vectors/*/hnsw-*/index")):
         (path,) = cache.glob(pattern)
         assert path.stat().st_size == pytest.approx(planned[name].disk[CACHE], rel=0.03)
@@ -132,7 +137,7 @@ def test_a_run_takes_the_disk_that_is_planned(tmp_path: Path, monkeypatch: pytes
 
 def test_every_download_has_its_size(written: Any) -> None:
     """Files of ir_datasets and models of the hub, none of them here."""
-    document = plan.plan(written())
+    document = plan(written())
     sizes = {row["what"]: row["bytes"] for row in document["downloads"]}
     assert sizes["msmarco-passage/collectionandqueries.tar.gz"] == 1_057_717_952
     assert sizes["msmarco-passage/train/qrels"] == 10_589_532
@@ -171,11 +176,11 @@ def test_a_run_is_refused_before_it_starts(written: Any, tmp_path: Path, monkeyp
     monkeypatch.setattr(environment, "free_disk_bytes", lambda _: 20_000_000_000)
     before = {path for path in tmp_path.rglob("*")}
     with pytest.raises(EnvironmentLack, match=r"20.0 GB free, about .* are needed: .*set what is in brackets to a larger disk"):
-        pipeline.run(written())
+        run(written())
     assert {path.name for path in set(tmp_path.rglob("*")) - before} == {"mine.yaml"}
     monkeypatch.setattr(environment, "free_disk_bytes", lambda _: 10_000)
     with pytest.raises(EnvironmentLack, match="10.0 kB free"):
-        pipeline.train_students(Request("tiny", output=tmp_path / "run"))
+        train(Request("tiny", output=tmp_path / "run"))
     assert not (tmp_path / "run").exists()
 
 
@@ -183,16 +188,16 @@ def test_files_that_stand_in_for_a_collection_are_taken_for_what_they_are(
     written: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A part of MS MARCO under its name must not be refused for the disk that all of it would take."""
-    opened = open_run(written())
+    opened = open_experiment(written())
     monkeypatch.setattr(opened.source, "files", lambda: [["collection.tsv", 3_000_000, 0]])
-    sizes = Stages(opened).needs.sizes
+    sizes = Needs(opened).sizes
     assert 5_000 < sizes.texts.passages < 20_000
     assert not sizes.texts_are_counted
 
 
 def test_what_is_done_needs_nothing(tmp_path: Path) -> None:
-    folder = pipeline.run(Request("tiny", systems=("bm25", "teacher"), output=tmp_path / "run"))
-    document = plan.plan(Request("tiny", systems=("bm25", "teacher"), output=folder))
+    folder = run(Request("tiny", systems=("bm25", "teacher"), output=tmp_path / "run"))
+    document = plan(Request("tiny", systems=("bm25", "teacher"), output=folder))
     assert document["disk"] == []
     assert {row["state"] for row in document["stages"]} <= {"done", "cached"}
     assert document["summary"].startswith("everything is done or cached")

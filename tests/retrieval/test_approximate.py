@@ -13,7 +13,7 @@ from mta4dpr.errors import UserError
 from mta4dpr.options import Dense
 from mta4dpr.retrieval import approximate
 from mta4dpr.retrieval.approximate import ApproximateIndex, build, expected_bytes, index_folder, recall
-from mta4dpr.retrieval.dense import ExactIndex
+from mta4dpr.retrieval.exact import ExactIndex
 from mta4dpr.retrieval.vectors import Vectors
 
 PASSAGES = 1500

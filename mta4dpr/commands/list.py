@@ -1,0 +1,87 @@
+"""What `list` shows: benchmarks, systems, strategies, measures, options; rows of plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from mta4dpr import benchmark
+from mta4dpr.benchmark import benchmark_folder, benchmark_names, read_yaml
+
+Rows = list[dict[str, Any]]
+
+MEASURES = {
+    "RR@10": "reciprocal rank of the first relevant passage in the top 10 (MS MARCO's MRR@10)",
+    "nDCG@10": "normalised discounted cumulative gain of the top 10 (TREC DL, BEIR)",
+    "R@100": "share of a query's relevant passages in the top 100",
+    "R@1000": "share of a query's relevant passages in the top 1000",
+    "R(rel=2)@1000": "the same, relevant from grade 2 on (TREC DL)",
+    "AP(rel=2)@1000": "average precision, relevant from grade 2 on (TREC DL)",
+    "Success@20": "share of queries with a relevant passage in the top 20 (what DPR's line calls R@20)",
+    "Judged@10": "share of the top 10 that is judged",
+    "P@10": "precision of the top 10",
+}
+
+
+def benchmarks() -> Rows:
+    rows = []
+    for name in benchmark_names():
+        document = read_yaml(benchmark_folder() / f"{name}.yaml")
+        sets = [*(e["id"] for e in document["eval_sets"]), *(f"{suite} (optional)" for suite in document.get("suites", ()))]
+        rows.append({"benchmark": name, "title": document["title"], "eval sets": ", ".join(sets)})
+    return rows
+
+
+def systems() -> Rows:
+    from mta4dpr.experiment.systems import STUDENT_INIT
+    from mta4dpr.models.zoo import CHECKPOINTS
+
+    rows = [
+        {"system": "bm25", "what": "Lucene's BM25 through Pyserini", "from": "Anserini"},
+        {"system": STUDENT_INIT, "what": "the benchmark's student before training", "from": "the benchmark"},
+    ]
+    rows += [
+        {"system": s["strategy"], "what": f"the student trained by {s['strategy']}: {s['about']}", "from": s["source"]}
+        for s in strategies()
+    ]
+    rows += [{"system": name, "what": c.about, "from": c.hub} for name, c in CHECKPOINTS.items()]
+    return rows
+
+
+def strategies() -> Rows:
+    from mta4dpr.distill.strategies import ABLATIONS, STRATEGIES
+
+    rows = [{"strategy": name, "about": s.about, "needs": s.needs, "cost": s.cost, "source": s.source} for name, s in STRATEGIES.items()]
+    of = STRATEGIES["mta4dpr"]
+    rows += [
+        {"strategy": name, "about": f"mta4dpr {about}", "needs": of.needs, "cost": of.cost, "source": "ablation"}
+        for name, (about, _) in ABLATIONS.items()
+    ]
+    return rows
+
+
+def measures() -> Rows:
+    from ir_measures.measures import registry
+
+    from mta4dpr.evaluation.measures import why_no_mean
+
+    rows = [{"measure": name, "about": about} for name, about in MEASURES.items()]
+    names = {measure.NAME for measure in registry.values() if not why_no_mean(measure)}
+    others = sorted(names - {name.split("@")[0].split("(")[0] for name in MEASURES})
+    return [*rows, {"measure": "others", "about": "all that ir-measures computes as a mean over queries: " + ", ".join(others)}]
+
+
+def options() -> Rows:
+    return [
+        {"option": name, "default": default, "mark": mark, "about": about}
+        for name, default, mark, about in [*benchmark.options(), *benchmark.settings()]
+    ]
+
+
+LISTS: dict[str, Callable[[], Rows]] = {
+    "benchmarks": benchmarks,
+    "systems": systems,
+    "strategies": strategies,
+    "measures": measures,
+    "options": options,
+}

@@ -1,0 +1,28 @@
+"""`search`: the top passages of one system for one query, with text: to look at what a system does."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mta4dpr.errors import UserError
+from mta4dpr.experiment.experiment import open_experiment
+from mta4dpr.experiment.request import Request
+
+
+def search(request: Request, query: str, hits: int) -> dict[str, Any]:
+    """{"query", "system", "hits": [{"rank", "score", "id", "title", "text"}]}; students must have been trained."""
+    experiment = open_experiment(request)
+    if len(experiment.systems) != 1:
+        raise UserError(f"search takes one system, found {', '.join(s.label for s in experiment.systems)}")
+    if hits < 1:
+        raise UserError(f"--hits takes a number of at least 1, found {hits}")
+    if not query.strip():
+        raise UserError("--query is empty; give some words to search for")
+    (system,) = experiment.systems
+    found = next(iter(experiment.open_engine(system).search([query], hits)))
+    shown = []
+    for rank, (number, score) in enumerate(zip(found.passages[0], found.scores[0], strict=True), start=1):
+        if number >= 0:
+            passage = experiment.corpus.passage(int(number))
+            shown.append({"rank": rank, "score": float(score), "id": passage.id, "title": passage.title, "text": passage.text})
+    return {"query": query, "system": system.label, "hits": shown}

@@ -1,0 +1,170 @@
+"""BM25 by Lucene, through Anserini in Pyserini's JVM, over an index of our own or one that Pyserini has prebuilt."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mta4dpr.benchmark import Benchmark, ModelSpec
+from mta4dpr.data.sizes import Texts
+from mta4dpr.engines.engine import Engine, Queries
+from mta4dpr.errors import EnvironmentLack
+from mta4dpr.files import copy_folder, key_of
+from mta4dpr.machine.work import ID_COLUMNS, PYTHON, Piece, Work
+from mta4dpr.options import Bm25 as Bm25Options
+from mta4dpr.places import CACHE
+from mta4dpr.retrieval.hits import Hits
+from mta4dpr.retrieval.java import find_java, heap_size
+from mta4dpr.retrieval.lucene import ABOUT, LuceneIndex, build_index, is_built
+
+log = logging.getLogger(__name__)
+
+LUCENE_SHARE = 0.75  # bytes of a Lucene index for a byte of text
+HEAP_UNITS = {"k": 1e3, "m": 1e6, "g": 1e9}
+
+
+class Bm25(Engine):
+    """BM25 with the benchmark's k1 and b (Robertson and Zaragoza 2009, as Lucene computes it)."""
+
+    kind = "lexical"
+    options: Bm25Options
+    _index: LuceneIndex | None = None
+
+    @classmethod
+    def options_of(cls, bench: Benchmark, model: ModelSpec | None, own: Mapping[str, Any]) -> Bm25Options:
+        return bench.bm25
+
+    @property
+    def identity(self) -> Any:
+        return ["bm25", self.options.k1, self.options.b, *filter(None, [self.options.index])]
+
+    def lacks(self) -> str:
+        try:
+            find_java()
+        except EnvironmentLack as error:
+            return str(error)
+        return ""
+
+    @property
+    def prebuilt(self) -> str:
+        return self.options.index
+
+    def pieces(self, texts: Texts) -> Iterator[Piece]:
+        name = "index for BM25"
+        try:
+            java = find_java()
+        except EnvironmentLack as error:
+            yield Piece(name, "lacking", str(error))
+            return
+        corpus = self.place.stored_corpus
+        own = Piece(
+            name,
+            "cached" if not self.prebuilt and corpus and is_built(self.place.cache, corpus) else "to do",
+            f"Java {java.version}",
+            {CACHE: LUCENE_SHARE * texts.bytes},
+            0.3e9 + self.held_memory,
+            (Work("index", texts.passages),),
+        )
+        spared = f"Pyserini's {self.prebuilt.partition(':')[2]}"
+        yield Piece(name, "prebuilt", spared, instead_of=own) if self.prebuilt else own
+
+    def search_work(self, queries: int, texts: Texts) -> tuple[Work, ...]:
+        return (Work("bm25", queries * texts.passages),)
+
+    def search_memory(self, queries: int, k: int, texts: Texts) -> float:
+        return PYTHON + ID_COLUMNS * texts.passages  # Lucene takes a few queries at a time
+
+    @property
+    def held_memory(self) -> float:
+        heap = heap_size(self.options.heap)
+        return float(heap[:-1]) * HEAP_UNITS[heap[-1].lower()]
+
+    def open(self) -> None:
+        self._opened()
+
+    def _opened(self) -> LuceneIndex:
+        if self._index is None:
+            self._index = self._prebuilt_index() if self.prebuilt else self._own_index()
+            if self._index.not_indexed:
+                log.info("bm25: %d of %d passages are empty; Lucene leaves them out", self._index.not_indexed, len(self.place.corpus))
+        return self._index
+
+    def _own_index(self) -> LuceneIndex:
+        place = self.place
+        known, started = is_built(place.cache, place.corpus), time.perf_counter()
+        again = place.must_remake(place.cache / "bm25", "index")
+        folder = build_index(place.cache, place.corpus, heap=self.options.heap, threads=place.threads, again=again)
+        if again or not known:
+            place.rates.note("index", len(place.corpus), time.perf_counter() - started)
+        return LuceneIndex(folder, place.corpus, self.options, place.threads)
+
+    def _prebuilt_index(self) -> LuceneIndex:
+        from mta4dpr.retrieval.prebuilt import bring, check_lucene, find
+
+        prebuilt = find(self.prebuilt, dense=False, heap=self.options.heap)
+        index = LuceneIndex(bring(prebuilt, offline=self.place.offline), self.place.corpus, self.options, self.place.threads)
+        check_lucene(prebuilt, self.place.corpus, not_indexed=index.not_indexed)
+        return index
+
+    def close(self) -> None:
+        self._index = None
+
+    def search(self, queries: Sequence[str], k: int) -> Iterator[Hits]:
+        return self._opened().search(queries, k)
+
+    def note_search(self, queries: int, seconds: float) -> None:
+        self.place.rates.note("bm25", queries * len(self.place.corpus), seconds)
+
+    @property
+    def bytes(self) -> int:
+        return self._opened().bytes
+
+    def write_index(self, folder: Path) -> None:
+        copy_folder(self._opened().folder, folder, leave_out=(ABOUT, "write.lock"))
+
+    @classmethod
+    def metadata(cls, label: str, manifest: Mapping[str, Any]) -> dict[str, Any]:
+        settings, lucene = manifest["settings"], "org.apache.lucene.analysis"
+        return {
+            "automatic": True,
+            "score ties": "Anserini: 1e-6 is subtracted for each tie, the smaller document id first",
+            "indexing": {
+                "tokenizer": f"{lucene}.standard.StandardTokenizer",
+                "stemmer": f"{lucene}.en.PorterStemFilter",
+                "stopwords": f"{lucene}.en.EnglishAnalyzer.ENGLISH_STOP_WORDS_SET",
+            },
+            "retrieval": [
+                {
+                    "name": label,
+                    "method": "org.apache.lucene.search.similarities.BM25Similarity",
+                    "k1": settings["bm25"]["k1"],
+                    "b": settings["bm25"]["b"],
+                    "index": settings["bm25"].get("index") or None,
+                    "depth": settings["depth"],
+                }
+            ],
+        }
+
+    def scorer(self, queries: Queries) -> Bm25Scorer:
+        key = key_of(["bm25", self.place.corpus.text_hash, *self.identity[1:]])
+        return Bm25Scorer(self._opened(), queries.texts, key)
+
+
+class Bm25Scorer:
+    """BM25 as a teacher or an assistant; 0 where a passage shares no term with the query."""
+
+    label, kind, ranks = "bm25", "bm25", True
+
+    def __init__(self, index: LuceneIndex, texts: Sequence[str], key: str) -> None:
+        self.key, self._index, self._texts = key, index, texts
+
+    def rank(self, queries: np.ndarray, k: int) -> Iterator[Hits]:
+        return self._index.search([self._texts[n] for n in queries], k)
+
+    def score(self, queries: np.ndarray, passages: np.ndarray) -> np.ndarray:
+        return np.stack([self._index.score(self._texts[int(q)], row) for q, row in zip(queries, passages, strict=True)])

@@ -1,0 +1,172 @@
+"""What of an experiment is done: stages with the hash of what went in and of the files that came out. Also the lock of a folder.
+
+A stage is done when its inputs are the ones recorded and its outputs are there with the recorded bytes. So a run that is
+started again goes on at the first stage that is not, and a file that was deleted or changed is made again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import time
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from mta4dpr.errors import UserError
+from mta4dpr.experiment.folder import Folder
+from mta4dpr.files import key_of, lack_of_disk, read_json, sha256_of_file, write_json
+
+
+class StageName(NamedTuple):
+    """A stage's kind (train, index, encode, search, latency, evaluate, report), and of what: a system, an eval set, both or neither."""
+
+    kind: str
+    system: str = ""
+    eval_set: str = ""
+
+    def __str__(self) -> str:
+        return " ".join(filter(None, self))
+
+    @classmethod
+    def of(cls, text: str) -> StageName:
+        """The name that was written as `text`; kinds and labels of systems have no white space."""
+        return cls(*text.split(" ", 2))
+
+
+class Ledger:
+    """ledger.json of a run's folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = Folder(folder)
+        self.stages: dict[StageName, dict[str, Any]] = {}
+        self.read()
+
+    def read(self) -> None:
+        """Takes what the file says now, which another process may have written."""
+        path = self._folder.ledger
+        stages: dict[str, dict[str, Any]] = read_json(path)["stages"] if path.exists() else {}
+        self.stages = {StageName.of(text): record for text, record in stages.items()}
+
+    def is_done(self, stage: StageName, inputs: Any) -> bool:
+        """Whether that stage was done with these inputs, and its outputs are as it left them."""
+        record = self.stages.get(stage)
+        return bool(record and record["inputs"] == key_of(inputs) and self.is_intact(stage))
+
+    def is_intact(self, stage: StageName) -> bool:
+        """Whether that stage is done, whatever its inputs were, and its outputs are as it left them."""
+        record = self.stages.get(stage)
+        return bool(record and record["status"] == "done" and self._are_there(record["outputs"]))
+
+    def was_done(self, stage: StageName) -> bool:
+        """Whether that stage was done once, whatever became of its outputs. Reads no file, for those who only plan."""
+        return self.stages.get(stage, {}).get("status") == "done"
+
+    def outputs(self, kind: str) -> dict[StageName, dict[str, dict[str, Any]]]:
+        """{stage: {file: its record}} of the stages of that kind that are done."""
+        return {name: record["outputs"] for name, record in self.stages.items() if name.kind == kind and record["status"] == "done"}
+
+    def seconds(self, stage: StageName) -> float | None:
+        """What that stage took; None where it was never begun."""
+        return float(self.stages[stage]["seconds"]) if stage in self.stages else None
+
+    def _are_there(self, outputs: dict[str, dict[str, Any]]) -> bool:
+        for name, about in outputs.items():
+            path = self._folder.path / name
+            if not path.exists():
+                return False
+            stat = path.stat()
+            if stat.st_size != about["bytes"]:
+                return False
+            if stat.st_mtime_ns != about["mtime_ns"] and sha256_of_file(path) != about["sha256"]:
+                return False
+        return True
+
+    @contextmanager
+    def stage(self, stage: StageName, inputs: Any, *, by: str = "") -> Iterator[list[Path]]:
+        """Runs a stage; the block appends the files that it made. Records time, inputs and outputs when it ends well.
+
+        `by` names the processes that run it together.
+        """
+        started = time.perf_counter()
+        outputs: list[Path] = []
+        earlier = self.stages.get(stage, {}).get("seconds", 0.0) if self.is_running(stage, inputs) else 0.0
+        self.stages[stage] = {"status": "running", "inputs": key_of(inputs), "outputs": {}, "seconds": earlier, "by": by}
+        self._write()
+        try:
+            yield outputs
+        finally:
+            self.stages[stage]["seconds"] = round(earlier + time.perf_counter() - started, 3)
+            self._write()
+        self.stages[stage].update(
+            status="done",
+            outputs={
+                self._folder.relative(path): {
+                    "bytes": path.stat().st_size,
+                    "mtime_ns": path.stat().st_mtime_ns,
+                    "sha256": sha256_of_file(path),
+                }
+                for path in outputs
+            },
+        )
+        self._write()
+
+    def is_running(self, stage: StageName, inputs: Any, *, by: str | None = None) -> bool:
+        """Begun with those inputs, by a process that works on it or was stopped; with `by`, begun by those processes."""
+        record = self.stages.get(stage)
+        begun = bool(record and record["status"] == "running" and record["inputs"] == key_of(inputs))
+        return begun and (by is None or self.stages[stage].get("by") == by)
+
+    def forget(self, stages: Collection[StageName]) -> None:
+        """Drops those stages: they will be done again."""
+        self.stages = {name: record for name, record in self.stages.items() if name not in stages}
+        self._write()
+
+    def _write(self) -> None:
+        write_json(self._folder.ledger, {"stages": {str(name): record for name, record in self.stages.items()}})
+
+    def shares(self) -> Sequence[dict[str, Any]]:
+        """Seconds of each kind of stage and its share of the whole."""
+        seconds: dict[str, float] = {}
+        for name, record in self.stages.items():
+            seconds[name.kind] = seconds.get(name.kind, 0.0) + record["seconds"]
+        total = sum(seconds.values()) or 1.0
+        return [{"stage": kind, "seconds": round(value, 2), "share": round(value / total, 4)} for kind, value in seconds.items()]
+
+
+@contextmanager
+def locked(folder: Path, *, wait: bool) -> Iterator[None]:
+    """Holds the folder for this process. UserError when another run has it and `wait` is off."""
+    from filelock import FileLock, Timeout
+
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder} is a file; --output takes a folder")
+    is_new = not folder.exists()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise lack_of_disk(error, folder) from error
+    place = Folder(folder)
+    lock = FileLock(str(place.lock))
+    try:
+        lock.acquire(timeout=-1 if wait else 0)
+    except Timeout as error:
+        try:
+            about = read_json(place.lock_holder)
+            who = f"process {about['pid']} on {about['host']} since {about['start']}"
+        except (OSError, json.JSONDecodeError, KeyError):
+            who = "another run"
+        raise UserError(f"{folder} is in use by {who}; wait for it (--wait), or choose another folder (--output DIR)") from error
+    try:
+        start = datetime.now(UTC).isoformat(timespec="seconds")
+        write_json(place.lock_holder, {"host": platform.node(), "pid": os.getpid(), "start": start})
+        yield
+    finally:
+        place.lock_holder.unlink(missing_ok=True)
+        if is_new and [path.name for path in folder.iterdir()] in ([], [place.lock.name]):
+            shutil.rmtree(folder)  # the run failed before it wrote anything
+        lock.release()

@@ -1,0 +1,161 @@
+"""The systems that a request names: rows of the leaderboard, each an engine with its options, or a student that is trained first.
+
+Every name is checked against the registries here; all mistakes come in one error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from mta4dpr import benchmark
+from mta4dpr.benchmark import Benchmark, ModelSpec, Recipe, Variant
+from mta4dpr.engines.registry import engine_named
+from mta4dpr.errors import UserError, nearest
+from mta4dpr.evaluation.leaderboard import place_of_kind
+from mta4dpr.files import file_name
+
+STUDENT_INIT = "student-init"
+BM25 = "bm25"
+
+
+@dataclass(frozen=True)
+class System:
+    """A row of the leaderboard: an engine with its options; a student's engine searches with the model that its recipe has trained."""
+
+    label: str
+    kind: str  # its word in the leaderboard: teacher, assistant, student, else the engine's own (lexical, encoder)
+    engine: str  # a name in ENGINES
+    model: ModelSpec | None = None  # of an engine that has one; of a student, the model that it starts from
+    options: dict[str, Any] = field(default_factory=dict)  # of an engine from outside the package
+    recipe: Recipe | None = None  # how a student is trained
+
+    def as_trained(self, model: Path) -> System:
+        """The student as the encoder that it has become, whose folder that is."""
+        return replace(self, kind="encoder", model=ModelSpec(model=str(model.resolve())), recipe=None)
+
+
+def resolve_systems(bench: Benchmark, wanted: Sequence[str]) -> list[System]:
+    """The systems of those names (default: the benchmark's own), in the order bm25, encoders, students. One error for all mistakes."""
+    found, problems = [], []
+    for name in wanted or bench.systems:
+        try:
+            found.append(_system(bench, name))
+        except UserError as error:
+            problems.append(str(error))
+    names = [file_name(system.label).casefold() for system in found]
+    problems += [
+        f"two systems would write the files of {name!r}; name one as LABEL=PATH"
+        for name in sorted({n for n in names if names.count(n) > 1})
+    ]
+    if problems:
+        raise UserError("\n".join(problems))
+    return sorted(found, key=lambda system: place_of_kind(system.kind))
+
+
+def variant_of(bench: Benchmark, name: str) -> Variant | None:
+    """What a student's name stands for: a variant of the benchmark, a strategy, or an ablation of mta4dpr."""
+    from mta4dpr.distill.strategies import ABLATIONS, STRATEGIES
+
+    if name in bench.variants:
+        variant = bench.variants[name]
+        overrides = STRATEGIES[variant.strategy].overrides if variant.strategy in STRATEGIES else {}
+        return variant.model_copy(update={"distill": {**overrides, **variant.distill}})
+    if name in STRATEGIES:
+        return Variant(strategy=name, distill=STRATEGIES[name].overrides)
+    return Variant(strategy="mta4dpr", distill=ABLATIONS[name][1]) if name in ABLATIONS else None
+
+
+def _recipe(bench: Benchmark, name: str, variant: Variant) -> Recipe:
+    from mta4dpr.distill.strategies import STRATEGIES
+
+    stages = variant.strategy in STRATEGIES and STRATEGIES[variant.strategy].stages
+    if stages and variant.distill.get("regime", bench.distill.regime) == "static":
+        raise UserError(f"{name}: {variant.strategy} changes its data from stage to stage, so it needs regime rounds")
+    try:
+        recipe = bench.recipe(variant)
+        if stages:  # a round for each teacher
+            options = {**variant.distill, "rounds": 1 + len(recipe.assistants)}
+            recipe = bench.recipe(variant.model_copy(update={"distill": options}))
+    except ValueError as error:
+        raise UserError(f"{name} cannot be trained with these settings: {error}") from error
+    return recipe
+
+
+def differences(recipe: Recipe, bench: Benchmark) -> dict[str, Any]:
+    """What a student's row should say: roles and options that are neither the benchmark's nor part of the strategy."""
+    from mta4dpr.distill.strategies import STRATEGIES
+
+    roles = {"teacher": bench.teacher, "assistants": tuple(bench.assistants), "student": bench.student}
+    found = {role: getattr(recipe, role) for role, usual in roles.items() if getattr(recipe, role) != usual}
+    usual = {**bench.distill.model_dump(), **STRATEGIES[recipe.strategy].overrides}
+    return found | {name: value for name, value in recipe.distill.model_dump().items() if value != usual[name]}
+
+
+def student_names(bench: Benchmark) -> list[str]:
+    from mta4dpr.distill.strategies import ABLATIONS, STRATEGIES
+
+    return [*STRATEGIES, *ABLATIONS, *bench.variants]
+
+
+def _system(bench: Benchmark, name: str) -> System:
+    if name == BM25 or name in bench.models:
+        system = system_of(bench, name)
+        engine = engine_named(system.engine)
+        if not engine.ranks:
+            raise UserError(f"{name!r} is {engine.noun}, which cannot search a corpus; it can be a teacher or an assistant")
+        role = "teacher" if name == bench.teacher else "assistant" if name in bench.assistants else system.kind
+        return replace(system, kind=role) if system.model else system
+    variant = variant_of(bench, name)
+    if name == STUDENT_INIT or variant:
+        if not bench.student:
+            raise UserError(
+                f"{name!r} trains a student, but {bench.name} names no teacher, student and train; run a benchmark that does "
+                f"({', '.join(benchmark.benchmark_names())}), or give a YAML with them"
+            )
+        recipe = _recipe(bench, name, variant) if variant else None
+        student = system_of(bench, recipe.student if recipe else bench.student)
+        return replace(student, label=name, kind="student", recipe=recipe)
+    label, equals, path = name.partition("=")
+    if not equals:
+        label, path = (Path(name).resolve().name, name) if Path(name).is_dir() else (name, name)
+    elif not label or not path:
+        raise UserError(f"expected LABEL=PATH, found {name!r}")
+    taken = [BM25, STUDENT_INIT, *student_names(bench), *bench.models]
+    if label in taken or len(label.split()) != 1 or file_name(label).startswith("."):
+        raise UserError(
+            f"a model cannot be called {label!r} here; name it as LABEL=PATH, no white space, no leading dot, none of {', '.join(taken)}"
+        )
+    return _published_or_local(bench, name, label, path, taken)
+
+
+def _published_or_local(bench: Benchmark, typed: str, label: str, path: str, taken: Sequence[str]) -> System:
+    """A bi-encoder that no benchmark names: a checkpoint's name, a hub id, or a folder."""
+    from mta4dpr.models.zoo import CHECKPOINTS, find_model
+
+    if path not in CHECKPOINTS and "/" not in path:
+        try:
+            find_model(path, offline=True)
+        except UserError as error:
+            valid = [*taken, *CHECKPOINTS]
+            raise UserError(
+                f"there is no system {typed!r}{nearest(typed, valid)}; expected bm25, one of the benchmark's "
+                f"({', '.join(bench.systems)}), a name from `mta4dpr-bench list systems`, a model's folder, or a hub id with a slash"
+            ) from error
+    model = ModelSpec(model=path)
+    return System(label, engine_named(model.engine).kind, model.engine, model)
+
+
+def system_of(bench: Benchmark, label: str) -> System:
+    """What a label of the benchmark stands for as a system, a teacher or an assistant: BM25, or one of its models."""
+    if label == BM25:
+        return System(label, engine_named(BM25).kind, BM25)
+    model = bench.models[label]
+    return System(label, engine_named(model.engine).kind, model.engine, model)
+
+
+def trainable(bench: Benchmark, labels: Sequence[str]) -> list[str]:
+    """Those of the labels that are bi-encoders, which a chain of students can be made of."""
+    return [label for label in labels if engine_named(system_of(bench, label).engine).encodes]

@@ -1,0 +1,1 @@
+"""This machine: files, places, devices, rates, progress, and work that processes share."""

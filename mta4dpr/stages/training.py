@@ -1,0 +1,98 @@
+"""Trains one student: Algorithm 1 by its strategy, then its model folder; notes what that took."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import shutil
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from mta4dpr import environment
+from mta4dpr.benchmark import Recipe
+from mta4dpr.distill.left import mend, read_lines
+from mta4dpr.distill.rounds import distil
+from mta4dpr.distill.strategies import STRATEGIES
+from mta4dpr.evaluation.efficiency import energy_used
+from mta4dpr.experiment.experiment import Experiment
+from mta4dpr.experiment.ledger import StageName
+from mta4dpr.experiment.systems import System
+from mta4dpr.files import SUMS, copy_folder, folder_written_aside, key_of, read_json, write_json
+from mta4dpr.planning.sizes import Sizes
+from mta4dpr.planning.training import training_operations, training_pieces
+from mta4dpr.stages.stage import Stage
+from mta4dpr.stages.teaching import training_bench
+
+log = logging.getLogger(__name__)
+
+
+def training(experiment: Experiment, system: System, recipe: Recipe) -> Stage:
+    """The stage. All processes of a launch train together."""
+    return Stage(
+        StageName("train", system.label),
+        partial(experiment.training_inputs, recipe),
+        partial(_train, experiment, system, recipe),
+        along=partial(_train_along, experiment, system, recipe),
+        pieces=partial(training_pieces, experiment, system, recipe),
+        forget=partial(shutil.rmtree, experiment.folder.training(system.label), ignore_errors=True),
+    )
+
+
+def _train(experiment: Experiment, system: System, recipe: Recipe, outputs: list[Path]) -> None:
+    folder = experiment.folder.training(system.label)
+    _clear_if_other(folder, [experiment.training_inputs(recipe), environment.process_count()])
+    mend(folder, recipe.distill)
+    begun_before = [path.name for path in folder.iterdir()] != ["inputs.json"]
+    with energy_used() as joules:
+        final = distil_student(experiment, system, recipe)
+    if joules and not begun_before:  # of a training that was stopped in between, the first part is not known
+        write_json(experiment.folder.energy(system.label), joules)
+    model = experiment.folder.model(system.label)
+    with folder_written_aside(model) as aside:
+        copy_folder(final, aside, leave_out=(SUMS,))
+    outputs.append(model / "model.safetensors")
+    _note_rate(experiment, system, recipe)
+    gc.collect()  # networks and optimisers refer to themselves; without this, each strategy would add to the memory
+
+
+def _train_along(experiment: Experiment, system: System, recipe: Recipe) -> None:
+    distil_student(experiment, system, recipe)
+
+
+def distil_student(experiment: Experiment, system: System, recipe: Recipe) -> Path:
+    """Algorithm 1; returns the folder of the final student."""
+    student = experiment.make_engine(system).load()
+    reading = student.reading
+    if reading.query_length != reading.passage_length:
+        log.warning(
+            "%s reads queries of %d and passages of %d tokens; elsewhere there is one length, so queries beyond %d "
+            "tokens get other vectors in sentence-transformers and Pyserini",
+            *(system.label, reading.query_length, reading.passage_length, reading.query_length),
+        )
+    bench = training_bench(experiment, recipe)
+    return distil(system.label, STRATEGIES[recipe.strategy], student, bench, experiment.folder.training(system.label))
+
+
+def _note_rate(experiment: Experiment, system: System, recipe: Recipe) -> None:
+    """What the steps took, for the next plan."""
+    lines = read_lines(experiment.folder.training(system.label) / "steps.jsonl")
+    batch = recipe.distill.batch_queries * environment.process_count()
+    seconds = sum(batch / line["examples_per_second"] for line in lines)
+    size = experiment.engine_of_role(recipe.student).model_size
+    if size is not None:
+        amount = training_operations(experiment, recipe, Sizes(experiment)) * len(lines) / recipe.distill.steps
+        experiment.place.rates.note("train", amount, seconds, shape=size.shape)
+
+
+def _clear_if_other(folder: Path, inputs: Any) -> None:
+    """A half-done training goes on only with the inputs it began with; without a note of them, their removal was interrupted."""
+    note, wanted = folder / "inputs.json", {"key": key_of(inputs)}
+    try:
+        begun_with = read_json(note)
+    except (OSError, ValueError):
+        begun_with = None
+    if folder.exists() and begun_with != wanted:
+        note.unlink(missing_ok=True)
+        shutil.rmtree(folder)
+    write_json(note, wanted)
