@@ -16,6 +16,7 @@ from mta4dpr.terminal import (
     print_comparisons,
     print_error,
     print_fetched,
+    print_hits,
     print_json,
     print_leaderboard,
     print_plan,
@@ -307,14 +308,7 @@ def search(
     if as_json:
         print_json(document)
         return
-    from rich.markup import escape
-
-    for hit in document["hits"]:
-        title = f"[bold]{escape(hit['title'])}[/bold]  " if hit["title"] else ""
-        print_text(f"[bold cyan]{hit['rank']:>2}[/bold cyan]  {hit['score']:.4f}  [green]{escape(hit['id'])}[/green]  {title}")
-        print_text(f"    {escape(' '.join(hit['text'].split())[:400])}")
-    if not document["hits"]:
-        print_text("no passage matches")
+    print_hits(document["hits"])
 
 
 @app.command()

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from rich.console import Console
+from mta4dpr.console import new_console
 
 
 def print_plan(document: dict[str, Any]) -> None:
@@ -92,18 +90,32 @@ def _p_value(p: float) -> str:
 
 def print_query(one: dict[str, Any]) -> None:
     """A query on which two runs differ, with the first passages of both and their grades; - is not judged."""
-    from rich.markup import escape
+    from rich.text import Text
 
-    console = _console()
-    query = " ".join(filter(None, [one["query_id"], one["query"]]))
-    console.print(f"[bold]{escape(query)}[/bold]")
+    console = new_console()
+    console.print(Text(" ".join(filter(None, [one["query_id"], one["query"]])), style="bold"))
     for run, value, first in ((one["a"], one["value_a"], one["first_a"]), (one["b"], one["value_b"], one["first_b"])):
-        console.print(f"  {escape(run)}: {one['measure']} {value:.4f}")
+        console.print(f"  {run}: {one['measure']} {value:.4f}")
         for rank, passage in enumerate(first, start=1):
             grade = "-" if passage["relevance"] is None else passage["relevance"]
             text = " ".join(" ".join(filter(None, [passage["title"], passage["text"]])).split())
-            line = f"    {rank}  grade {grade}  [green]{escape(passage['id'])}[/green]  {escape(text)}"
+            line = Text.assemble(f"    {rank}  grade {grade}  ", (passage["id"], "green"), f"  {text}")
             console.print(line, no_wrap=True, overflow="ellipsis")
+
+
+def print_hits(hits: list[dict[str, Any]]) -> None:
+    """Two lines a passage that `search` found: rank, score, id and title, then the first 400 characters of its text."""
+    from rich.text import Text
+
+    console = new_console()
+    for hit in hits:
+        head = Text.assemble((f"{hit['rank']:>2}", "bold cyan"), f"  {hit['score']:.4f}  ", (hit["id"], "green"), "  ")
+        if hit["title"]:
+            head.append(hit["title"], style="bold").append("  ")
+        console.print(head)
+        console.print(f"    {' '.join(hit['text'].split())[:400]}")
+    if not hits:
+        console.print("no passage matches")
 
 
 def print_leaderboard(folder: Path, as_json: bool) -> None:
@@ -114,19 +126,12 @@ def print_leaderboard(folder: Path, as_json: bool) -> None:
         return
     from mta4dpr.report import load, load_efficiency, to_rich
 
-    to_rich(load(folder), _console(), efficiency=load_efficiency(folder))
+    to_rich(load(folder), new_console(), efficiency=load_efficiency(folder))
     print_error(f"page, tables and run files: {folder}")
 
 
-def _console() -> Console:
-    """Standard output; as wide as the terminal, 120 columns where there is none."""
-    from rich.console import Console
-
-    return Console(highlight=False, width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 120)
-
-
 def print_text(text: str) -> None:
-    _console().print(text)
+    new_console().print(text)
 
 
 def print_error(text: str) -> None:
@@ -144,13 +149,12 @@ def to_json(document: Any) -> str:
 def print_table(title: str, rows: list[dict[str, Any]], columns: dict[str, str], *, numbers: Sequence[str] = ("value", "ci95")) -> None:
     """`numbers` are columns of figures that are written out already."""
     from rich import box
-    from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title=escape(title) or None, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
+    table = Table(title=title or None, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
     for key, head in columns.items():
         number = bool(rows) and all(isinstance(row.get(key), int | float) or key in numbers for row in rows)
         table.add_column(head, justify="right" if number else "left", overflow="fold")
     for row in rows:
-        table.add_row(*("" if row.get(key) is None else escape(str(row[key])) for key in columns))
-    _console().print(table)
+        table.add_row(*("" if row.get(key) is None else str(row[key]) for key in columns))
+    new_console().print(table)
