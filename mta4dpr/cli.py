@@ -13,6 +13,7 @@ import typer
 from mta4dpr.environment import is_main_process
 from mta4dpr.errors import EnvironmentLack, UserError, nearest
 from mta4dpr.terminal import (
+    HelpAsWritten,
     print_comparisons,
     print_error,
     print_fetched,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from mta4dpr.request import Request
 
 app = typer.Typer(
+    cls=HelpAsWritten,
     add_completion=False,
     no_args_is_help=True,
     rich_markup_mode="rich",

@@ -2,13 +2,34 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from typer.core import TyperGroup
+
 from mta4dpr.console import new_console
+
+
+class HelpAsWritten(TyperGroup):
+    """Commands whose help shows our texts as they are written, as pretty as Typer's: `[bold]` is no style and `:x:` no picture."""
+
+    def __init__(self, **given: Any) -> None:
+        """`given` is what Typer makes a group of; the help texts of the group, its commands and their options change."""
+        super().__init__(**given)
+        for shown in [self, *self.commands.values()]:
+            for part in [shown, *shown.params]:
+                for key in ("help", "short_help", "epilog"):
+                    if text := getattr(part, key, None):
+                        setattr(part, key, _as_written(text))
+
+
+def _as_written(help_text: str) -> str:
+    """Typer reads Rich's markup in a paragraph unless it holds a terminal's escape codes; so each begins with one that changes nothing."""
+    return "\n\n".join("\x1b[0m" + paragraph for paragraph in inspect.cleandoc(help_text).split("\n\n"))
 
 
 def print_plan(document: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Texts come out as they were written, on a terminal and piped: Rich reads no styles, pictures or escapes in them."""
+"""Texts come out as they were written, on a terminal and piped: Rich and Typer read no styles, pictures or escapes in them."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Annotated
 
 import pytest
+import typer
 from rich.console import Console
 
 import mta4dpr
 from mta4dpr import progress, terminal
 from mta4dpr.__main__ import main
+from mta4dpr.cli import app
 from mta4dpr.console import new_console
 from mta4dpr.report.formats import to_rich
 from mta4dpr.report.leaderboard import Comparison, EvalSet, Leaderboard, Row, System
@@ -229,6 +232,42 @@ def test_errors_of_the_command_line(bench: Callable[..., int], screen: Screen) -
     assert bench("list", odd) == 2
     assert bench("list", "options", f"--{odd}") == 2
     assert screen.err().count(odd) == 2
+
+
+def test_help_shows_texts_as_they_are_written(screen: Screen) -> None:
+    """Ours is set up as `shown` is: of the group, its epilog, its commands, their options and arguments."""
+    shown = typer.Typer(cls=terminal.HelpAsWritten, rich_markup_mode="rich", help=f"group {TEXT}", epilog=f"epilog {TEXT}")
+
+    @shown.command(help=f"first {TEXT}\n\nsecond {TEXT}")
+    def one(
+        argument: Annotated[str, typer.Argument(help=f"argument {TEXT}")],
+        option: Annotated[str, typer.Option(metavar=f"meta {TEXT}", help=f"option {TEXT}")] = f"default {TEXT}",
+    ) -> None: ...
+
+    @shown.command(help="two")
+    def two() -> None: ...
+
+    shown(args=["--help"], standalone_mode=False)
+    for what in ("group", "epilog", "first"):
+        assert f"{what} {TEXT}" in screen.out()
+    shown(args=["one", "--help"], standalone_mode=False)
+    for what in ("second", "argument", "meta", "option", "default"):
+        assert f"{what} {TEXT}" in screen.out()
+    assert app.info.cls is terminal.HelpAsWritten
+
+
+def test_help_is_as_pretty_as_typers(screen: Screen) -> None:
+    """The same panels and colours as without our class: only what is in the texts changes nothing."""
+    plain = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode="rich", help=app.info.help, epilog=app.info.epilog)
+    plain.registered_commands = app.registered_commands
+    for arguments in (["--help"], ["search", "--help"]):
+        before = len(screen.raw())
+        for one in (app, plain):
+            one(args=arguments, prog_name="mta4dpr-bench", standalone_mode=False)
+        shown = screen.raw()[before:]
+        assert ("\x1b[1;36m" in shown) == screen.tty
+        assert "╭─" in shown
+        assert shown == 2 * shown[: len(shown) // 2]
 
 
 def test_there_is_one_console_and_no_markup() -> None:
