@@ -72,6 +72,7 @@ class Form(StrEnum):
 
 
 def _request(bench: str, **given: Any) -> Request:
+    """What the user asked for, with A,B as ('A', 'B') and no --set as (); whether it can be is checked later."""
     from mta4dpr.request import Request
 
     for name in ("systems", "eval_sets"):
@@ -134,6 +135,7 @@ def run(
 
 
 def _repeat(manifest: Path, request: Request, as_json: bool) -> None:
+    """`run --from-manifest`: prints whether each run file came out the same, and what was different then to stderr."""
     from mta4dpr.repeat import repeat
 
     document = repeat(manifest, request)

@@ -33,6 +33,7 @@ def _as_written(help_text: str) -> str:
 
 
 def print_plan(document: dict[str, Any]) -> None:
+    """What `plan` found: files to fetch, a row a stage, the disk that is needed, and where the rates behind the times come from."""
     from mta4dpr.environment import gigabytes
 
     if document["downloads"]:
@@ -84,6 +85,7 @@ def print_rows(document: dict[str, Any], runs: dict[str, str]) -> None:
 
 
 def print_comparisons(measure: str, comparisons: list[dict[str, Any]]) -> None:
+    """A table with a row a contrast of `measure`; all of one family (planned or exploratory), which the title names."""
     from mta4dpr.comparing import verdict
 
     shown = [
@@ -106,6 +108,7 @@ def print_comparisons(measure: str, comparisons: list[dict[str, Any]]) -> None:
 
 
 def _p_value(p: float) -> str:
+    """Four digits; the smallest ones as a bound."""
     return "<0.0001" if p < 0.0001 else f"{p:.4f}"
 
 
@@ -140,6 +143,7 @@ def print_hits(hits: list[dict[str, Any]]) -> None:
 
 
 def print_leaderboard(folder: Path, as_json: bool) -> None:
+    """The tables of the run in `folder`, or leaderboard.json as it is; where page and run files lie goes to stderr."""
     if as_json:
         from mta4dpr.files import read_json
 
@@ -152,23 +156,30 @@ def print_leaderboard(folder: Path, as_json: bool) -> None:
 
 
 def print_text(text: str) -> None:
+    """A line, folded between words where it is wider than the terminal."""
     new_console().print(text)
 
 
 def print_error(text: str) -> None:
+    """A line to stderr that nothing folds: errors, notes, where files went."""
     sys.stderr.write(text + "\n")
 
 
 def print_json(document: Any) -> None:
+    """One JSON document on standard output."""
     sys.stdout.write(to_json(document))
 
 
 def to_json(document: Any) -> str:
+    """Indented by two, letters of all scripts as they are, a line end last. TypeError for what JSON cannot hold."""
     return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 
 
 def print_table(title: str, rows: list[dict[str, Any]], columns: dict[str, str], *, numbers: Sequence[str] = ("value", "ci95")) -> None:
-    """`numbers` are columns of figures that are written out already."""
+    """A row a line under `title` (none where it is empty); `columns` are keys of the rows and their heads, an absent value is empty.
+
+    Numbers stand to the right, and so do the columns in `numbers`, whose figures are written out already.
+    """
     from rich import box
     from rich.table import Table
 
