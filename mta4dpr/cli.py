@@ -13,9 +13,11 @@ import typer
 from mta4dpr.environment import is_main_process
 from mta4dpr.errors import EnvironmentLack, UserError, nearest
 from mta4dpr.terminal import (
+    HelpAsWritten,
     print_comparisons,
     print_error,
     print_fetched,
+    print_hits,
     print_json,
     print_leaderboard,
     print_plan,
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from mta4dpr.experiment.request import Request
 
 app = typer.Typer(
+    cls=HelpAsWritten,
     add_completion=False,
     no_args_is_help=True,
     rich_markup_mode="rich",
@@ -69,6 +72,7 @@ class Form(StrEnum):
 
 
 def _request(bench: str, **given: Any) -> Request:
+    """What the user asked for, with A,B as ('A', 'B') and no --set as (); whether it can be is checked later."""
     from mta4dpr.experiment.request import Request
 
     for name in ("systems", "eval_sets"):
@@ -131,6 +135,7 @@ def run(
 
 
 def _repeat(manifest: Path, request: Request, as_json: bool) -> None:
+    """`run --from-manifest`: prints whether each run file came out the same, and what was different then to stderr."""
     from mta4dpr.commands.repeat import repeat
 
     document = repeat(manifest, request)
@@ -307,14 +312,7 @@ def search(
     if as_json:
         print_json(document)
         return
-    from rich.markup import escape
-
-    for hit in document["hits"]:
-        title = f"[bold]{escape(hit['title'])}[/bold]  " if hit["title"] else ""
-        print_text(f"[bold cyan]{hit['rank']:>2}[/bold cyan]  {hit['score']:.4f}  [green]{escape(hit['id'])}[/green]  {title}")
-        print_text(f"    {escape(' '.join(hit['text'].split())[:400])}")
-    if not document["hits"]:
-        print_text("no passage matches")
+    print_hits(document["hits"])
 
 
 @app.command()

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Iterator, Sized
 from contextlib import contextmanager
 from typing import Any, Protocol
 
+from mta4dpr.console import new_console
+
 log = logging.getLogger(__name__)
 
 FIRST_LINE, NEXT_LINES = 10.0, 30.0  # seconds until the first plain line, and between lines
@@ -56,20 +58,19 @@ def bar(total: int | None, label: str, unit: str) -> Iterator[Bar]:
     if not sys.stderr.isatty() or not log.isEnabledFor(logging.INFO):
         yield _Lines(label, total, unit)
         return
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn(unit),
-        TextColumn("{task.fields[rate]}"),
+        TextColumn("{task.fields[unit]}", markup=False),
+        TextColumn("{task.fields[rate]}", markup=False),
         TimeRemainingColumn(),
-        TextColumn("left"),
+        TextColumn("left", markup=False),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
-        yield _Rich(bars, bars.add_task(label, total=total, rate=""))
+    with Progress(*columns, console=new_console(stderr=True), transient=True) as bars:
+        yield _Rich(bars, bars.add_task(label, total=total, unit=unit, rate=""))
 
 
 def track[Item](items: Iterable[Item], label: str, unit: str, total: int | None = None) -> Iterator[Item]:

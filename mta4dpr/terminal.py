@@ -2,18 +2,38 @@
 
 from __future__ import annotations
 
+import inspect
 import json
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from rich.console import Console
+from typer.core import TyperGroup
+
+from mta4dpr.console import new_console
+
+
+class HelpAsWritten(TyperGroup):
+    """Commands whose help shows our texts as they are written, as pretty as Typer's: `[bold]` is no style and `:x:` no picture."""
+
+    def __init__(self, **given: Any) -> None:
+        """`given` is what Typer makes a group of; the help texts of the group, its commands and their options change."""
+        super().__init__(**given)
+        for shown in [self, *self.commands.values()]:
+            for part in [shown, *shown.params]:
+                for key in ("help", "short_help", "epilog"):
+                    if text := getattr(part, key, None):
+                        setattr(part, key, _as_written(text))
+
+
+def _as_written(help_text: str) -> str:
+    """Typer reads Rich's markup in a paragraph unless it holds a terminal's escape codes; so each begins with one that changes nothing."""
+    return "\n\n".join("\x1b[0m" + paragraph for paragraph in inspect.cleandoc(help_text).split("\n\n"))
 
 
 def print_plan(document: dict[str, Any]) -> None:
+    """What `plan` found: files to fetch, a row a stage, the disk that is needed, and where the rates behind the times come from."""
     from mta4dpr.environment import gigabytes
 
     if document["downloads"]:
@@ -65,6 +85,7 @@ def print_rows(document: dict[str, Any], runs: dict[str, str]) -> None:
 
 
 def print_comparisons(measure: str, comparisons: list[dict[str, Any]]) -> None:
+    """A table with a row a contrast of `measure`; all of one family (planned or exploratory), which the title names."""
     from mta4dpr.commands.compare import verdict
 
     shown = [
@@ -87,26 +108,42 @@ def print_comparisons(measure: str, comparisons: list[dict[str, Any]]) -> None:
 
 
 def _p_value(p: float) -> str:
+    """Four digits; the smallest ones as a bound."""
     return "<0.0001" if p < 0.0001 else f"{p:.4f}"
 
 
 def print_query(one: dict[str, Any]) -> None:
     """A query on which two runs differ, with the first passages of both and their grades; - is not judged."""
-    from rich.markup import escape
+    from rich.text import Text
 
-    console = _console()
-    query = " ".join(filter(None, [one["query_id"], one["query"]]))
-    console.print(f"[bold]{escape(query)}[/bold]")
+    console = new_console()
+    console.print(Text(" ".join(filter(None, [one["query_id"], one["query"]])), style="bold"))
     for run, value, first in ((one["a"], one["value_a"], one["first_a"]), (one["b"], one["value_b"], one["first_b"])):
-        console.print(f"  {escape(run)}: {one['measure']} {value:.4f}")
+        console.print(f"  {run}: {one['measure']} {value:.4f}")
         for rank, passage in enumerate(first, start=1):
             grade = "-" if passage["relevance"] is None else passage["relevance"]
             text = " ".join(" ".join(filter(None, [passage["title"], passage["text"]])).split())
-            line = f"    {rank}  grade {grade}  [green]{escape(passage['id'])}[/green]  {escape(text)}"
+            line = Text.assemble(f"    {rank}  grade {grade}  ", (passage["id"], "green"), f"  {text}")
             console.print(line, no_wrap=True, overflow="ellipsis")
 
 
+def print_hits(hits: list[dict[str, Any]]) -> None:
+    """Two lines a passage that `search` found: rank, score, id and title, then the first 400 characters of its text."""
+    from rich.text import Text
+
+    console = new_console()
+    for hit in hits:
+        head = Text.assemble((f"{hit['rank']:>2}", "bold cyan"), f"  {hit['score']:.4f}  ", (hit["id"], "green"), "  ")
+        if hit["title"]:
+            head.append(hit["title"], style="bold").append("  ")
+        console.print(head)
+        console.print(f"    {' '.join(hit['text'].split())[:400]}")
+    if not hits:
+        console.print("no passage matches")
+
+
 def print_leaderboard(folder: Path, as_json: bool) -> None:
+    """The tables of the run in `folder`, or leaderboard.json as it is; where page and run files lie goes to stderr."""
     if as_json:
         from mta4dpr.files import read_json
 
@@ -114,43 +151,42 @@ def print_leaderboard(folder: Path, as_json: bool) -> None:
         return
     from mta4dpr.report import load, load_efficiency, to_rich
 
-    to_rich(load(folder), _console(), efficiency=load_efficiency(folder))
+    to_rich(load(folder), new_console(), efficiency=load_efficiency(folder))
     print_error(f"page, tables and run files: {folder}")
 
 
-def _console() -> Console:
-    """Standard output; as wide as the terminal, 120 columns where there is none."""
-    from rich.console import Console
-
-    return Console(highlight=False, width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 120)
-
-
 def print_text(text: str) -> None:
-    _console().print(text)
+    """A line, folded between words where it is wider than the terminal."""
+    new_console().print(text)
 
 
 def print_error(text: str) -> None:
+    """A line to stderr that nothing folds: errors, notes, where files went."""
     sys.stderr.write(text + "\n")
 
 
 def print_json(document: Any) -> None:
+    """One JSON document on standard output."""
     sys.stdout.write(to_json(document))
 
 
 def to_json(document: Any) -> str:
+    """Indented by two, letters of all scripts as they are, a line end last. TypeError for what JSON cannot hold."""
     return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 
 
 def print_table(title: str, rows: list[dict[str, Any]], columns: dict[str, str], *, numbers: Sequence[str] = ("value", "ci95")) -> None:
-    """`numbers` are columns of figures that are written out already."""
+    """A row a line under `title` (none where it is empty); `columns` are keys of the rows and their heads, an absent value is empty.
+
+    Numbers stand to the right, and so do the columns in `numbers`, whose figures are written out already.
+    """
     from rich import box
-    from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title=escape(title) or None, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
+    table = Table(title=title or None, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
     for key, head in columns.items():
         number = bool(rows) and all(isinstance(row.get(key), int | float) or key in numbers for row in rows)
         table.add_column(head, justify="right" if number else "left", overflow="fold")
     for row in rows:
-        table.add_row(*("" if row.get(key) is None else escape(str(row[key])) for key in columns))
-    _console().print(table)
+        table.add_row(*("" if row.get(key) is None else str(row[key]) for key in columns))
+    new_console().print(table)

@@ -14,8 +14,8 @@ import pytest
 
 from mta4dpr.commands.run import run
 from mta4dpr.errors import EnvironmentLack, UserError
-from mta4dpr.files import read_json, write_json
 from mta4dpr.experiment.request import Request
+from mta4dpr.files import read_json, write_json
 
 STRATEGIES = ("contrastive", "kd", "mta4dpr")
 SYSTEMS = ("bm25", "teacher", "assistant", "student-init", *STRATEGIES)
@@ -245,8 +245,8 @@ def test_nothing_opens_a_socket_offline(tmp_path: Path) -> None:
         "import socket\n"
         "def refuse(*a, **k): raise AssertionError('a socket was opened')\n"
         "socket.socket.connect = refuse; socket.getaddrinfo = refuse\n"
-        "from pathlib import Path\nfrom mta4dpr import \nfrom mta4dpr.experiment.request import Request\n"
-from mta4dpr.commands.run import run
+        "from pathlib import Path\nfrom mta4dpr.commands.run import run\n"
+        "from mta4dpr.experiment.request import Request\n"
         f"run(Request('tiny', output=Path({str(tmp_path / 'run')!r}), systems=('bm25', 'teacher', 'kd'), offline=True))\n"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)

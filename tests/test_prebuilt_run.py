@@ -20,6 +20,7 @@ from mta4dpr.experiment.request import Request
 from mta4dpr.files import read_json
 from mta4dpr.models.encoder import Encoder
 from mta4dpr.retrieval import java
+from mta4dpr.stages.pipeline import complete
 
 
 def packed(folder: Path, archive: Path) -> dict[str, Any]:

@@ -46,7 +46,7 @@ def test_faiss_reads_the_index(tmp_path: Path, vectors: Vectors, encoder: Encode
     """Pyserini's layout: `index`, an inner-product index, and `docid`, a line for each of its rows."""
     import faiss
 
-    monkeypatch.setattr(exact, "PASSAGE_BLOCK", 50)
+    monkeypatch.setattr(faiss_files, "PASSAGE_BLOCK", 50)
     write_faiss_index(tmp_path / "faiss", vectors, corpus)
     assert sorted(path.name for path in (tmp_path / "faiss").iterdir()) == ["docid", "index"]
     index = faiss.read_index(str(tmp_path / "faiss" / "index"))
