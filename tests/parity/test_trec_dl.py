@@ -83,6 +83,22 @@ def test_the_function_gives_the_published_figures(track: str) -> None:
     assert document["notes"] == []
 
 
+@pytest.mark.parametrize(
+    "track",
+    [
+        pytest.param(track, marks=pytest.mark.needs_collection(f"msmarco-passage/trec-dl-20{track[2:]}/judged", parts=("queries", "qrels")))
+        for track in QUERIES
+    ],
+)
+def test_judgements_through_ir_datasets_give_the_same(command: Any, track: str) -> None:
+    """`--dataset` where the other tests say `--qrels`; queries and judgements are all that it reads."""
+    dataset = f"msmarco-passage/trec-dl-20{track[2:]}/judged"
+    status, out, _ = command("evaluate", str(run_file(track, "tasb")), "--dataset", dataset, "--measures", "nDCG@10", "--json")
+    assert status == 0
+    (row,) = json.loads(out)["rows"]
+    assert (f"{row['value']:.4f}", row["queries"]) == (PUBLISHED[track, "tasb", "nDCG@10"], QUERIES[track])
+
+
 @pytest.mark.parametrize("system", PYSERINIS)
 @pytest.mark.parametrize("track", QUERIES)
 def test_the_figures_are_those_that_pyserini_prints(track: str, system: str) -> None:
