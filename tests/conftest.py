@@ -21,12 +21,18 @@ from mta4dpr.data.collection import BeirFolder
 from mta4dpr.data.corpus import Corpus, open_corpus
 from mta4dpr.models.encoder import Encoder, load_encoder
 
+from .needed_collections import ALL_PARTS, lacking
+
 # torch, on a machine whose cores are busy, is ten times as fast with one thread; read when it is loaded
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # ir_datasets keeps the place of its files when it is imported, so it is set before any test imports it
 IRDS_HOME = Path(tempfile.mkdtemp(prefix="mta4dpr-irds-"))
+# the developer's own is only read; kept for the workers that pytest starts, which see what is set below
+DEVELOPERS_HOME = Path(
+    os.environ.setdefault("MTA4DPR_TESTS_READ_HOME", os.environ.get("IR_DATASETS_HOME") or str(Path.home() / ".ir_datasets"))
+)
 os.environ.update(IR_DATASETS_HOME=str(IRDS_HOME), IR_DATASETS_SMALL_FILE_SIZE="0", HF_HUB_OFFLINE="1", TQDM_DISABLE="1")
-IRDS_TOOL = Path(__file__).parents[2] / "shared" / "tools" / "irds-home"
+SHARED = Path(__file__).parents[2] / "shared"
 
 WORDS = [
     "red",
@@ -60,12 +66,30 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def irds_home() -> Path:
-    """The real beir/nfcorpus, cranfield, ... in ir_datasets' own format; about a second."""
-    if not IRDS_TOOL.exists():
-        pytest.skip(f"{IRDS_TOOL} is not here: it makes the ir_datasets files that this test reads")
-    subprocess.run(["bash", str(IRDS_TOOL), str(IRDS_HOME)], check=True, capture_output=True)
-    return IRDS_HOME
+def homes_at_hand(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Homes of ir_datasets that are here already: the developer's own, and what ../shared makes (about a second)."""
+    from mta4dpr.data import questions
+
+    homes = [DEVELOPERS_HOME]
+    if (SHARED / "tools" / "irds-home").exists():
+        made = tmp_path_factory.mktemp("shared")
+        subprocess.run(["bash", str(SHARED / "tools" / "irds-home"), str(made)], check=True, capture_output=True)
+        for name, about in questions.DOWNLOADS.items():
+            if (file := SHARED / "data" / "nq" / f"{name.replace('/', '-')}.qa.csv").exists():
+                shutil.copyfile(file, made / "downloads" / str(about["expected_md5"]))
+        homes.append(made)
+    return homes
+
+
+@pytest.fixture(autouse=True)
+def needed_collections(request: pytest.FixtureRequest) -> None:
+    """`@pytest.mark.needs_collection("beir/nfcorpus/test")`: brings it before the test, or skips and says what brings it."""
+    for mark in request.node.iter_markers("needs_collection"):
+        at_hand = request.getfixturevalue("homes_at_hand")
+        kept = request.config.cache.mkdir("ir_datasets")
+        reason = lacking(mark.args, mark.kwargs.get("parts", ALL_PARTS), at_hand=at_hand, kept=kept)
+        if reason:
+            pytest.skip(reason)
 
 
 @pytest.fixture(scope="session")

@@ -15,8 +15,6 @@ import yaml
 from mta4dpr.benchmark import benchmark_folder, read_yaml
 from mta4dpr.errors import EnvironmentLack
 
-SHARED_RUNS = Path(__file__).parents[2] / "shared" / "data" / "runs"
-
 
 @pytest.fixture
 def small(tmp_path: Path) -> Path:
@@ -166,35 +164,6 @@ def test_evaluate_names_file_and_line(command: Any, small: Path) -> None:
     assert status == 2
     assert out == ""
     assert "bad.trec, line 2" in err
-
-
-@pytest.mark.skipif(not SHARED_RUNS.exists(), reason="the public runs of ../shared are not here")
-@pytest.mark.parametrize(
-    ("year", "name", "expected"),
-    [
-        ("19", "bm25", 0.5058),
-        ("19", "tasb", 0.7210),
-        ("19", "spladeppED", 0.7308),
-        ("19", "repllama", 0.7384),
-        ("20", "bm25", 0.4796),
-        ("20", "bm25rm3", 0.4896),
-        ("20", "tasb", 0.6854),
-        ("20", "repllama", 0.7195),
-    ],
-)
-def test_public_runs_have_their_published_scores(command: Any, irds_home: Path, year: str, name: str, expected: float) -> None:
-    """nDCG@10 of public systems on TREC DL 2019 and 2020, NIST's judgements, all judged queries."""
-    status, out, _ = command(
-        "evaluate",
-        str(SHARED_RUNS / f"dl{year}.{name}.trec.gz"),
-        "--dataset",
-        f"msmarco-passage/trec-dl-20{year}/judged",
-        "--measures",
-        "nDCG@10",
-        "--json",
-    )
-    assert status == 0
-    assert json.loads(out)["rows"][0]["value"] == pytest.approx(expected, abs=5e-5)
 
 
 @pytest.mark.parametrize("what", ["benchmarks", "systems", "strategies", "measures", "options"])

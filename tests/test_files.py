@@ -169,7 +169,7 @@ def test_a_disk_that_fills_under_safetensors_is_the_environments_lack(tmp_path: 
     assert names(tmp_path) == []
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full is a disk that is always full")
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full, a disk that is always full, on this machine; Linux has it")
 def test_a_disk_that_fills_under_torch_is_the_environments_lack(tmp_path: Path) -> None:
     """torch.save raises a RuntimeError of its own over the system's."""
     import torch

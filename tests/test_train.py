@@ -128,7 +128,7 @@ def test_train_takes_the_benchmarks_students(tmp_path: Path, tiny_yaml: Callable
 
 def test_training_for_tensorboard_has_the_same_weights(two_students: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
     """Curves beside steps.jsonl; they decide nothing."""
-    pytest.importorskip("tensorboard", reason="tensorboard is not installed")
+    pytest.importorskip("tensorboard", reason="tensorboard is not installed; `uv sync` brings it")
     trained(tmp_path / "run", "kd", tensorboard=True)
     assert list((tmp_path / "run" / "training" / "kd").rglob("events.out.tfevents*"))
     assert weights(tmp_path / "run")["kd"] == weights(two_students[0])["kd"]

@@ -298,7 +298,7 @@ def test_an_id_that_lacks_a_part_is_told_before_anything_is_read(fake: Callable[
         load_query_set(IrDataset("beir/x"), "beir/x") if part == "docs" else load_query_set(object.__new__(IrDataset), "beir/x")
 
 
-@pytest.mark.usefixtures("irds_home")
+@pytest.mark.needs_collection("beir/nfcorpus/test")
 def test_the_real_nfcorpus() -> None:
     """323 test queries, 12,334 judgements, 3,633 passages: the published counts."""
     source = IrDataset("beir/nfcorpus/test")
@@ -309,7 +309,7 @@ def test_the_real_nfcorpus() -> None:
     assert all(passage.id and passage.title for passage in passages)
 
 
-@pytest.mark.usefixtures("irds_home")
+@pytest.mark.needs_collection("cranfield")
 def test_the_real_cranfield() -> None:
     """The published file has 225 lines of the code -1; a few lines have more than one code for one pair."""
     source = IrDataset("cranfield")

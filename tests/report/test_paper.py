@@ -152,7 +152,7 @@ def test_latex_has_no_character_beyond_ascii(paper: Paper) -> None:
     assert not re.search(r"[^\x00-\x7f]", paper.text("tex"))
 
 
-@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="there is no pdflatex on this machine")
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no pdflatex here; `apt-get install texlive-latex-recommended` brings it")
 @pytest.mark.parametrize("which", ["paper", "odd"])
 def test_latex_compiles(which: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     (tmp_path / "tables.tex").write_text(request.getfixturevalue(which).text("tex"))

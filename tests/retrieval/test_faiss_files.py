@@ -11,6 +11,7 @@ import pytest
 from mta4dpr.data.corpus import Corpus
 from mta4dpr.data.tokens import tokens_of_corpus
 from mta4dpr.models.encoder import Encoder
+from mta4dpr.retrieval import faiss_files
 from mta4dpr.retrieval.exact import ExactIndex
 from mta4dpr.retrieval.faiss_files import write_faiss_index
 from mta4dpr.retrieval.hits import Hits
