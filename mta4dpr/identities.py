@@ -33,7 +33,7 @@ def model_identity(opened: Run, spec: ModelSpec) -> Any:
 
 def _model_identity(opened: Run, spec: ModelSpec) -> Any:
     from mta4dpr.models.encoder import hash_of_files
-    from mta4dpr.models.zoo import find_model
+    from mta4dpr.models.files import find_model
 
     described = spec.model_dump(exclude={"model", "scores"})
     if spec.scores:

@@ -200,7 +200,8 @@ def student_names(bench: Benchmark) -> list[str]:
 
 
 def _system(bench: Benchmark, name: str) -> System:
-    from mta4dpr.models.zoo import CHECKPOINTS, find_model
+    from mta4dpr.models.files import find_model
+    from mta4dpr.models.registry import short_names
 
     if name == "bm25":
         return System(name, "lexical")
@@ -231,11 +232,11 @@ def _system(bench: Benchmark, name: str) -> System:
         raise UserError(
             f"a model cannot be called {label!r} here; name it as LABEL=PATH, no white space, no leading dot, none of {', '.join(taken)}"
         )
-    if path not in CHECKPOINTS and "/" not in path:
+    if path not in short_names() and "/" not in path:
         try:
             find_model(path, offline=True)
         except UserError as error:
-            valid = [*taken, *CHECKPOINTS]
+            valid = [*taken, *short_names()]
             raise UserError(
                 f"there is no system {name!r}{nearest(name, valid)}; expected bm25, one of the benchmark's "
                 f"({', '.join(bench.systems)}), a name from `mta4dpr-bench list systems`, a model's folder, or a hub id with a slash"

@@ -14,7 +14,7 @@ from mta4dpr import environment
 from mta4dpr.benchmark import ModelSpec
 from mta4dpr.errors import UserError
 from mta4dpr.files import file_name
-from mta4dpr.models.published import operations_of, shape_of
+from mta4dpr.models.transformer import operations_of, shape_of
 from mta4dpr.opened import Run, bytes_of
 from mta4dpr.request import System
 

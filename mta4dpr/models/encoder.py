@@ -21,9 +21,10 @@ from mta4dpr.data.tokens import MOST_TOKENS, TokenStore
 from mta4dpr.errors import UserError
 from mta4dpr.files import folder_written_aside, key_of, read_json, sha256_of_file, write_json
 from mta4dpr.models.completeness import check_vocabulary, check_weights, loading
+from mta4dpr.models.files import find_model
 from mta4dpr.models.network import Network
-from mta4dpr.models.published import size_of
-from mta4dpr.models.zoo import checkpoint_of, find_model
+from mta4dpr.models.registry import Checkpoint, checkpoint_of
+from mta4dpr.models.transformer import size_of
 
 log = logging.getLogger(__name__)
 
@@ -194,7 +195,7 @@ def _check(label: str, network: Any, folder: Path) -> None:
     check_vocabulary(label, network[0].model, network.tokenizer, place)
 
 
-def _reading(spec: ModelSpec, known: Any, folder: Path | None, network: Any) -> Reading:
+def _reading(spec: ModelSpec, known: Checkpoint | None, folder: Path | None, network: Any) -> Reading:
     """What the spec says, else the model's own mta4dpr.json, else what is known of the checkpoint, else sentence-transformers' files."""
     saved = read_json(folder / READING) if folder and (folder / READING).exists() else {}
     prompts = network.prompts or {}

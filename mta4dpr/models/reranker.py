@@ -21,8 +21,8 @@ from mta4dpr.errors import UserError
 from mta4dpr.files import key_of
 from mta4dpr.models.completeness import check_vocabulary, check_weights, loading
 from mta4dpr.models.encoder import batches_by_length, hash_of_weights, keep_layers, positions_of, transformers_version, weights_key
+from mta4dpr.models.files import find_model
 from mta4dpr.models.network import Network
-from mta4dpr.models.zoo import find_model
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from mta4dpr.benchmark import ModelSpec
 from mta4dpr.data.collection import IrDataset
 from mta4dpr.errors import UserError
-from mta4dpr.models.zoo import checkpoint_of
+from mta4dpr.models.registry import checkpoint_of
 from mta4dpr.places import CACHE, DATA, INDEXES, MODELS
 from mta4dpr.planning.sizes import ID_BYTES, UNPACKED
 from mta4dpr.planning.stage import PYTHON, Part, Stage, Work

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from mta4dpr.benchmark import ModelSpec, Recipe
 from mta4dpr.errors import UserError
-from mta4dpr.models.zoo import hub_of
+from mta4dpr.models.registry import hub_of
 from mta4dpr.opened import Run
 from mta4dpr.places import CACHE, DATA, INDEXES, MODELS, OUTPUT, data_home, indexes_home, models_home
 from mta4dpr.planning.sizes import Sizes

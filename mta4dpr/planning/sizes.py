@@ -17,8 +17,9 @@ from mta4dpr.data.corpus import Corpus, stored_corpus
 from mta4dpr.data.downloads import Download, downloads_of
 from mta4dpr.errors import UserError
 from mta4dpr.files import read_json
-from mta4dpr.models.published import LAYER_PARAMETERS, operations_of, published, shape_of, size_of
-from mta4dpr.models.zoo import find_model, hub_of
+from mta4dpr.models.files import find_model
+from mta4dpr.models.registry import checkpoint_of, hub_of
+from mta4dpr.models.transformer import LAYER_PARAMETERS, operations_of, shape_of, size_of
 from mta4dpr.opened import Run
 
 UNPACKED = 2.9  # bytes of text for a byte of archive: MS MARCO's 3.06 GB from 1.06, DPR's 13.8 from 4.7
@@ -151,7 +152,7 @@ def network_of(spec: ModelSpec) -> Network:
     try:
         folder, where = find_model(spec.model, offline=True)
     except UserError:
-        about = published(hub_of(spec.model))
+        about = checkpoint_of(spec.model)
         if about is None:
             raise
         layers = len(spec.layers) if spec.layers else about.layers
