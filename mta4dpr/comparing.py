@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mta4dpr import environment
-from mta4dpr.data.collection import Passage
 from mta4dpr.data.corpus import open_corpus, stored_corpus
+from mta4dpr.data.records import Passage
 from mta4dpr.errors import UserError
 from mta4dpr.evaluation.significance import ALPHA, most_different
 from mta4dpr.scoring import Judgements, judgements

@@ -10,14 +10,15 @@ import gzip
 import importlib.metadata
 import json
 import logging
-import unicodedata
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
+from mta4dpr.data.docstrings import Docstrings
 from mta4dpr.data.downloads import JUDGEMENTS, PASSAGES, QUERIES, corpus_id, docs_path
+from mta4dpr.data.records import Passage, Qrel
 from mta4dpr.errors import EnvironmentLack, UserError, nearest
 
 log = logging.getLogger(__name__)
@@ -30,18 +31,6 @@ EXCLUDE_SELF = ("beir/arguana", "beir/quora")
 CSV_QUOTED = ("dpr-w100",)
 # a query's id is its place in its own file: the same id in two files means nothing
 NUMBERED_QUERIES = ("dpr-w100",)
-
-
-class Passage(NamedTuple):
-    id: str
-    title: str
-    text: str
-
-
-class Qrel(NamedTuple):
-    query_id: str
-    passage_id: str
-    relevance: int
 
 
 class Source(Protocol):
@@ -142,11 +131,6 @@ def load_query_set(source: Source, query_set: str, *, least: int | None = None) 
 def _stat(path: Path) -> list[list[Any]]:
     path = path.resolve()
     return [[str(path), path.stat().st_size, path.stat().st_mtime_ns]] if path.exists() else []
-
-
-def normalised(text: str) -> str:
-    """The form in which two queries count as the same: NFKC, lower case, single spaces."""
-    return " ".join(unicodedata.normalize("NFKC", text).lower().split())
 
 
 # --- ir_datasets ---------------------------------------------------------------------------------------------------
@@ -381,8 +365,6 @@ class BeirFolder:
 def open_source(corpus: str, *, name: str, max_passages: int | None) -> Source:
     """The source behind a benchmark's `corpus`: docstrings, a folder, or an ir_datasets id."""
     if corpus == "docstrings":
-        from mta4dpr.data.docstrings import Docstrings
-
         return Docstrings(name, max_passages)
     if Path(corpus).is_dir():
         return BeirFolder(Path(corpus))

@@ -17,7 +17,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
-from mta4dpr.data.collection import Passage, Qrel, normalised
+from mta4dpr.data.records import Passage, Qrel, normalised
 from mta4dpr.errors import UserError
 
 LEFT_OUT = {"test", "tests", "idlelib", "site-packages", "dist-packages", "__pycache__", "lib-dynload"}

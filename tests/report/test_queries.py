@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from mta4dpr import report
-from mta4dpr.data.collection import Passage, QuerySet
+from mta4dpr.data.collection import QuerySet
+from mta4dpr.data.records import Passage
 from mta4dpr.errors import UserError
 from mta4dpr.evaluation.per_query import per_query_file, read_per_query, write_per_query
 from mta4dpr.report import queries, texts
