@@ -39,7 +39,7 @@ def leaderboard(
                 {
                     "system": system,
                     "eval_set": eval_set,
-                    **measured(systems[system], measure, [low, high]),
+                    **measure_row(systems[system], measure, [low, high]),
                     "significant_over": significant_over(system, compared[measure]),
                     "titled": titled[eval_set],
                 }
@@ -72,7 +72,7 @@ def leaderboard(
     }
 
 
-def measured(found: Evaluation, measure: str, ci95: list[float]) -> dict[str, Any]:
+def measure_row(found: Evaluation, measure: str, ci95: list[float]) -> dict[str, Any]:
     """What every row says of a measure: its mean, of how many queries, and its interval."""
     return {
         "measure": measure,

@@ -8,12 +8,12 @@ from typing import Any, Protocol
 from mta4dpr.data.tokens import Tokenizer, TokenStore, tokens_of_texts
 
 
-class Prefixed(Protocol):
+class HasQueryPrefix(Protocol):
     @property
     def query_prefix(self) -> str: ...
 
 
-class Network[Reading: Prefixed]:
+class Network[Reading: HasQueryPrefix]:
     """`weights_hash` names the weights; `network` is a torch module."""
 
     def __init__(self, label: str, network: Any, tokenizer: Any, reading: Reading, weights_hash: str) -> None:

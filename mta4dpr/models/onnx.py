@@ -41,7 +41,7 @@ def write_onnx(encoder: Encoder, folder: Path) -> Path:
     check_packages()
     network = encoder.network.to("cpu").eval()
 
-    class Vectors(torch.nn.Module):
+    class EncoderGraph(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.network = network
@@ -55,7 +55,7 @@ def write_onnx(encoder: Encoder, folder: Path) -> Path:
     texts, tokens = torch.export.Dim("texts"), torch.export.Dim("tokens")
     with _quiet():
         program = torch.onnx.export(
-            Vectors().eval(),
+            EncoderGraph().eval(),
             tuple(_batch(encoder, 2, 9)),
             input_names=list(INPUTS),
             output_names=list(OUTPUTS),

@@ -11,15 +11,15 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from mta4dpr.errors import UserError
-from mta4dpr.report.layouts import Column, Layout, Row, Tolerance
-from mta4dpr.report.published import Figure, Published
+from mta4dpr.report.layouts import Layout, LayoutColumn, LayoutRow, Tolerance
+from mta4dpr.report.published import PublishedFigure, PublishedResults
 
 NOT_RUN = "not run"
 DIGITS = 1  # of a column without a published figure: what papers print
 
 
 @dataclass(frozen=True)
-class Measured:
+class Measurement:
     """A measure of one system on one eval set, over the seeds that it was run with."""
 
     benchmark: str
@@ -38,10 +38,10 @@ class Measured:
 class Entry:
     """A cell of the paper: the figure published there, and what we measured."""
 
-    row: Row
-    column: Column
-    figure: Figure | None
-    found: Measured | None
+    row: LayoutRow
+    column: LayoutColumn
+    figure: PublishedFigure | None
+    found: Measurement | None
 
     @property
     def digits(self) -> int:
@@ -100,16 +100,16 @@ def verdict(published: str, measured: str, tolerance: Tolerance) -> str:
     return "reproduced" if difference <= tolerance.reproduced else "near" if difference <= tolerance.near else "off"
 
 
-def entries(layout: Layout, published: Published, measured: Sequence[Measured]) -> list[list[Entry]]:
+def entries(layout: Layout, published: PublishedResults, measured: Sequence[Measurement]) -> list[list[Entry]]:
     """One list a row, an entry a column."""
     return [[Entry(row, c, _figure(row, c, published), _found(row, c, measured)) for c in layout.columns] for row in layout.rows]
 
 
-def _figure(row: Row, column: Column, published: Published) -> Figure | None:
+def _figure(row: LayoutRow, column: LayoutColumn, published: PublishedResults) -> PublishedFigure | None:
     return published.figure(row.published, column.dataset, column.published, definition=column.definition) if row.published else None
 
 
-def _found(row: Row, column: Column, measured: Sequence[Measured]) -> Measured | None:
+def _found(row: LayoutRow, column: LayoutColumn, measured: Sequence[Measurement]) -> Measurement | None:
     wanted = (column.eval_set, row.measured_as(column.eval_set), column.measure)
     found = [m for m in measured if (m.eval_set, m.system, m.measure) == wanted and column.benchmark in ("", m.benchmark)]
     if len(found) > 1:

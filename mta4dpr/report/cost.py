@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from mta4dpr.report.leaderboard import Leaderboard, System
-from mta4dpr.report.tables import NOTHING, Cell, Column, Note, Table, limit_notes, parameters_text
+from mta4dpr.report.leaderboard import Leaderboard, SystemRow
+from mta4dpr.report.tables import NOTHING, Cell, Note, Table, TableColumn, limit_notes, parameters_text
 
 
 def cost_tables(board: Leaderboard, efficiency: dict[str, Any]) -> list[Table]:
@@ -25,10 +25,19 @@ def cost_table(board: Leaderboard, efficiency: dict[str, Any]) -> Table | None:
     if not order:
         return None
     eval_set = next(iter(board.eval_sets), None)
-    columns = [Column("system", names=True), Column(eval_set.primary if eval_set else "value"), Column("parameters", right=True)]
-    columns += [Column("dimensions", right=True), Column("index", right=True), Column("passages/s", right=True)]
-    columns += [Column("query p50", right=True), Column("p95", right=True), Column("p99", right=True), Column("query energy", right=True)]
-    columns += [Column("training", right=True), Column("training energy", right=True)]
+    columns = [
+        TableColumn("system", names=True),
+        TableColumn(eval_set.primary if eval_set else "value"),
+        TableColumn("parameters", right=True),
+    ]
+    columns += [TableColumn("dimensions", right=True), TableColumn("index", right=True), TableColumn("passages/s", right=True)]
+    columns += [
+        TableColumn("query p50", right=True),
+        TableColumn("p95", right=True),
+        TableColumn("p99", right=True),
+        TableColumn("query energy", right=True),
+    ]
+    columns += [TableColumn("training", right=True), TableColumn("training energy", right=True)]
     rows = []
     for name in order:
         found, system = measured[name] or {}, systems.get(name)
@@ -85,7 +94,7 @@ def shares_table(board: Leaderboard, efficiency: dict[str, Any]) -> Table | None
         return None
     measured = efficiency.get("systems") or {}
 
-    def costs(system: System) -> list[float | None]:
+    def costs(system: SystemRow) -> list[float | None]:
         found = measured.get(system.system) or {}
         return [system.parameters, found.get("index_bytes"), (found.get("query_ms") or {}).get("p50")]
 
@@ -93,9 +102,9 @@ def shares_table(board: Leaderboard, efficiency: dict[str, Any]) -> Table | None
     if not known:
         return None
     several = len(known) > 1
-    columns = [Column("student", names=True)]
-    columns += [Column(f"{e.primary} on {e.id}" if several else e.primary, right=True) for e in known]
-    columns += [Column("parameters", right=True), Column("index", right=True), Column("query p50", right=True)]
+    columns = [TableColumn("student", names=True)]
+    columns += [TableColumn(f"{e.primary} on {e.id}" if several else e.primary, right=True) for e in known]
+    columns += [TableColumn("parameters", right=True), TableColumn("index", right=True), TableColumn("query p50", right=True)]
     rows = []
     for student in students:
         cells = [Cell(student.system)]

@@ -107,7 +107,7 @@ def legend(figure: Figure, entries: list[tuple[str, Any]], *, letters: int = 92)
     figure.legend(handles, labels, loc="outside lower left", ncols=columns, fontsize=9, borderaxespad=0.3)
 
 
-def saved(figure: Figure | None, folder: Path, kind: str, subject: str, description: str) -> Plot | None:
+def save(figure: Figure | None, folder: Path, kind: str, subject: str, description: str) -> Plot | None:
     if figure is None:
         return None
     import matplotlib

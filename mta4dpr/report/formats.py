@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from mta4dpr.report.cost import cost_tables, machine
 from mta4dpr.report.leaderboard import Leaderboard, one_line
-from mta4dpr.report.tables import Cell, Column, Name, Note, Table, contrasts, table
+from mta4dpr.report.tables import Cell, Name, Note, Table, TableColumn, contrasts, table
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -119,7 +119,7 @@ def markdown_code(name: str) -> str:
     return f"{fence}{space}{name}{space}{fence}"
 
 
-def _markdown_cell(cell: Cell, column: Column) -> str:
+def _markdown_cell(cell: Cell, column: TableColumn) -> str:
     text = markdown_code(cell.text).replace("|", "\\|") if column.names else markdown_text(cell.text)
     return (f"**{text}**" if cell.bold else text) + cell.marks.translate(SUPERSCRIPTS)
 
@@ -181,7 +181,7 @@ def latex_table(part: Table, prefix: str) -> str:
     return "\n".join([*lines, r"\end{table}", ""])
 
 
-def head_groups(columns: Sequence[Column]) -> list[tuple[str, int]]:
+def head_groups(columns: Sequence[TableColumn]) -> list[tuple[str, int]]:
     """(head over several columns, how many); '' over columns without one."""
     return [(group, len(list(own))) for group, own in itertools.groupby(columns, key=lambda column: column.group)]
 
@@ -265,7 +265,7 @@ def _fitting(part: Table, width: int) -> list[int]:
     return shown
 
 
-def _least(part: Table, column: Column) -> int:
+def _least(part: Table, column: TableColumn) -> int:
     """The narrowest that `column` may become: names and verdicts fold, the others do not."""
     i = part.columns.index(column)
     longest = max([len(row[i].text + row[i].marks) for row in part.rows], default=0)

@@ -18,7 +18,7 @@ LETTERS = "abcdefghjkmnoprstuvwxyz"  # without i, l (look like 1) and q (has no 
 
 
 @dataclass(frozen=True)
-class EvalSet:
+class EvalSetRow:
     id: str
     primary: str
     measures: tuple[str, ...]
@@ -27,7 +27,7 @@ class EvalSet:
 
 
 @dataclass(frozen=True)
-class Row:
+class ScoreRow:
     system: str
     eval_set: str
     measure: str
@@ -41,7 +41,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class System:
+class SystemRow:
     system: str
     kind: str
     parameters: int | None = None
@@ -53,7 +53,7 @@ class System:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class ComparisonRow:
     eval_set: str
     measure: str
     a: str
@@ -78,17 +78,17 @@ class Leaderboard:
     seed: int | None
     limit: int | None
     notes: tuple[str, ...]
-    eval_sets: tuple[EvalSet, ...]
-    systems: tuple[System, ...]
-    rows: tuple[Row, ...]
-    comparisons: tuple[Comparison, ...]
+    eval_sets: tuple[EvalSetRow, ...]
+    systems: tuple[SystemRow, ...]
+    rows: tuple[ScoreRow, ...]
+    comparisons: tuple[ComparisonRow, ...]
     seeds: tuple[int, ...] = ()
 
-    def row(self, system: str, eval_set: str, measure: str) -> Row | None:
+    def row(self, system: str, eval_set: str, measure: str) -> ScoreRow | None:
         wanted = (system, eval_set, measure)
         return next((row for row in self.rows if (row.system, row.eval_set, row.measure) == wanted), None)
 
-    def queries(self, eval_set: EvalSet) -> int:
+    def queries(self, eval_set: EvalSetRow) -> int:
         """How many queries the eval set's rows were measured on (fewer than the set has under --limit)."""
         return max((row.queries for row in self.rows if row.eval_set == eval_set.id), default=eval_set.queries)
 
@@ -132,10 +132,10 @@ def _leaderboard(document: Any) -> Leaderboard:
         seed=document.get("seed"),
         limit=document.get("limit"),
         notes=tuple(one_line(str(note)) for note in document.get("notes") or ()),
-        eval_sets=tuple(_known(EvalSet, entry) for entry in document["eval_sets"]),
-        systems=tuple(_known(System, entry) for entry in document["systems"]),
-        rows=tuple(_known(Row, entry) for entry in document["rows"]),
-        comparisons=tuple(_known(Comparison, entry) for entry in document.get("comparisons") or ()),
+        eval_sets=tuple(_known(EvalSetRow, entry) for entry in document["eval_sets"]),
+        systems=tuple(_known(SystemRow, entry) for entry in document["systems"]),
+        rows=tuple(_known(ScoreRow, entry) for entry in document["rows"]),
+        comparisons=tuple(_known(ComparisonRow, entry) for entry in document.get("comparisons") or ()),
         seeds=tuple(document.get("seeds") or ()),
     )
 

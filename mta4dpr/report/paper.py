@@ -14,29 +14,29 @@ from pathlib import Path
 from typing import Any
 
 from mta4dpr.report import tables
-from mta4dpr.report.comparison import Entry, Measured, entries
+from mta4dpr.report.comparison import Entry, Measurement, entries
 from mta4dpr.report.formats import LATEX_NEEDS, head_groups, latex_table, markdown_item, markdown_note, markdown_table, markdown_text
-from mta4dpr.report.layouts import Column, Layout, read_layouts
+from mta4dpr.report.layouts import Layout, LayoutColumn, read_layouts
 from mta4dpr.report.leaderboard import LETTERS
-from mta4dpr.report.published import UNKNOWN, Published, read_published
+from mta4dpr.report.published import UNKNOWN, PublishedResults, read_published
 from mta4dpr.report.tables import Cell, Note, Table
 
 OTHER_DEFINITION, OTHER_COLLECTION, OTHERS_DIFFER = "‡", "†", "§"
 
 
-def table(layout: Layout, published: Published, measured: Sequence[Measured]) -> Table:
+def table(layout: Layout, published: PublishedResults, measured: Sequence[Measurement]) -> Table:
     """The layout as a table that every format shares. A compared column becomes three: published, measured, verdict."""
     rows = entries(layout, published, measured)
     cited = list(dict.fromkeys((e.figure.trust, e.figure.kind, e.figure.source) for line in rows for e in line if e.figure))
     marks = dict(zip(cited, _letters(), strict=False))
     parameters = any(row.about or row.parameters for row in layout.rows)
-    columns = [tables.Column("system", wraps=True)]
-    columns += [tables.Column("parameters", right=True)] if parameters else []
+    columns = [tables.TableColumn("system", wraps=True)]
+    columns += [tables.TableColumn("parameters", right=True)] if parameters else []
     for column in layout.columns:
         if column.dataset:
-            columns += [tables.Column(head, group=column.head) for head in ("published", "measured", "verdict")]
+            columns += [tables.TableColumn(head, group=column.head) for head in ("published", "measured", "verdict")]
         else:
-            columns += [tables.Column(column.head, group=column.group)]
+            columns += [tables.TableColumn(column.head, group=column.group)]
     lines = []
     for row, line in zip(layout.rows, rows, strict=True):
         cells = [Cell(row.name)]
@@ -54,7 +54,7 @@ def table(layout: Layout, published: Published, measured: Sequence[Measured]) ->
     )
 
 
-def _cells(entry: Entry, published: Published, marks: Mapping[tuple[str, str, str], str]) -> Iterator[Cell]:
+def _cells(entry: Entry, published: PublishedResults, marks: Mapping[tuple[str, str, str], str]) -> Iterator[Cell]:
     figure, found = entry.figure, entry.found
     text = entry.measured + (f" ± {entry.std}" if entry.std else "")
     shown = Cell(text, marks=OTHER_COLLECTION if entry.other_collection else "") if found else Cell()
@@ -73,7 +73,7 @@ def _cells(entry: Entry, published: Published, marks: Mapping[tuple[str, str, st
 
 
 def _notes(
-    layout: Layout, rows: Sequence[Sequence[Entry]], published: Published, marks: Mapping[tuple[str, str, str], str]
+    layout: Layout, rows: Sequence[Sequence[Entry]], published: PublishedResults, marks: Mapping[tuple[str, str, str], str]
 ) -> Iterator[Note]:
     flat = [entry for line in rows for entry in line]
     yield from ((note,) for note in layout.notes)
@@ -136,7 +136,7 @@ def _tolerances(layout: Layout) -> str:
     return f"Verdict, of the figures as printed: {'; '.join(parts)}."
 
 
-def _parameters(published: Published, about: str) -> str:
+def _parameters(published: PublishedResults, about: str) -> str:
     text = published.systems[about].params if about else ""
     return text if text and text != "-" else tables.NOTHING
 
@@ -151,10 +151,10 @@ class Paper:
     """Layouts, published figures and what was measured: all that the tables show."""
 
     layouts: dict[str, Layout]
-    published: Published
-    measured: tuple[Measured, ...] = ()
+    published: PublishedResults
+    measured: tuple[Measurement, ...] = ()
 
-    def filled(self, measured: Sequence[Measured]) -> Paper:
+    def filled(self, measured: Sequence[Measurement]) -> Paper:
         return replace(self, measured=tuple(measured))
 
     def benchmarks(self) -> list[str]:
@@ -165,7 +165,7 @@ class Paper:
         """Those that a column shows of any benchmark."""
         return sorted({column.eval_set for column in self._columns() if not column.benchmark})
 
-    def _columns(self) -> Iterator[Column]:
+    def _columns(self) -> Iterator[LayoutColumn]:
         return (column for layout in self.layouts.values() for column in layout.columns)
 
     def tables(self) -> dict[str, Table]:

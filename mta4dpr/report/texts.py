@@ -22,7 +22,7 @@ from mta4dpr.data.answers import Answers
 from mta4dpr.evaluation.per_query import per_query_file, read_per_query
 from mta4dpr.evaluation.significance import most_different
 from mta4dpr.files import write_json
-from mta4dpr.report.leaderboard import EvalSet, Leaderboard, load
+from mta4dpr.report.leaderboard import EvalSetRow, Leaderboard, load
 from mta4dpr.report.training import load_document
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def worth_keeping(a: np.ndarray, b: np.ndarray) -> list[int]:
     return list(dict.fromkeys(int(position) for way in ways for position in way))
 
 
-def _wanted(folder: Path, board: Leaderboard, eval_set: EvalSet) -> list[tuple[str, str]]:
+def _wanted(folder: Path, board: Leaderboard, eval_set: EvalSetRow) -> list[tuple[str, str]]:
     """(system, query id) whose passages are to be kept: both sides of each pair by the primary measure, planned contrasts first."""
     known = {}
     for system in board.systems:
@@ -99,7 +99,7 @@ def _wanted(folder: Path, board: Leaderboard, eval_set: EvalSet) -> list[tuple[s
     return list(wanted)
 
 
-def _pairs(board: Leaderboard, eval_set: EvalSet, systems: Sequence[str]) -> Iterator[tuple[str, str]]:
+def _pairs(board: Leaderboard, eval_set: EvalSetRow, systems: Sequence[str]) -> Iterator[tuple[str, str]]:
     planned = [(c.a, c.b) for c in board.comparisons if c.eval_set == eval_set.id and c.family != "exploratory"]
     seen: set[frozenset[str]] = set()
     for pair in [*planned, *combinations(systems, 2)]:

@@ -11,12 +11,12 @@ import pytest
 from mta4dpr import report
 from mta4dpr.report.cost import cost_table, shares_table
 from mta4dpr.report.frontier import COSTS, Point, _spread, on_frontier, points
-from mta4dpr.report.leaderboard import System
+from mta4dpr.report.leaderboard import SystemRow
 from mta4dpr.report.training import load_efficiency
 
 
 def names(*given: tuple[str, float, float]) -> list[str]:
-    return [p.system.system for p in on_frontier([Point(System(name, "student"), cost, value) for name, cost, value in given])]
+    return [p.system.system for p in on_frontier([Point(SystemRow(name, "student"), cost, value) for name, cost, value in given])]
 
 
 def test_the_frontier_by_hand() -> None:

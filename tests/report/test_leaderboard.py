@@ -18,7 +18,7 @@ from mta4dpr import report
 from mta4dpr.errors import UserError
 from mta4dpr.report.formats import markdown_table, markdown_text
 from mta4dpr.report.leaderboard import LETTERS
-from mta4dpr.report.tables import Cell, Column, Table, contrasts, p_text, parameters_text, table
+from mta4dpr.report.tables import Cell, Table, TableColumn, contrasts, p_text, parameters_text, table
 
 ODD = "a&b_<c>%"
 Write = Callable[[dict[str, Any]], Path]
@@ -167,7 +167,9 @@ def test_markdown_escapes_only_what_needs_it(text: str, shown: str) -> None:
 
 
 def test_markdown_columns_line_up_with_pipes_and_wide_characters() -> None:
-    part = Table("t", (Column("n", names=True), Column("v", right=True)), ((Cell("a|b`c"), Cell("1")), (Cell("検索"), Cell("22"))))
+    part = Table(
+        "t", (TableColumn("n", names=True), TableColumn("v", right=True)), ((Cell("a|b`c"), Cell("1")), (Cell("検索"), Cell("22")))
+    )
     assert markdown_table(part).splitlines() == [
         "| n          |   v |",
         "| ---------- | --: |",

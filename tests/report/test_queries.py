@@ -17,7 +17,7 @@ from mta4dpr.data.records import Passage
 from mta4dpr.errors import UserError
 from mta4dpr.evaluation.per_query import per_query_file, read_per_query, write_per_query
 from mta4dpr.report import queries, texts
-from mta4dpr.report.queries import by_query, packed
+from mta4dpr.report.queries import by_query, pack
 
 SYSTEMS = ["bm25", "a&b_<c>%", "init", "kd", "mta4dpr"]
 
@@ -38,14 +38,14 @@ def test_packed_values_are_exact(distinct: int) -> None:
     """One byte a value up to 256 distinct values, two beyond; the page must not show a digit that the file does not have."""
     levels = np.random.default_rng(0).random(distinct)
     values = np.stack([levels, levels[::-1]])
-    document = json.loads(json.dumps(packed(values)))
+    document = json.loads(json.dumps(pack(values)))
     assert [unpacked(document, row) for row in range(2)] == values.tolist()
     assert (document["bytes"], document["rounded"]) == (1 if distinct < 257 else 2, None)
 
 
 def test_too_many_distinct_values_are_rounded_and_it_is_said() -> None:
     values = np.random.default_rng(0).random((2, 6_000))
-    document = packed(values)
+    document = pack(values)
     assert document["rounded"] == 4
     assert np.abs(np.array(unpacked(document, 0)) - values[0]).max() <= 0.000051
 
