@@ -21,7 +21,11 @@ OLD_WEIGHTS = "pytorch_model*.bin"  # where there are no safetensors
 
 
 def find_model(name: str, *, offline: bool = False) -> tuple[Path, str]:
-    """The folder with the model's files, and where it was found. EnvironmentLack when it is nowhere."""
+    """The folder with the model's files, and in words where it was found; the places are tried in the order of the module's docstring.
+
+    `name` is a path, a short name of the registry or a hub id; `offline` forbids to ask the hub for what is not in its cache.
+    EnvironmentLack when the model is nowhere, or when the package that carries it has other weights than the published ones.
+    """
     if Path(name).is_dir():
         return Path(name).resolve(), "a local folder"
     short = name.rsplit("/", 1)[-1]
@@ -58,9 +62,11 @@ def _from_hub(name: str, *, offline: bool) -> Path:
 
 
 def snapshot(hub: str, *, offline: bool, folder: Path | None = None, also: Sequence[str] = ()) -> Path:
-    """The model's files from the hub, at the revision that is known of it: in the hub's cache, or in `folder`.
+    """The folder with a model's files from the hub: the hub's cache, or `folder`. Files that are there already are not fetched again.
 
-    Goes on with what is there. Offline, any revision in the cache will do when that one is not: its weights are hashed anyway.
+    The revision is the registry's, else the newest. Offline, another revision in the cache is taken where that one is not: a key of
+    its weights goes into every result, so the two cannot be confused. `also` are patterns of more files to fetch. Raises what
+    huggingface_hub raises, among others LocalEntryNotFoundError when nothing holds the weights.
     """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError

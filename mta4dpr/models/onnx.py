@@ -28,7 +28,7 @@ SHAPES = ((1, 3), (2, 8), (5, 17), (16, 12), (3, 10_000))  # (texts, tokens) tha
 
 
 def check_packages() -> None:
-    """EnvironmentLack when the packages are not there."""
+    """EnvironmentLack when the packages of the extra `onnx` are not installed."""
     missing = [package for package in ("onnx", "onnxruntime", "onnxscript") if importlib.util.find_spec(package) is None]
     if missing:
         raise EnvironmentLack(f"--onnx needs the extra onnx; {', '.join(missing)} is not installed: `pip install 'mta4dpr[onnx]'`")

@@ -1,6 +1,6 @@
 """README.md of an exported student: a model card with its results, how it was trained, and how three libraries load it.
 
-Knows leaderboards and text; what a model is made of comes as a `Card`.
+Reads no model and no file: what the card says of the model comes as a `Card`, the results as a leaderboard.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from mta4dpr.report.tables import Cell, Table, TableColumn, interval_text, param
 
 @dataclass(frozen=True)
 class Origin:
-    """A model that had a part in it."""
+    """A model that the student started from or was taught by."""
 
     role: str  # start, teacher, assistant
     name: str
@@ -30,7 +30,7 @@ class Origin:
 
 @dataclass(frozen=True)
 class Card:
-    """What a card says beside the results."""
+    """What a model card says, apart from the results. Lengths are in tokens, special ones included."""
 
     system: str
     folder: str  # its name, as the examples load it

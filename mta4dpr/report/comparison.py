@@ -1,4 +1,4 @@
-"""Like with like: each cell of a paper's table with its published figure, what we measured, and what the two say.
+"""Compares each cell of a paper's table, the published figure, with what we measured there.
 
 The same measure (by its definition, not by its name), the same queries and the same collection, else there is no verdict. A verdict
 follows from the two figures as they are printed, so a reader can check it by eye. Knows no format and reads no file.
@@ -45,14 +45,17 @@ class Entry:
 
     @property
     def digits(self) -> int:
+        """Digits after the point: as many as the published figure has, DIGITS where there is none."""
         return self.figure.digits if self.figure else DIGITS
 
     @property
     def measured(self) -> str:
+        """What we measured, in percent with `digits` digits; empty where nothing was."""
         return "" if self.found is None else percent(self.found.value, self.digits)
 
     @property
     def std(self) -> str:
+        """The standard deviation between seeds, printed likewise; empty for a single run."""
         return "" if self.found is None or self.found.std is None else percent(self.found.std, self.digits)
 
     @property
@@ -91,6 +94,7 @@ class Entry:
 
 
 def percent(fraction: float, digits: int) -> str:
+    """A fraction in percent, with that many digits after the point."""
     return f"{100 * fraction:.{digits}f}"
 
 

@@ -1,4 +1,5 @@
-"""What systems cost, beside what they are worth: the costs of each system, what a student keeps and saves of its teacher, stages.
+"""Tables of what systems cost: each system's time, size and energy beside its effectiveness, a student's as shares of its teacher's,
+and how long the stages of a run took.
 
 Reads what efficiency.json says; measures nothing. Any of it may be absent.
 """
@@ -18,7 +19,7 @@ def cost_tables(board: Leaderboard, efficiency: dict[str, Any]) -> list[Table]:
 
 
 def cost_table(board: Leaderboard, efficiency: dict[str, Any]) -> Table | None:
-    """What the machine decides, beside the first eval set's primary measure; None when nothing was measured."""
+    """Each system's costs on this machine, beside its primary measure on the first eval set; None when nothing was measured."""
     measured: dict[str, dict[str, Any]] = efficiency.get("systems") or {}
     systems = {system.system: system for system in board.systems}
     order = [name for name in systems if name in measured] + [name for name in measured if name not in systems]
@@ -125,6 +126,7 @@ def shares_table(board: Leaderboard, efficiency: dict[str, Any]) -> Table | None
 
 
 def share(part: float | None, whole: float | None) -> Cell:
+    """A part of a whole, in percent; no value where one of them is not known or the whole is 0."""
     return Cell() if part is None or not whole else Cell(f"{100 * part / whole:.1f} %", value=part / whole)
 
 
@@ -145,6 +147,7 @@ def machine(efficiency: dict[str, Any]) -> str:
 
 
 def size(count: float | None) -> str:
+    """Bytes in the largest decimal unit of which there is at least one: 1.5 GB."""
     if count is None:
         return NOTHING
     for unit in ("B", "kB", "MB", "GB"):
@@ -155,7 +158,7 @@ def size(count: float | None) -> str:
 
 
 def energy(joules: dict[str, float] | None) -> Cell:
-    """The sum over what has counters."""
+    """Joules of all parts of the machine that have counters, added up, in the largest unit of which there is at least one."""
     if not joules:
         return Cell()
     total = sum(joules.values())
@@ -164,6 +167,7 @@ def energy(joules: dict[str, float] | None) -> Cell:
 
 
 def duration(seconds: float | None) -> str:
+    """Seconds as a reader takes them in: 12.3 s, 4 min 05 s, 2 h 10 min."""
     if seconds is None:
         return NOTHING
     if seconds < 60:

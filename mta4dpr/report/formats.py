@@ -64,7 +64,7 @@ def to_markdown(board: Leaderboard) -> str:
 
 
 def costs_to_markdown(board: Leaderboard, efficiency: dict[str, Any]) -> str:
-    """efficiency.md: what the machine decides, kept apart from what the seed decides."""
+    """efficiency.md: times, sizes and energy. They change from machine to machine, so leaderboard.md does not hold them."""
     parts = [f"# Cost: {markdown_text(board.title)}"]
     parts += [f"Measured on one machine ({markdown_text(where)})."] if (where := machine(efficiency)) else []
     return "\n\n".join([*parts, *(_markdown_part(part) for part in cost_tables(board, efficiency))]) + "\n"
@@ -80,6 +80,7 @@ def _markdown_part(part: Table) -> str:
 
 
 def markdown_table(part: Table) -> str:
+    """The table alone, without title and notes; columns are padded to one width on the screen, wide characters counted as two."""
     from rich.cells import cell_len  # counts wide characters as two
 
     lines = [[_markdown_cell(cell, column) for cell, column in zip(row, part.columns, strict=True)] for row in part.rows]
@@ -113,6 +114,7 @@ def markdown_text(text: str) -> str:
 
 
 def markdown_code(name: str) -> str:
+    """`name` as inline code, in as many backticks as it needs."""
     name = one_line(name)
     fence = "`" * (max((len(run) for run in re.findall("`+", name)), default=0) + 1)
     space = " " if name.startswith("`") or name.endswith("`") else ""
@@ -125,6 +127,7 @@ def _markdown_cell(cell: Cell, column: TableColumn) -> str:
 
 
 def markdown_note(note: Note) -> str:
+    """A note with its names as inline code and its words escaped."""
     return "".join(markdown_code(part) if isinstance(part, Name) else _markdown_fragment(part) for part in note)
 
 
@@ -160,6 +163,7 @@ def to_latex(board: Leaderboard) -> str:
 
 
 def latex_table(part: Table, prefix: str) -> str:
+    """A table environment with caption, label (tab:PREFIX-TITLE) and notes; needs the packages of LATEX_NEEDS."""
     label = re.sub(r"[^A-Za-z0-9]+", "-", f"{prefix}-{part.title}").strip("-").lower()
     caption = ". ".join([latex_text(part.title), *filter(None, [_latex_note(part.lead).rstrip(".")])]) + "."
     caption = " ".join([caption, *(rf"\textbf{{{_latex_note(warning)}}}" for warning in part.warnings)])
@@ -228,6 +232,7 @@ def to_rich(board: Leaderboard, console: Console, *, efficiency: dict[str, Any] 
 
 
 def print_table(part: Table, console: Console) -> None:
+    """Prints one table with title, warnings and notes. Columns that the terminal has no room for are left out, and named below it."""
     from rich import box
     from rich.table import Table as Grid
     from rich.text import Text

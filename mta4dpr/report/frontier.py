@@ -43,6 +43,8 @@ COSTS = (
 
 @dataclass(frozen=True)
 class Point:
+    """A system on the plot: its cost in the smallest unit (ms, bytes, parameters) and its value of the primary measure."""
+
     system: SystemRow
     cost: float
     value: float

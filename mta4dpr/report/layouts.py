@@ -52,6 +52,8 @@ class LayoutColumn(Section):
 
 
 class LayoutRow(Section):
+    """A system of the paper, under the names that the published figures and our runs have for it."""
+
     label: str = Field("", description="shown instead of the published name")
     published: str = Field("", description="the system in results.csv; empty: nothing is known")
     about: str = Field("", description="the system in systems.csv")
@@ -63,13 +65,17 @@ class LayoutRow(Section):
 
     @property
     def name(self) -> str:
+        """What the table calls it."""
         return self.label or self.published
 
     def measured_as(self, eval_set: str) -> str:
+        """The name that our runs on that eval set have for the system; empty where none was measured."""
         return self.measured if isinstance(self.measured, str) else self.measured.get(eval_set, "")
 
 
 class Layout(Section):
+    """One table of the paper: what it shows, not the figures in it."""
+
     title: str
     lead: str = ""
     columns: list[LayoutColumn] = Field(min_length=1)

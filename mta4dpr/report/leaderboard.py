@@ -19,6 +19,8 @@ LETTERS = "abcdefghjkmnoprstuvwxyz"  # without i, l (look like 1) and q (has no 
 
 @dataclass(frozen=True)
 class EvalSetRow:
+    """An eval set as leaderboard.json describes it: its primary measure, all its measures, the number of its queries."""
+
     id: str
     primary: str
     measures: tuple[str, ...]
@@ -28,6 +30,8 @@ class EvalSetRow:
 
 @dataclass(frozen=True)
 class ScoreRow:
+    """The mean of one measure over the queries of one eval set, for one system, with its 95 % interval."""
+
     system: str
     eval_set: str
     measure: str
@@ -42,6 +46,8 @@ class ScoreRow:
 
 @dataclass(frozen=True)
 class SystemRow:
+    """What leaderboard.json says of a system apart from its scores. `system` is its name; None stands for what is not known."""
+
     system: str
     kind: str
     parameters: int | None = None
@@ -54,6 +60,8 @@ class SystemRow:
 
 @dataclass(frozen=True)
 class ComparisonRow:
+    """A paired test of systems `a` and `b` as it was written; the fields are those of evaluation.significance.Comparison."""
+
     eval_set: str
     measure: str
     a: str
@@ -73,6 +81,8 @@ class ComparisonRow:
 
 @dataclass(frozen=True)
 class Leaderboard:
+    """All of leaderboard.json. Systems and eval sets are in the order in which tables show them."""
+
     benchmark: str
     title: str
     seed: int | None
@@ -85,6 +95,7 @@ class Leaderboard:
     seeds: tuple[int, ...] = ()
 
     def row(self, system: str, eval_set: str, measure: str) -> ScoreRow | None:
+        """The score of that system on that eval set by that measure, or None when there is none."""
         wanted = (system, eval_set, measure)
         return next((row for row in self.rows if (row.system, row.eval_set, row.measure) == wanted), None)
 
@@ -122,6 +133,7 @@ def load(folder: Path) -> Leaderboard:
 
 
 def one_line(text: str) -> str:
+    """`text` with every stretch of white space, line ends too, as one space."""
     return " ".join(text.split())
 
 

@@ -155,6 +155,7 @@ class Paper:
     measured: tuple[Measurement, ...] = ()
 
     def filled(self, measured: Sequence[Measurement]) -> Paper:
+        """The same tables with these measurements instead of those that are there."""
         return replace(self, measured=tuple(measured))
 
     def benchmarks(self) -> list[str]:
@@ -169,9 +170,11 @@ class Paper:
         return (column for layout in self.layouts.values() for column in layout.columns)
 
     def tables(self) -> dict[str, Table]:
+        """{name of the layout: its table}, in the layouts' order."""
         return {name: table(layout, self.published, self.measured) for name, layout in self.layouts.items()}
 
     def text(self, form: str) -> str:
+        """All tables in the form md, tex, html or csv."""
         return {"md": to_markdown, "tex": to_latex, "html": to_html, "csv": to_csv}[form](self)
 
 
@@ -196,6 +199,7 @@ UNREAD = (
 
 
 def to_markdown(paper: Paper) -> str:
+    """A Markdown document with a section for each table."""
     parts = [f"# {HEAD}", UNREAD]
     for part in paper.tables().values():
         parts += [f"## {markdown_text(part.title)}", *([markdown_note(part.lead)] if part.lead else []), markdown_table(part)]
@@ -210,6 +214,7 @@ def to_latex(paper: Paper) -> str:
 
 
 def to_html(paper: Paper) -> str:
+    """A page of its own, without scripts."""
     from mta4dpr.report.page import environment
 
     return environment().get_template("paper.html.j2").render(title=HEAD, lead=UNREAD, tables=paper.tables(), spans=head_groups)
@@ -226,6 +231,7 @@ def to_csv(paper: Paper) -> str:
 
 
 def to_json(paper: Paper) -> dict[str, Any]:
+    """The records of `to_csv` by table, with None for what is not there and seeds as a list."""
     found = [{"name": name, "title": layout.title, "cells": [*_records(paper, name)]} for name, layout in paper.layouts.items()]
     return {"tables": found}
 

@@ -22,6 +22,8 @@ DEFINITIONS = {"reciprocal rank": "RR", "nDCG": "nDCG", "per-query recall": "R",
 
 @dataclass(frozen=True)
 class PublishedFigure:
+    """A line of results.csv: the figure that one source prints for one system, data set and measure."""
+
     system: str
     dataset: str
     measure: str  # as the source calls it: R@50
@@ -33,17 +35,22 @@ class PublishedFigure:
 
     @property
     def digits(self) -> int:
+        """Digits after the point, as the source prints it."""
         return len(self.value.partition(".")[2])
 
 
 @dataclass(frozen=True)
 class PublishedSystem:
+    """A line of systems.csv. `params` is the number of parameters in the source's words."""
+
     system: str
     params: str
 
 
 @dataclass(frozen=True)
 class PublishedResults:
+    """All published figures, and {name: what is known of that system}."""
+
     figures: tuple[PublishedFigure, ...]
     systems: dict[str, PublishedSystem]
 

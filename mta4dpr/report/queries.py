@@ -68,6 +68,7 @@ def _read(board: Leaderboard, eval_set: EvalSetRow, folder: Path) -> PerQuery:
 
 
 def ids_of(systems: PerQuery) -> tuple[list[str], int]:
+    """The query ids that all these systems share, and how many there are."""
     query_ids = next(iter(systems.values()))[0]
     return query_ids, len(query_ids)
 

@@ -24,6 +24,8 @@ Note = tuple[str, ...]  # fragments; those of type Name are names
 
 @dataclass(frozen=True)
 class TableColumn:
+    """The head of a column, and how the formats lay out what stands below it."""
+
     head: str
     right: bool = False  # aligned to the right
     names: bool = False  # holds system names
@@ -33,6 +35,8 @@ class TableColumn:
 
 @dataclass(frozen=True)
 class Cell:
+    """One cell. Formats escape `text`; `marks` are shown raised behind it."""
+
     text: str = NOTHING
     marks: str = ""  # superscript
     bold: bool = False
@@ -41,6 +45,8 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
+    """A table that every format can show. Each row has a cell for each column."""
+
     title: str
     columns: tuple[TableColumn, ...]
     rows: tuple[tuple[Cell, ...], ...]
@@ -165,16 +171,19 @@ def contrasts(board: Leaderboard, eval_set: EvalSetRow, measure: str, *, explora
 
 
 def limit_notes(board: Leaderboard) -> tuple[Note, ...]:
+    """The warning that only the first queries were evaluated (--limit); nothing for a full run."""
     if board.limit is None:
         return ()
     return ((f"First {board.limit:,} queries of each eval set only (--limit): not comparable with a full run.",),)
 
 
 def significant(comparison: ComparisonRow) -> bool:
+    """Whether the difference is significant after Holm's correction, at level ALPHA."""
     return comparison.p_holm is not None and comparison.p_holm < ALPHA
 
 
 def verdict(c: ComparisonRow) -> str:
+    """The comparison in words, from `a`'s side. A test that is not significant says what difference it could have found."""
     if significant(c):
         return "better" if c.difference > 0 else "worse"
     if c.wins == 0 and c.losses == 0:
@@ -185,6 +194,7 @@ def verdict(c: ComparisonRow) -> str:
 
 
 def signed(value: float) -> str:
+    """A difference with four decimals and its sign."""
     return f"{value:+.4f}".replace("-", "−")
 
 
@@ -198,6 +208,7 @@ def p_text(p: float | None) -> str:
 
 
 def interval_text(ci95: tuple[float, float] | None, *, sign: bool = False) -> str:
+    """[low, high] with three decimals, or with `sign` their signs; NOTHING for None."""
     if ci95 is None:
         return NOTHING
     low, high = (f"{bound:+.3f}" if sign else f"{bound:.3f}" for bound in ci95)
@@ -205,6 +216,7 @@ def interval_text(ci95: tuple[float, float] | None, *, sign: bool = False) -> st
 
 
 def parameters_text(count: int | None) -> str:
+    """A number of parameters in k, M or B (thousands, millions, billions), with one decimal."""
     if count is None:
         return NOTHING
     for size, unit in ((1_000_000_000, "B"), (1_000_000, "M"), (1_000, "k")):

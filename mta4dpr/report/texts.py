@@ -77,7 +77,11 @@ def load_texts(folder: Path) -> dict[str, Any]:
 
 
 def worth_keeping(a: np.ndarray, b: np.ndarray) -> list[int]:
-    """Positions of the queries on which two systems differ most, and that each of them wins by most; the page orders alike."""
+    """Positions of the queries whose passages are kept for a pair of systems: those on which they differ most, and those that each of
+    them wins by most. page.js shows queries in the same order.
+
+    `a` and `b` are the two systems' values, (queries,).
+    """
     difference, ranked = a - b, most_different(a, b)
     ways = (ranked[:DIFFER], ranked[difference[ranked] > 0][:EACH_WAY], ranked[difference[ranked] < 0][:EACH_WAY])
     return list(dict.fromkeys(int(position) for way in ways for position in way))
