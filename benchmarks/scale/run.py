@@ -51,7 +51,7 @@ class RandomTexts:
         return self.size
 
     def passages(self) -> Iterator[Any]:
-        from mta4dpr.data.collection import Passage
+        from mta4dpr.data.records import Passage
 
         words = np.array(vocabulary(), object)
         for start in range(0, self.size, BLOCK):

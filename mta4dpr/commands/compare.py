@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from mta4dpr import environment
 from mta4dpr.commands.evaluate import Judgements, judgements
-from mta4dpr.data.collection import Passage
 from mta4dpr.data.corpus import open_corpus, stored_corpus
+from mta4dpr.data.records import Passage
 from mta4dpr.errors import UserError
 from mta4dpr.evaluation import significance
 from mta4dpr.evaluation.significance import ALPHA, most_different

@@ -11,7 +11,8 @@ from typing import Any
 from mta4dpr import environment
 from mta4dpr.environment import gigabytes
 from mta4dpr.errors import UserError
-from mta4dpr.models.zoo import PACKAGED, find_model
+from mta4dpr.models.files import find_model
+from mta4dpr.models.registry import CHECKPOINTS
 
 HUB = ("huggingface.co", 443)
 SPARE_DISK = 2_000_000_000  # bytes that a small run needs
@@ -65,7 +66,7 @@ def _torch(quick: bool) -> dict[str, str]:
 
 def _models(quick: bool) -> list[dict[str, str]]:
     found = []
-    for name, (package, _, _) in PACKAGED.items():
+    for name, package in [(c.name, c.package.name) for c in CHECKPOINTS.values() if c.package]:
         if quick:
             present = importlib.util.find_spec(package) is not None
             found.append(

@@ -68,12 +68,12 @@ class Judgements:
 
     def rows(self, path: Path, found: Evaluation) -> list[dict[str, Any]]:
         """One row a measure: mean, 95 % bootstrap interval, queries."""
-        from mta4dpr.evaluation.leaderboard import measured
+        from mta4dpr.evaluation.leaderboard import measure_row
         from mta4dpr.evaluation.significance import intervals
 
         bounds = intervals(np.stack(list(found.values.values()))).tolist()
         return [
-            {"run": str(path), "eval_set": self.eval_set, **measured(found, measure, bound)}
+            {"run": str(path), "eval_set": self.eval_set, **measure_row(found, measure, bound)}
             for measure, bound in zip(found.values, bounds, strict=True)
         ]
 

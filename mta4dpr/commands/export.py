@@ -93,7 +93,7 @@ def _students(manifest: Manifest) -> list[str]:
 
 def _card(manifest: Manifest, system: str, encoder: Any, *, name: str, onnx: bool) -> Any:
     from mta4dpr.distill.strategies import STRATEGIES
-    from mta4dpr.models.zoo import checkpoint_of
+    from mta4dpr.models.registry import checkpoint_of, hub_of
     from mta4dpr.options import Distill
     from mta4dpr.report.card import Card
 
@@ -104,7 +104,6 @@ def _card(manifest: Manifest, system: str, encoder: Any, *, name: str, onnx: boo
     if taught:
         labels += [("teacher", recipe["teacher"]), *(("assistant", label) for label in recipe["assistants"])]
     base = settings["models"][recipe["student"]]["model"]
-    known = checkpoint_of(base)
     defaults = Distill().model_dump(mode="json")
     modules = list(encoder.network)
     kinds = [type(module).__name__ for module in modules]
@@ -117,7 +116,7 @@ def _card(manifest: Manifest, system: str, encoder: Any, *, name: str, onnx: boo
         title=manifest["title"],
         parameters=encoder.parameters,
         dimensions=encoder.dimensions,
-        base=known.hub if known else "",
+        base=hub_of(base) if checkpoint_of(base) else "",
         strategy=recipe["strategy"],
         about=strategy.about if strategy else "",
         source=strategy.source if strategy else "",
@@ -158,7 +157,7 @@ def _licence(model: str) -> str:
     """What a model's own card says; empty where there is none."""
     import yaml
 
-    from mta4dpr.models.zoo import find_model
+    from mta4dpr.models.files import find_model
 
     if not model:
         return ""

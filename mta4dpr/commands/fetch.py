@@ -30,8 +30,8 @@ from mta4dpr.errors import EnvironmentLack, UserError
 from mta4dpr.experiment.experiment import open_experiment
 from mta4dpr.experiment.request import Request
 from mta4dpr.files import folder_written_aside, lack_of_disk, read_json, write_json, written_aside
-from mta4dpr.models.published import published
-from mta4dpr.models.zoo import PACKAGED, find_model, hub_of, snapshot
+from mta4dpr.models.files import find_model, snapshot
+from mta4dpr.models.registry import UNSTATED, checkpoint_of, hub_of, package_of
 from mta4dpr.places import DATA, INDEXES, MODELS, SETTINGS, data_home, disk_lack, indexes_home, models_home
 from mta4dpr.planning.needs import Needs
 
@@ -233,8 +233,9 @@ def _expected(path: Path, folder: Path, name: str, where: str, known: dict[str, 
     """(SHA-256, who says so) of a model's file; the hub names its large files by it."""
     if str(path) in known:
         return str(known[str(path)]["sha256"]), "an earlier fetch"
-    if where.startswith("the package") and path.name == "model.safetensors":
-        return PACKAGED[name.rsplit("/", 1)[-1]][2], "the published hash"
+    package = package_of(name)
+    if package and where == f"the package {package.name}" and path.name == "model.safetensors":
+        return package.sha256, "the published hash"
     etag = path.resolve().name if path.is_symlink() else ""  # the hub's cache
     note = folder / ".cache" / "huggingface" / "download" / f"{path.relative_to(folder)}.metadata"
     if note.is_file():  # commit, ETag, time
@@ -247,8 +248,10 @@ def _licence(folder: Path, name: str) -> str:
     card = folder / CARD
     head = re.match(r"---\n(.*?)\n---", card.read_text(encoding="utf-8", errors="replace"), re.DOTALL) if card.is_file() else None
     found = re.search(r"^license:\s*(\S.*)$", head[1], re.MULTILINE) if head else None
-    about = published(hub_of(name))
-    return found[1].strip(" \"'") if found else about.licence if about else "not stated"
+    if found:
+        return found[1].strip(" \"'")
+    checkpoint = checkpoint_of(name)
+    return checkpoint.licence if checkpoint else UNSTATED
 
 
 # --- prebuilt indexes ----------------------------------------------------------------------------------------------

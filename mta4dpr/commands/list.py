@@ -34,7 +34,7 @@ def benchmarks() -> Rows:
 
 def systems() -> Rows:
     from mta4dpr.experiment.systems import STUDENT_INIT
-    from mta4dpr.models.zoo import CHECKPOINTS
+    from mta4dpr.models.registry import CHECKPOINTS
 
     rows = [
         {"system": "bm25", "what": "Lucene's BM25 through Pyserini", "from": "Anserini"},
@@ -44,7 +44,7 @@ def systems() -> Rows:
         {"system": s["strategy"], "what": f"the student trained by {s['strategy']}: {s['about']}", "from": s["source"]}
         for s in strategies()
     ]
-    rows += [{"system": name, "what": c.about, "from": c.hub} for name, c in CHECKPOINTS.items()]
+    rows += [{"system": c.name, "what": c.about, "from": hub} for hub, c in CHECKPOINTS.items() if c.name]
     return rows
 
 

@@ -10,14 +10,15 @@ import gzip
 import importlib.metadata
 import json
 import logging
-import unicodedata
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
+from mta4dpr.data.docstrings import Docstrings
 from mta4dpr.data.downloads import JUDGEMENTS, PASSAGES, QUERIES, corpus_id, docs_path
+from mta4dpr.data.records import Passage, Qrel
 from mta4dpr.errors import EnvironmentLack, UserError, nearest
 
 log = logging.getLogger(__name__)
@@ -32,34 +33,33 @@ CSV_QUOTED = ("dpr-w100",)
 NUMBERED_QUERIES = ("dpr-w100",)
 
 
-class Passage(NamedTuple):
-    id: str
-    title: str
-    text: str
-
-
-class Qrel(NamedTuple):
-    query_id: str
-    passage_id: str
-    relevance: int
-
-
 class Source(Protocol):
-    """What a kind of collection can do. `identity` is JSON that names the texts and where they are."""
+    """A collection that can be read: passages, and query sets with judgements.
+
+    identity       JSON that names the texts and where they are; stores are kept under it
+    exclude_self   whether a passage with its query's id is no hit (BEIR's convention where queries are passages too)
+    notes          sentences that stand beside every table made from it
+    """
 
     identity: dict[str, Any]
     exclude_self: bool
-    notes: list[str]  # what stands beside every table made from it
+    notes: list[str]
 
     def files(self) -> list[list[Any]]:
         """[path, bytes, modification time in ns] of the files that hold the passages, as far as they are known and there."""
         ...
 
-    def passages(self) -> Iterator[Passage]: ...
+    def passages(self) -> Iterator[Passage]:
+        """All passages in the collection's order. EnvironmentLack when they cannot be downloaded, UserError when a file is malformed."""
+        ...
 
-    def queries(self, query_set: str) -> Iterator[tuple[str, str]]: ...
+    def queries(self, query_set: str) -> Iterator[tuple[str, str]]:
+        """(query id, text) of a query set, judged or not. UserError when the collection has no such set."""
+        ...
 
-    def qrels(self, query_set: str) -> Iterator[Qrel]: ...
+    def qrels(self, query_set: str) -> Iterator[Qrel]:
+        """The judgements of a query set. UserError when the collection has no such set."""
+        ...
 
     def expected_passages(self) -> int | None:
         """The number of passages if it is known without reading them."""
@@ -68,14 +68,21 @@ class Source(Protocol):
 
 @dataclass
 class QuerySet:
-    """Queries with judgements. `counts` says what was dropped or mapped, one plain sentence each."""
+    """Queries with judgements.
+
+    texts       {query id: text}
+    qrels       {query id: {passage id: relevance}}
+    counts      what was dropped or mapped, one sentence each
+    answers     {question id: its answers}, of a set that is judged by answers; its qrels name no passage
+    namespace   two sets share a query where id and namespace are the same
+    """
 
     id: str
     texts: dict[str, str]
     qrels: dict[str, dict[str, int]]
     counts: list[str] = field(default_factory=list)
-    answers: dict[str, tuple[str, ...]] = field(default_factory=dict)  # of a set judged by answers, whose qrels hold no passage
-    namespace: str = ""  # equal ids are the same query only within one
+    answers: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    namespace: str = ""
 
 
 def judged_by_answers(source: Source, query_set: str) -> bool:
@@ -144,11 +151,6 @@ def _stat(path: Path) -> list[list[Any]]:
     return [[str(path), path.stat().st_size, path.stat().st_mtime_ns]] if path.exists() else []
 
 
-def normalised(text: str) -> str:
-    """The form in which two queries count as the same: NFKC, lower case, single spaces."""
-    return " ".join(unicodedata.normalize("NFKC", text).lower().split())
-
-
 # --- ir_datasets ---------------------------------------------------------------------------------------------------
 
 
@@ -189,10 +191,12 @@ class IrDataset:
             ) from error
 
     def files(self) -> list[list[Any]]:
+        """The file that holds the passages, if ir_datasets has it already; nothing is downloaded to find out."""
         path = docs_path(self._dataset)
         return _stat(path) if path else []
 
     def expected_passages(self) -> int | None:
+        """The count in ir_datasets' metadata; None where it has none."""
         count = _metadata(self.identity["ir_datasets"], PASSAGES).get("count")
         return None if count is None else int(count)
 
@@ -208,6 +212,10 @@ class IrDataset:
         return [(self._load(query_set), [QUERIES, JUDGEMENTS])] if query_set else [(self._dataset, [PASSAGES])]
 
     def passages(self) -> Iterator[Passage]:
+        """Passages as ir_datasets reads them; its first use downloads the files.
+
+        A data set whose documents have no field `text` gives all their fields joined as the text, without a title.
+        """
         with lacking_download(self.id):
             documents = iter(self._dataset.docs_iter())
             while True:
@@ -223,6 +231,7 @@ class IrDataset:
                     yield Passage(document.doc_id, "", document.default_text() or "")
 
     def queries(self, query_set: str) -> Iterator[tuple[str, str]]:
+        """(query id, text) of the queries of any of ir_datasets' data sets. UserError for one without queries."""
         dataset = self._load(query_set)
         if not dataset.has_queries():
             raise UserError(f"ir_datasets has no queries for {query_set!r}; give an id with queries, such as {query_set}/test")
@@ -237,6 +246,7 @@ class IrDataset:
         return query_set in questions.DOWNLOADS
 
     def answers(self, query_set: str) -> dict[str, tuple[str, ...]]:
+        """{question id: its answers} of a set for which `has_answers` is true."""
         with lacking_download(query_set):
             return {query.query_id: tuple(query.answers) for query in self._load(query_set).queries_iter()}
 
@@ -246,6 +256,7 @@ class IrDataset:
         return query_set if corpus in NUMBERED_QUERIES else corpus
 
     def qrels(self, query_set: str) -> Iterator[Qrel]:
+        """Judgements of any of ir_datasets' data sets; Cranfield's codes become grades. UserError for one without judgements."""
         dataset = self._load(query_set)
         if not dataset.has_qrels():
             raise UserError(
@@ -270,7 +281,7 @@ def _metadata(dataset_id: str, part: str) -> dict[str, Any]:
 
 
 class lacking_download:  # noqa: N801 (reads as a phrase in `with`)
-    """A download that fails is the environment's lack; says where files may be put by hand."""
+    """A `with` block around reading from ir_datasets: a failed download becomes EnvironmentLack, which says what to do about it."""
 
     def __init__(self, dataset_id: str) -> None:
         self.dataset_id = dataset_id
@@ -297,7 +308,7 @@ class lacking_download:  # noqa: N801 (reads as a phrase in `with`)
 
 
 class BeirFolder:
-    """corpus.jsonl[.gz], queries.jsonl[.gz], qrels/SPLIT.tsv[.gz]."""
+    """A collection in a folder: corpus.jsonl, queries.jsonl and qrels/SPLIT.tsv, each gzipped or not. UserError without a corpus."""
 
     exclude_self = False
     notes: list[str] = []  # noqa: RUF012
@@ -309,6 +320,7 @@ class BeirFolder:
         self.identity = {"folder": str(folder.resolve())}
 
     def files(self) -> list[list[Any]]:
+        """The file of the passages with its size and time, by which corpus.py sees that it has changed."""
         return _stat(self._corpus)
 
     def _file(self, name: str) -> Path:
@@ -320,9 +332,11 @@ class BeirFolder:
         )
 
     def splits(self) -> list[str]:
+        """Names of the query sets, from the files in qrels/: train, dev, test."""
         return sorted({path.name.split(".tsv")[0] for path in (self.folder / "qrels").glob("*.tsv*")})
 
     def expected_passages(self) -> int | None:
+        """None: only reading the file tells."""
         return None
 
     def _lines(self, path: Path) -> Iterator[tuple[int, str]]:
@@ -351,14 +365,17 @@ class BeirFolder:
             yield number, record
 
     def passages(self) -> Iterator[Passage]:
+        """Passages in the order of corpus.jsonl. UserError with the line for one that is no passage."""
         for _, record in self._records(self._corpus):
             yield Passage(str(record["_id"]), record.get("title") or "", record["text"])
 
     def queries(self, query_set: str) -> Iterator[tuple[str, str]]:
+        """(query id, text) of every line of queries.jsonl, which holds the queries of all splits."""
         for _, record in self._records(self._file("queries.jsonl")):
             yield str(record["_id"]), record["text"]
 
     def qrels(self, query_set: str) -> Iterator[Qrel]:
+        """Judgements of SPLIT or FOLDER/SPLIT from qrels/SPLIT.tsv. UserError for another folder, an unknown split, a bad line."""
         folder, _, split = query_set.rpartition("/")
         if folder not in ("", self.name) and Path(folder).resolve() != self.folder.resolve():
             raise UserError(f"{query_set} is not in the corpus's folder {self.folder}; write {self.name}/{split}")
@@ -379,10 +396,11 @@ class BeirFolder:
 
 
 def open_source(corpus: str, *, name: str, max_passages: int | None) -> Source:
-    """The source behind a benchmark's `corpus`: docstrings, a folder, or an ir_datasets id."""
-    if corpus == "docstrings":
-        from mta4dpr.data.docstrings import Docstrings
+    """The source that a benchmark's `corpus` names: `docstrings`, a folder, or an id of ir_datasets.
 
+    `name` is the benchmark's and `max_passages` its limit; only docstrings use them. UserError for a folder or an id that is not there.
+    """
+    if corpus == "docstrings":
         return Docstrings(name, max_passages)
     if Path(corpus).is_dir():
         return BeirFolder(Path(corpus))

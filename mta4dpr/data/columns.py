@@ -33,6 +33,7 @@ class Column:
         return self
 
     def append(self, rows: np.ndarray) -> None:
+        """Writes rows below those that are there, (rows, *shape), converted to the column's type."""
         assert rows.shape[1:] == self.shape, (rows.shape, self.shape)
         self._file.write(np.ascontiguousarray(rows, self.dtype).data)
         self.rows += len(rows)

@@ -22,8 +22,9 @@ from typing import Any
 import numpy as np
 from filelock import FileLock
 
-from mta4dpr.data.collection import Passage, Source
+from mta4dpr.data.collection import Source
 from mta4dpr.data.columns import CUT_OFF, Column, blocks
+from mta4dpr.data.records import Passage
 from mta4dpr.errors import UserError
 from mta4dpr.files import file_name, folder_written_aside, key_of, lack_of_disk, read_json, write_json
 from mta4dpr.progress import track
@@ -86,9 +87,11 @@ class Corpus:
         return rank
 
     def id(self, number: int) -> str:
+        """The id of the passage with that number."""
         return bytes(self._id_bytes[self._id_starts[number] : self._id_starts[number + 1]]).decode()
 
     def ids(self, numbers: Iterable[int]) -> list[str]:
+        """The ids of those passages, in the order given."""
         return [self.id(int(number)) for number in numbers]
 
     @cached_property
@@ -104,6 +107,7 @@ class Corpus:
         return np.where(self._sorted_ids[place] == wanted, self.order[place], -1).astype(np.int32)
 
     def passage(self, number: int) -> Passage:
+        """Id, title and text of the passage with that number."""
         return Passage(self.id(number), self._field(2 * number), self._field(2 * number + 1))
 
     def __iter__(self) -> Iterator[Passage]:
@@ -128,6 +132,7 @@ class Corpus:
 
 
 def corpus_folder(cache: Path, source: Source) -> Path:
+    """Where the store of that source is kept under `cache`, there or not. Another source or format of the store has another folder."""
     name = next(iter(source.identity.values()))
     return cache / "corpora" / f"{file_name(str(name))[-40:].strip('-')}-{key_of([FORMAT, source.identity])}"
 

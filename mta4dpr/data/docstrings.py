@@ -17,7 +17,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
-from mta4dpr.data.collection import Passage, Qrel, normalised
+from mta4dpr.data.records import Passage, Qrel, normalised
 from mta4dpr.errors import UserError
 
 LEFT_OUT = {"test", "tests", "idlelib", "site-packages", "dist-packages", "__pycache__", "lib-dynload"}
@@ -26,6 +26,8 @@ TRAIN_SHARE = 0.7
 
 
 class Docstring(NamedTuple):
+    """The docstring of a module, class or function: qualified name, first line, and what follows it."""
+
     name: str
     summary: str
     body: str
@@ -43,6 +45,7 @@ class Docstrings:
         self.identity = {"docstrings": platform.python_version(), "max_passages": max_passages}
 
     def files(self) -> list[list[object]]:
+        """Empty: the passages are in no file of their own. The identity names the Python version instead."""
         return []
 
     @cached_property
@@ -65,9 +68,11 @@ class Docstrings:
         return sorted(drawn, key=lambda d: d.name)
 
     def expected_passages(self) -> int | None:
+        """The most that were asked for; the library may have fewer."""
         return self.max_passages
 
     def passages(self) -> Iterator[Passage]:
+        """The bodies, in ascending order of the names. UserError for a Python without its sources."""
         for docstring in self._chosen:
             yield Passage(docstring.name, "", docstring.body)
 
@@ -78,10 +83,12 @@ class Docstrings:
         return [d for d in self._chosen if (_hash("split " + d.name) < TRAIN_SHARE * 2**64) == (split == "train")]
 
     def queries(self, query_set: str) -> Iterator[tuple[str, str]]:
+        """(name, summary line) of BENCHMARK/train or BENCHMARK/test: 70 % and 30 %, by a hash of the name. UserError for another set."""
         for docstring in self._split(query_set):
             yield docstring.name, docstring.summary
 
     def qrels(self, query_set: str) -> Iterator[Qrel]:
+        """Each summary's only relevant passage is the body of the same docstring."""
         for docstring in self._split(query_set):
             yield Qrel(docstring.name, docstring.name, 1)
 

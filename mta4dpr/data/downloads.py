@@ -1,4 +1,4 @@
-"""The files that ir_datasets downloads for a corpus and its query sets: which, how large, whether they are here; brings them.
+"""The files that ir_datasets downloads for a corpus and its query sets: lists them with size and place, and fetches them ahead.
 
 What a dataset needs is read off ir_datasets' own objects: each handler of passages, queries and judgements holds the downloads
 it reads from. A file that ir_datasets fetches anew every time has its place under `downloads/MD5`, where ir_datasets looks first.
@@ -41,8 +41,8 @@ class Download:
     passages: bool  # whether the passages come from it
     home: Path
     unpacked: list[Path] = field(default_factory=list)  # what ir_datasets makes of it and then reads instead
-    migrators: list[Any] = field(default_factory=list)  # by these, ir_datasets deletes what an older version of it has made
-    read_directly: bool = False  # by someone who does not read an unpacked file
+    migrators: list[Any] = field(default_factory=list)  # ir_datasets' objects that delete files which an older version of it made
+    read_directly: bool = False  # some part of the data set reads the download itself, not what is unpacked from it
     mirrors: Sequence[Any] = ()
 
     @property
@@ -52,7 +52,7 @@ class Download:
 
     @property
     def host(self) -> str:
-        """Who gives it."""
+        """The server that it is downloaded from, for a user to read."""
         return urlsplit(self.url).netloc or "to be obtained by hand"
 
     @property
@@ -63,12 +63,13 @@ class Download:
 
     @property
     def is_unpacked(self) -> bool:
-        """Whether ir_datasets needs the file no more, since all that it reads has been unpacked from it."""
+        """Whether ir_datasets no longer needs the file, because everything that it reads has been unpacked from it already."""
         current = all(Path(m._version_file).is_file() and m._read_version() == m._version for m in self.migrators)
         return bool(self.unpacked) and not self.read_directly and current and all(path.exists() for path in self.unpacked)
 
     @property
     def here(self) -> bool:
+        """Whether nothing needs to be downloaded: the file is here, or all that is read of it has been unpacked."""
         return self.path is not None or self.is_unpacked
 
 
@@ -197,10 +198,10 @@ def hashes_of(path: Path) -> tuple[str, str]:
 
 
 def bring(download: Download, home: Path, *, offline: bool) -> tuple[Path, str, str]:
-    """(path, SHA-256, what was done) of the file under `home`, with the MD5 that ir_datasets expects.
+    """Sees to it that the file is under `home` with the MD5 that ir_datasets expects: (path, SHA-256, what was done).
 
     A file that is there and right stays; one that is not is replaced, once another is there. What ir_datasets' own home has is
-    copied. EnvironmentLack where no source gives the right bytes.
+    copied; what was done is "was here", "copied" or "downloaded". EnvironmentLack where no source gives the right bytes.
     """
     target = home / download.place
     problem = ""
@@ -265,7 +266,7 @@ def _stream(mirror: Any, download: Download, target: Path) -> str:
 
 
 def _declare_current(download: Download, home: Path) -> None:
-    """A file that ir_datasets may take for an older version's, and delete, gets the word beside it that it is not."""
+    """Writes the version file that keeps ir_datasets from deleting this file as one that an older version of it had made."""
     for migrator in download.migrators:
         affected = {_under(home, path, download) for path in migrator._affected_files}
         word = _under(home, migrator._version_file, download)
@@ -279,7 +280,7 @@ def _under(home: Path, path: Path | str, download: Download) -> Path:
 
 
 def copy_unpacked(download: Download, home: Path) -> list[Path]:
-    """For a file that is not here, but was unpacked here: what was unpacked, copied to its place under `home`."""
+    """Copies to `home` what was unpacked from a download that is itself gone from this machine; the paths of the copies."""
     words = [Path(migrator._version_file) for migrator in download.migrators]
     for path in [*words, *download.unpacked]:
         target = _under(home, path, download)

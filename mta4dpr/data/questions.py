@@ -45,6 +45,7 @@ class QaFile(BaseQueries):
         self.name, self.download = name, download
 
     def queries_iter(self) -> Iterator[DprW100Query]:
+        """Questions with their answers. UserError with the line for one that is not as the class says."""
         with self.download.stream() as stream:
             for number, row in enumerate(csv.reader(io.TextIOWrapper(stream, encoding="utf-8", newline=""), delimiter="\t")):
                 try:
@@ -60,12 +61,15 @@ class QaFile(BaseQueries):
                 yield DprW100Query(str(number), question, tuple(answers))
 
     def queries_cls(self) -> type[DprW100Query]:
+        """The type of a question, for ir_datasets."""
         return DprW100Query
 
     def queries_namespace(self) -> str:
+        """The collection that the questions belong to, for ir_datasets."""
         return CORPUS
 
     def queries_lang(self) -> str:
+        """The language of the questions, for ir_datasets."""
         return "en"
 
 

@@ -71,6 +71,7 @@ class Tokenizer:
         )
 
     def ids(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of each text, without special tokens, at most MOST_TOKENS of a text."""
         encoded = self._backend.encode_batch_fast(list(texts), add_special_tokens=False)
         return [one.ids[:MOST_TOKENS] for one in encoded]
 
@@ -90,6 +91,7 @@ class PairTemplate:
 
     @property
     def specials(self) -> int:
+        """How many special tokens a pair has."""
         return len(self.before) + len(self.between) + len(self.after)
 
 
@@ -204,6 +206,7 @@ def tokens_of_texts(tokenizer: Tokenizer, texts: Sequence[str], *, prefix: str) 
 
 
 def tokens_folder(cache: Path, corpus: Corpus, tokenizer: Tokenizer, prefix: str) -> Path:
+    """Where the corpus's token store for that tokenizer and prefix is kept under `cache`, there or not."""
     key = key_of([corpus.text_hash, tokenizer.hash, prefix, MOST_TOKENS, "title space text"])
     return cache / "tokens" / f"{corpus.folder.name.rsplit('-', 1)[0]}-{key}"
 

@@ -15,9 +15,10 @@ from itertools import chain
 
 import numpy as np
 
-from mta4dpr.data.collection import QuerySet, normalised
+from mta4dpr.data.collection import QuerySet
 from mta4dpr.data.columns import blocks
 from mta4dpr.data.corpus import Corpus
+from mta4dpr.data.records import normalised
 from mta4dpr.errors import UserError
 from mta4dpr.files import key_of
 

@@ -21,9 +21,9 @@ from mta4dpr.errors import UserError
 from mta4dpr.files import key_of, read_json
 from mta4dpr.machine.work import ID_BYTES, ID_COLUMNS, PYTHON, Piece, Work, unknown
 from mta4dpr.models.encoder import Encoder, load_encoder, weights_key
-from mta4dpr.models.published import operations_of, shape_of
+from mta4dpr.models.registry import checkpoint_of
 from mta4dpr.models.sizes import ModelSize, size_of_model
-from mta4dpr.models.zoo import checkpoint_of
+from mta4dpr.models.transformer import operations_of, shape_of
 from mta4dpr.options import Dense as DenseSettings
 from mta4dpr.places import CACHE, OUTPUT
 from mta4dpr.retrieval.exact import ExactIndex, memory_of_search

@@ -1,7 +1,7 @@
 """Judgements of questions that come with answers: a retrieved passage is relevant when its text has one of them (DPR's rule).
 
-They depend on what a run retrieved, so every run gets its own, to the depth that the measures see. ir-measures computes from them
-as from any others. Says nothing of which passages would have been relevant, so recall and nDCG mean nothing here.
+Judgements depend on what a run retrieved, so every run gets its own, down to the deepest cutoff of its measures; ir-measures computes
+from them as from any others. Which passages a run missed is not known, so recall and nDCG have no meaning here.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from ir_measures import Measure
 
 MEASURES = ("Success", "RR", "P")
-"""Those that need to know of no relevant passage but the retrieved."""
+"""The measures that depend on the retrieved passages alone, not on how many relevant ones the corpus holds."""
 USUAL = ["Success@5", "Success@20", "Success@100"]
+"""What papers report on Natural Questions, there called top-k accuracy."""
 NO_PASSAGE = "no passage has an answer"
 """The document of a question's dummy line; it has white space, so no passage has it as its id."""
 

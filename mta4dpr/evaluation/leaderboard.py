@@ -1,4 +1,7 @@
-"""leaderboard.json: what the seed decides, made of per-query values. Knows no files, no systems, only their numbers."""
+"""Makes leaderboard.json from per-query values: means, intervals, tests. The same seed gives the same bytes on every machine.
+
+What depends on the machine (times, memory, energy) is kept out of it, in efficiency.json. Reads and writes no file.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +22,13 @@ KINDS = ("lexical", "teacher", "assistant", "encoder", "student")  # the order o
 def leaderboard(
     manifest: Mapping[str, Any], evaluations: Mapping[str, Mapping[str, Evaluation]], *, titled: Mapping[str, bool], teacher: str
 ) -> dict[str, Any]:
-    """The document of the contract. `evaluations` are {eval set: {system: its per-query values}}, `titled` says of each whether its
-    passages have titles."""
+    """The content of leaderboard.json.
+
+    manifest      what the run wrote of itself (manifest.json)
+    evaluations   {eval set: {system: its per-query values}}
+    titled        {eval set: whether its passages have titles}
+    teacher       the system whose primary measure students are shown as a share of
+    """
     seed, sets = manifest["settings"]["seed"], manifest["eval_sets"]
     rows: list[dict[str, Any]] = []
     comparisons: list[dict[str, Any]] = []
@@ -40,7 +48,7 @@ def leaderboard(
                 {
                     "system": system,
                     "eval_set": eval_set,
-                    **measured(systems[system], measure, [low, high]),
+                    **measure_row(systems[system], measure, [low, high]),
                     "significant_over": significant_over(system, compared[measure]),
                     "titled": titled[eval_set],
                 }
@@ -73,8 +81,8 @@ def leaderboard(
     }
 
 
-def measured(found: Evaluation, measure: str, ci95: list[float]) -> dict[str, Any]:
-    """What every row says of a measure: its mean, of how many queries, and its interval."""
+def measure_row(found: Evaluation, measure: str, ci95: list[float]) -> dict[str, Any]:
+    """The fields that every row has of a measure: its mean, of how many queries, and its 95 % interval [low, high]."""
     return {
         "measure": measure,
         "value": found.mean(measure),

@@ -52,6 +52,7 @@ class Run:
 
     @cached_property
     def positions(self) -> dict[str, int]:
+        """{query id: its position in `query_ids` and `offsets`}"""
         return {query_id: position for position, query_id in enumerate(self.query_ids)}
 
     def ranking(self, query_id: str) -> tuple[list[str], np.ndarray]:

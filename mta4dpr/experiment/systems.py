@@ -133,13 +133,14 @@ def _system(bench: Benchmark, name: str) -> System:
 
 def _published_or_local(bench: Benchmark, typed: str, label: str, path: str, taken: Sequence[str]) -> System:
     """A bi-encoder that no benchmark names: a checkpoint's name, a hub id, or a folder."""
-    from mta4dpr.models.zoo import CHECKPOINTS, find_model
+    from mta4dpr.models.files import find_model
+    from mta4dpr.models.registry import short_names
 
-    if path not in CHECKPOINTS and "/" not in path:
+    if path not in short_names() and "/" not in path:
         try:
             find_model(path, offline=True)
         except UserError as error:
-            valid = [*taken, *CHECKPOINTS]
+            valid = [*taken, *short_names()]
             raise UserError(
                 f"there is no system {typed!r}{nearest(typed, valid)}; expected bm25, one of the benchmark's "
                 f"({', '.join(bench.systems)}), a name from `mta4dpr-bench list systems`, a model's folder, or a hub id with a slash"

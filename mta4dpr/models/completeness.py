@@ -1,6 +1,7 @@
 """Whether a model that transformers loaded is the one that its files describe.
 
-transformers draws at random what the weights lack, makes an empty tokenizer where there is none, and only prints a table.
+Where weights or a tokenizer are missing, transformers draws random numbers or makes an empty tokenizer and only prints a table; here
+both are errors.
 Knows transformers' models and tokenizers, no encoders and no rerankers.
 """
 

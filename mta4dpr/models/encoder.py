@@ -21,9 +21,10 @@ from mta4dpr.data.tokens import MOST_TOKENS, TokenStore
 from mta4dpr.errors import UserError
 from mta4dpr.files import folder_written_aside, key_of, read_json, sha256_of_file, write_json
 from mta4dpr.models.completeness import check_vocabulary, check_weights, loading
+from mta4dpr.models.files import find_model
 from mta4dpr.models.network import Network
-from mta4dpr.models.published import size_of
-from mta4dpr.models.zoo import checkpoint_of, find_model
+from mta4dpr.models.registry import Checkpoint, checkpoint_of
+from mta4dpr.models.transformer import size_of
 
 log = logging.getLogger(__name__)
 
@@ -41,13 +42,17 @@ class Reading:
 
 
 class Encoder(Network[Reading]):
-    """A bi-encoder with shared towers. `key` changes with weights, layers, pooling and reading."""
+    """A bi-encoder: one network encodes queries and passages. Vectors are compared by dot product."""
 
     def __init__(self, label: str, network: Any, reading: Reading, weights_hash: str) -> None:
         super().__init__(label, network, network.tokenizer, reading, weights_hash)
 
     @property
     def key(self) -> str:
+        """Names what decides a vector: weights, kept layers, tokenizer, reading, modules after the transformer, library versions.
+
+        Equal keys give equal vectors, so stores of vectors are kept under it.
+        """
         import torch
 
         parts = [str(module) for module in list(self.network)[1:]]
@@ -55,6 +60,7 @@ class Encoder(Network[Reading]):
 
     @property
     def dimensions(self) -> int:
+        """Length of a vector."""
         return int(self.network.get_embedding_dimension())
 
     @cached_property
@@ -68,6 +74,7 @@ class Encoder(Network[Reading]):
 
     @property
     def hidden_size(self) -> int:
+        """Width of the transformer's layers; a dense layer after pooling may make `dimensions` another number."""
         return int(self.transformer.config.hidden_size)
 
     @property
@@ -121,7 +128,7 @@ class Encoder(Network[Reading]):
         return self.encode(tokens, np.arange(len(texts)), longest=self.reading.query_length, token_budget=token_budget)
 
     def save(self, folder: Path) -> None:
-        """A sentence-transformers folder; lengths and prefixes travel in its files and in mta4dpr.json."""
+        """Writes a folder that sentence-transformers loads; lengths and prefixes stand in its files and in mta4dpr.json."""
         self.network.max_seq_length = self.reading.passage_length
         self.network.similarity_fn_name = "dot"  # what a student is trained and searched with
         self.network.prompts = {"query": self.reading.query_prefix, "document": self.reading.passage_prefix}
@@ -142,7 +149,11 @@ def batches_by_length(lengths: np.ndarray, token_budget: int) -> list[np.ndarray
 
 
 def load_encoder(label: str, spec: ModelSpec, *, device: str, offline: bool = False, texts: Sequence[str] = ()) -> Encoder:
-    """The encoder of a spec. `texts` give an untrained one its vocabulary."""
+    """The encoder of a spec, in float32 on `device`. `texts` give an untrained one its vocabulary.
+
+    EnvironmentLack when the model is nowhere to be found; UserError when its files are damaged or are no bi-encoder, or when the spec
+    does not go with them (lengths beyond the model's positions, layers that it does not have, pooling that its own files decide).
+    """
     import torch
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
@@ -194,8 +205,8 @@ def _check(label: str, network: Any, folder: Path) -> None:
     check_vocabulary(label, network[0].model, network.tokenizer, place)
 
 
-def _reading(spec: ModelSpec, known: Any, folder: Path | None, network: Any) -> Reading:
-    """What the spec says, else the model's own mta4dpr.json, else what is known of the checkpoint, else sentence-transformers' files."""
+def _reading(spec: ModelSpec, known: Checkpoint | None, folder: Path | None, network: Any) -> Reading:
+    """What the spec says, else the model's own mta4dpr.json, else the registry, else sentence-transformers' files."""
     saved = read_json(folder / READING) if folder and (folder / READING).exists() else {}
     prompts = network.prompts or {}
     most = min(positions_of(network[0].model), MOST_TOKENS)  # a token store holds no more
@@ -228,7 +239,7 @@ def positions_of(transformer: Any) -> int:
 
 
 def keep_layers(transformer: Any, layers: Sequence[int], label: str) -> None:
-    """Cuts a transformer to these of its layers, in the given order."""
+    """Removes all layers but these from a transformer, in place. UserError for numbers that it does not have or that do not rise."""
     import torch
 
     holder, name = _layer_list(transformer, label)
@@ -254,7 +265,7 @@ def _layer_list(transformer: Any, label: str) -> tuple[Any, str]:
 
 
 def hash_of_files(folder: Path) -> str:
-    """A key of a model folder's weights and configurations."""
+    """A key of the bytes of a model folder's weights, configurations and tokenizer files."""
     patterns = ("*.safetensors", "pytorch_model*.bin", "*/*.safetensors", "*/pytorch_model*.bin")
     weights = sorted(path for pattern in patterns for path in folder.glob(pattern))
     configs = sorted([*folder.glob("*.json"), *folder.glob("*/config.json"), *folder.glob("*.txt"), *folder.glob("*.model")])
@@ -271,11 +282,12 @@ def hash_of_weights(network: Any) -> str:
 
 
 def weights_key(folder: Path, layers: Sequence[int] | None) -> str:
-    """What names the weights of a model folder of which those layers are kept."""
+    """A key of the weights of a model folder, cut to those layers; None keeps all."""
     return key_of([hash_of_files(folder), list(layers) if layers is not None else None])
 
 
 def transformers_version() -> str:
+    """The installed version of transformers, a part of every key: another version may compute other bits."""
     import importlib.metadata
 
     return importlib.metadata.version("transformers")

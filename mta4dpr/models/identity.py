@@ -9,7 +9,7 @@ from mta4dpr.benchmark import ModelSpec
 from mta4dpr.errors import UserError
 from mta4dpr.files import sha256_of_file
 from mta4dpr.models.encoder import hash_of_files
-from mta4dpr.models.zoo import find_model
+from mta4dpr.models.files import find_model
 
 
 def model_identity(spec: ModelSpec, *, offline: bool) -> Any:

@@ -28,7 +28,7 @@ SHAPES = ((1, 3), (2, 8), (5, 17), (16, 12), (3, 10_000))  # (texts, tokens) tha
 
 
 def check_packages() -> None:
-    """EnvironmentLack when the packages are not there."""
+    """EnvironmentLack when the packages of the extra `onnx` are not installed."""
     missing = [package for package in ("onnx", "onnxruntime", "onnxscript") if importlib.util.find_spec(package) is None]
     if missing:
         raise EnvironmentLack(f"--onnx needs the extra onnx; {', '.join(missing)} is not installed: `pip install 'mta4dpr[onnx]'`")
@@ -41,7 +41,7 @@ def write_onnx(encoder: Encoder, folder: Path) -> Path:
     check_packages()
     network = encoder.network.to("cpu").eval()
 
-    class Vectors(torch.nn.Module):
+    class EncoderGraph(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.network = network
@@ -55,7 +55,7 @@ def write_onnx(encoder: Encoder, folder: Path) -> Path:
     texts, tokens = torch.export.Dim("texts"), torch.export.Dim("tokens")
     with _quiet():
         program = torch.onnx.export(
-            Vectors().eval(),
+            EncoderGraph().eval(),
             tuple(_batch(encoder, 2, 9)),
             input_names=list(INPUTS),
             output_names=list(OUTPUTS),

@@ -21,8 +21,8 @@ from mta4dpr.errors import UserError
 from mta4dpr.files import key_of
 from mta4dpr.models.completeness import check_vocabulary, check_weights, loading
 from mta4dpr.models.encoder import batches_by_length, hash_of_weights, keep_layers, positions_of, transformers_version, weights_key
+from mta4dpr.models.files import find_model
 from mta4dpr.models.network import Network
-from mta4dpr.models.zoo import find_model
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ class PairReading:
 
 
 class Reranker(Network[PairReading]):
-    """A cross-encoder of one or two labels. `key` changes with weights, layers, tokenizer and reading."""
+    """A cross-encoder of one label (a score) or two (not relevant, relevant)."""
 
     def __init__(self, label: str, network: Any, tokenizer: Any, reading: PairReading, weights_hash: str) -> None:
         from inspect import signature
@@ -52,6 +52,7 @@ class Reranker(Network[PairReading]):
 
     @property
     def key(self) -> str:
+        """Names what decides a score: weights, kept layers, tokenizer, reading, shapes of batches, library versions."""
         import torch
 
         parts = [self.weights_hash, self.tokenizer.hash, self._typed, asdict(self.reading), WIDTH_STEP, MOST_PAIRS]
@@ -105,7 +106,11 @@ def _pairs_of_a_batch(width: int, token_budget: int) -> int:
 
 
 def load_reranker(label: str, spec: ModelSpec, *, device: str, offline: bool = False, texts: Sequence[str] = ()) -> Reranker:
-    """The reranker of a spec. `texts` give an untrained one its vocabulary."""
+    """The reranker of a spec, in float32 on `device`. `texts` give an untrained one its vocabulary.
+
+    EnvironmentLack when the model is nowhere to be found; UserError when its files are damaged or are no cross-encoder, or when the
+    spec does not go with them.
+    """
     import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
     from transformers.utils.logging import disable_progress_bar

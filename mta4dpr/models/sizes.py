@@ -9,8 +9,9 @@ from types import SimpleNamespace
 from mta4dpr.benchmark import ModelSpec
 from mta4dpr.errors import UserError
 from mta4dpr.files import read_json
-from mta4dpr.models.published import LAYER_PARAMETERS, operations_of, published, shape_of, size_of
-from mta4dpr.models.zoo import find_model, hub_of
+from mta4dpr.models.files import find_model
+from mta4dpr.models.registry import checkpoint_of, hub_of
+from mta4dpr.models.transformer import LAYER_PARAMETERS, operations_of, shape_of, size_of
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ def size_of_model(spec: ModelSpec) -> ModelSize:
     try:
         folder, where = find_model(spec.model, offline=True)
     except UserError:
-        about = published(hub_of(spec.model))
+        about = checkpoint_of(spec.model)
         if about is None:
             raise
         layers = len(spec.layers) if spec.layers else about.layers

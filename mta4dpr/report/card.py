@@ -1,6 +1,6 @@
 """README.md of an exported student: a model card with its results, how it was trained, and how three libraries load it.
 
-Knows leaderboards and text; what a model is made of comes as a `Card`.
+Reads no model and no file: what the card says of the model comes as a `Card`, the results as a leaderboard.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from mta4dpr.report.formats import markdown_code, markdown_table, markdown_text
-from mta4dpr.report.leaderboard import EvalSet, Leaderboard
-from mta4dpr.report.tables import Cell, Column, Table, interval_text, parameters_text
+from mta4dpr.report.leaderboard import EvalSetRow, Leaderboard
+from mta4dpr.report.tables import Cell, Table, TableColumn, interval_text, parameters_text
 
 
 @dataclass(frozen=True)
 class Origin:
-    """A model that had a part in it."""
+    """A model that the student started from or was taught by."""
 
     role: str  # start, teacher, assistant
     name: str
@@ -30,7 +30,7 @@ class Origin:
 
 @dataclass(frozen=True)
 class Card:
-    """What a card says beside the results."""
+    """What a model card says, apart from the results. Lengths are in tokens, special ones included."""
 
     system: str
     folder: str  # its name, as the examples load it
@@ -87,7 +87,7 @@ def model_card(card: Card, board: Leaderboard | None) -> str:
     )
 
 
-def _results(card: Card, board: Leaderboard, eval_set: EvalSet) -> Table:
+def _results(card: Card, board: Leaderboard, eval_set: EvalSetRow) -> Table:
     """This student, its teacher, BM25 and the student before training, every measure with its interval."""
     there = {system.system: system for system in board.systems}
     shown = [name for name in dict.fromkeys([card.system, card.teacher, "bm25", "student-init"]) if name in there]
@@ -99,4 +99,4 @@ def _results(card: Card, board: Leaderboard, eval_set: EvalSet) -> Table:
             continue
         cells = [Cell(f"{row.value:.4f} {interval_text(row.ci95)}", bold=name == card.system) if row else Cell() for row in found]
         rows.append((Cell(name, bold=name == card.system), *cells))
-    return Table(title=eval_set.id, columns=(Column("system", names=True), *(Column(m) for m in measures)), rows=tuple(rows))
+    return Table(title=eval_set.id, columns=(TableColumn("system", names=True), *(TableColumn(m) for m in measures)), rows=tuple(rows))

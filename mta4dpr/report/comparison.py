@@ -1,4 +1,4 @@
-"""Like with like: each cell of a paper's table with its published figure, what we measured, and what the two say.
+"""Compares each cell of a paper's table, the published figure, with what we measured there.
 
 The same measure (by its definition, not by its name), the same queries and the same collection, else there is no verdict. A verdict
 follows from the two figures as they are printed, so a reader can check it by eye. Knows no format and reads no file.
@@ -11,15 +11,15 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from mta4dpr.errors import UserError
-from mta4dpr.report.layouts import Column, Layout, Row, Tolerance
-from mta4dpr.report.published import Figure, Published
+from mta4dpr.report.layouts import Layout, LayoutColumn, LayoutRow, Tolerance
+from mta4dpr.report.published import PublishedFigure, PublishedResults
 
 NOT_RUN = "not run"
 DIGITS = 1  # of a column without a published figure: what papers print
 
 
 @dataclass(frozen=True)
-class Measured:
+class Measurement:
     """A measure of one system on one eval set, over the seeds that it was run with."""
 
     benchmark: str
@@ -38,21 +38,24 @@ class Measured:
 class Entry:
     """A cell of the paper: the figure published there, and what we measured."""
 
-    row: Row
-    column: Column
-    figure: Figure | None
-    found: Measured | None
+    row: LayoutRow
+    column: LayoutColumn
+    figure: PublishedFigure | None
+    found: Measurement | None
 
     @property
     def digits(self) -> int:
+        """Digits after the point: as many as the published figure has, DIGITS where there is none."""
         return self.figure.digits if self.figure else DIGITS
 
     @property
     def measured(self) -> str:
+        """What we measured, in percent with `digits` digits; empty where nothing was."""
         return "" if self.found is None else percent(self.found.value, self.digits)
 
     @property
     def std(self) -> str:
+        """The standard deviation between seeds, printed likewise; empty for a single run."""
         return "" if self.found is None or self.found.std is None else percent(self.found.std, self.digits)
 
     @property
@@ -91,6 +94,7 @@ class Entry:
 
 
 def percent(fraction: float, digits: int) -> str:
+    """A fraction in percent, with that many digits after the point."""
     return f"{100 * fraction:.{digits}f}"
 
 
@@ -100,16 +104,16 @@ def verdict(published: str, measured: str, tolerance: Tolerance) -> str:
     return "reproduced" if difference <= tolerance.reproduced else "near" if difference <= tolerance.near else "off"
 
 
-def entries(layout: Layout, published: Published, measured: Sequence[Measured]) -> list[list[Entry]]:
+def entries(layout: Layout, published: PublishedResults, measured: Sequence[Measurement]) -> list[list[Entry]]:
     """One list a row, an entry a column."""
     return [[Entry(row, c, _figure(row, c, published), _found(row, c, measured)) for c in layout.columns] for row in layout.rows]
 
 
-def _figure(row: Row, column: Column, published: Published) -> Figure | None:
+def _figure(row: LayoutRow, column: LayoutColumn, published: PublishedResults) -> PublishedFigure | None:
     return published.figure(row.published, column.dataset, column.published, definition=column.definition) if row.published else None
 
 
-def _found(row: Row, column: Column, measured: Sequence[Measured]) -> Measured | None:
+def _found(row: LayoutRow, column: LayoutColumn, measured: Sequence[Measurement]) -> Measurement | None:
     wanted = (column.eval_set, row.measured_as(column.eval_set), column.measure)
     found = [m for m in measured if (m.eval_set, m.system, m.measure) == wanted and column.benchmark in ("", m.benchmark)]
     if len(found) > 1:

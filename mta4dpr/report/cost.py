@@ -1,4 +1,5 @@
-"""What systems cost, beside what they are worth: the costs of each system, what a student keeps and saves of its teacher, stages.
+"""Tables of what systems cost: each system's time, size and energy beside its effectiveness, a student's as shares of its teacher's,
+and how long the stages of a run took.
 
 Reads what efficiency.json says; measures nothing. Any of it may be absent.
 """
@@ -7,8 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from mta4dpr.report.leaderboard import Leaderboard, System
-from mta4dpr.report.tables import NOTHING, Cell, Column, Note, Table, limit_notes, parameters_text
+from mta4dpr.report.leaderboard import Leaderboard, SystemRow
+from mta4dpr.report.tables import NOTHING, Cell, Note, Table, TableColumn, limit_notes, parameters_text
 
 
 def cost_tables(board: Leaderboard, efficiency: dict[str, Any]) -> list[Table]:
@@ -18,17 +19,26 @@ def cost_tables(board: Leaderboard, efficiency: dict[str, Any]) -> list[Table]:
 
 
 def cost_table(board: Leaderboard, efficiency: dict[str, Any]) -> Table | None:
-    """What the machine decides, beside the first eval set's primary measure; None when nothing was measured."""
+    """Each system's costs on this machine, beside its primary measure on the first eval set; None when nothing was measured."""
     measured: dict[str, dict[str, Any]] = efficiency.get("systems") or {}
     systems = {system.system: system for system in board.systems}
     order = [name for name in systems if name in measured] + [name for name in measured if name not in systems]
     if not order:
         return None
     eval_set = next(iter(board.eval_sets), None)
-    columns = [Column("system", names=True), Column(eval_set.primary if eval_set else "value"), Column("parameters", right=True)]
-    columns += [Column("dimensions", right=True), Column("index", right=True), Column("passages/s", right=True)]
-    columns += [Column("query p50", right=True), Column("p95", right=True), Column("p99", right=True), Column("query energy", right=True)]
-    columns += [Column("training", right=True), Column("training energy", right=True)]
+    columns = [
+        TableColumn("system", names=True),
+        TableColumn(eval_set.primary if eval_set else "value"),
+        TableColumn("parameters", right=True),
+    ]
+    columns += [TableColumn("dimensions", right=True), TableColumn("index", right=True), TableColumn("passages/s", right=True)]
+    columns += [
+        TableColumn("query p50", right=True),
+        TableColumn("p95", right=True),
+        TableColumn("p99", right=True),
+        TableColumn("query energy", right=True),
+    ]
+    columns += [TableColumn("training", right=True), TableColumn("training energy", right=True)]
     rows = []
     for name in order:
         found, system = measured[name] or {}, systems.get(name)
@@ -85,7 +95,7 @@ def shares_table(board: Leaderboard, efficiency: dict[str, Any]) -> Table | None
         return None
     measured = efficiency.get("systems") or {}
 
-    def costs(system: System) -> list[float | None]:
+    def costs(system: SystemRow) -> list[float | None]:
         found = measured.get(system.system) or {}
         return [system.parameters, found.get("index_bytes"), (found.get("query_ms") or {}).get("p50")]
 
@@ -93,9 +103,9 @@ def shares_table(board: Leaderboard, efficiency: dict[str, Any]) -> Table | None
     if not known:
         return None
     several = len(known) > 1
-    columns = [Column("student", names=True)]
-    columns += [Column(f"{e.primary} on {e.id}" if several else e.primary, right=True) for e in known]
-    columns += [Column("parameters", right=True), Column("index", right=True), Column("query p50", right=True)]
+    columns = [TableColumn("student", names=True)]
+    columns += [TableColumn(f"{e.primary} on {e.id}" if several else e.primary, right=True) for e in known]
+    columns += [TableColumn("parameters", right=True), TableColumn("index", right=True), TableColumn("query p50", right=True)]
     rows = []
     for student in students:
         cells = [Cell(student.system)]
@@ -116,6 +126,7 @@ def shares_table(board: Leaderboard, efficiency: dict[str, Any]) -> Table | None
 
 
 def share(part: float | None, whole: float | None) -> Cell:
+    """A part of a whole, in percent; no value where one of them is not known or the whole is 0."""
     return Cell() if part is None or not whole else Cell(f"{100 * part / whole:.1f} %", value=part / whole)
 
 
@@ -136,6 +147,7 @@ def machine(efficiency: dict[str, Any]) -> str:
 
 
 def size(count: float | None) -> str:
+    """Bytes in the largest decimal unit of which there is at least one: 1.5 GB."""
     if count is None:
         return NOTHING
     for unit in ("B", "kB", "MB", "GB"):
@@ -146,7 +158,7 @@ def size(count: float | None) -> str:
 
 
 def energy(joules: dict[str, float] | None) -> Cell:
-    """The sum over what has counters."""
+    """Joules of all parts of the machine that have counters, added up, in the largest unit of which there is at least one."""
     if not joules:
         return Cell()
     total = sum(joules.values())
@@ -155,6 +167,7 @@ def energy(joules: dict[str, float] | None) -> Cell:
 
 
 def duration(seconds: float | None) -> str:
+    """Seconds as a reader takes them in: 12.3 s, 4 min 05 s, 2 h 10 min."""
     if seconds is None:
         return NOTHING
     if seconds < 60:

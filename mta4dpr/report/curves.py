@@ -30,6 +30,7 @@ TERMS = {
 
 
 def training_curves(training: Training) -> Figure | None:
+    """A panel for each term of the loss that the training logged, by optimiser step. None when it logged none."""
     lines, positions = training.steps, training.positions()
     values = {term: [_number(line.get(term)) for line in lines] for term in TERMS}
     terms = [term for term in TERMS if not all(map(math.isnan, values[term]))]
@@ -108,6 +109,9 @@ def assistants_chosen(training: Training) -> Figure | None:
 
 
 def student_by_round(training: Training) -> Figure | None:
+    """The student's and the assistants' effectiveness on held-out training queries (D_eval) after each round; a cross marks an
+    assistant that was replaced. None when the training has no rounds.
+    """
     rounds = [line for line in training.rounds if line.get("student") is not None]
     if not rounds:
         return None

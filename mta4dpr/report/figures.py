@@ -34,6 +34,8 @@ NARROW = 5.1  # inches: two side by side on a wide page, one on a phone
 
 @dataclass(frozen=True)
 class Plot:
+    """A plot that was written to a file, with what a page needs to place and describe it."""
+
     path: Path
     kind: str  # leaderboard | frontier-COST | training | assistants | rounds
     subject: str  # the eval set's id, or the strategy
@@ -51,6 +53,7 @@ def shortened(name: str, width: int = 36) -> str:
 
 @contextmanager
 def style() -> Iterator[None]:
+    """Inside the block matplotlib draws in this module's style, whatever the user's own settings are."""
     import matplotlib
 
     with matplotlib.rc_context():
@@ -83,6 +86,7 @@ def style() -> Iterator[None]:
 
 
 def figure_of(height: float, *, width: float = WIDTH) -> tuple[Figure, Axes]:
+    """An empty figure with one pair of axes; `height` and `width` in inches."""
     import matplotlib.pyplot as plt
 
     return plt.subplots(figsize=(width, height), layout="constrained")
@@ -107,7 +111,8 @@ def legend(figure: Figure, entries: list[tuple[str, Any]], *, letters: int = 92)
     figure.legend(handles, labels, loc="outside lower left", ncols=columns, fontsize=9, borderaxespad=0.3)
 
 
-def saved(figure: Figure | None, folder: Path, kind: str, subject: str, description: str) -> Plot | None:
+def save(figure: Figure | None, folder: Path, kind: str, subject: str, description: str) -> Plot | None:
+    """Writes a figure to `folder`/plots/KIND-SUBJECT.svg and closes it. None when `figure` is None: there was nothing to draw."""
     if figure is None:
         return None
     import matplotlib

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from mta4dpr.report.cost import cost_tables, machine
 from mta4dpr.report.leaderboard import Leaderboard, one_line
-from mta4dpr.report.tables import Cell, Column, Name, Note, Table, contrasts, table
+from mta4dpr.report.tables import Cell, Name, Note, Table, TableColumn, contrasts, table
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -64,7 +64,7 @@ def to_markdown(board: Leaderboard) -> str:
 
 
 def costs_to_markdown(board: Leaderboard, efficiency: dict[str, Any]) -> str:
-    """efficiency.md: what the machine decides, kept apart from what the seed decides."""
+    """efficiency.md: times, sizes and energy. They change from machine to machine, so leaderboard.md does not hold them."""
     parts = [f"# Cost: {markdown_text(board.title)}"]
     parts += [f"Measured on one machine ({markdown_text(where)})."] if (where := machine(efficiency)) else []
     return "\n\n".join([*parts, *(_markdown_part(part) for part in cost_tables(board, efficiency))]) + "\n"
@@ -80,6 +80,7 @@ def _markdown_part(part: Table) -> str:
 
 
 def markdown_table(part: Table) -> str:
+    """The table alone, without title and notes; columns are padded to one width on the screen, wide characters counted as two."""
     from rich.cells import cell_len  # counts wide characters as two
 
     lines = [[_markdown_cell(cell, column) for cell, column in zip(row, part.columns, strict=True)] for row in part.rows]
@@ -113,18 +114,20 @@ def markdown_text(text: str) -> str:
 
 
 def markdown_code(name: str) -> str:
+    """`name` as inline code, in as many backticks as it needs."""
     name = one_line(name)
     fence = "`" * (max((len(run) for run in re.findall("`+", name)), default=0) + 1)
     space = " " if name.startswith("`") or name.endswith("`") else ""
     return f"{fence}{space}{name}{space}{fence}"
 
 
-def _markdown_cell(cell: Cell, column: Column) -> str:
+def _markdown_cell(cell: Cell, column: TableColumn) -> str:
     text = markdown_code(cell.text).replace("|", "\\|") if column.names else markdown_text(cell.text)
     return (f"**{text}**" if cell.bold else text) + cell.marks.translate(SUPERSCRIPTS)
 
 
 def markdown_note(note: Note) -> str:
+    """A note with its names as inline code and its words escaped."""
     return "".join(markdown_code(part) if isinstance(part, Name) else _markdown_fragment(part) for part in note)
 
 
@@ -160,6 +163,7 @@ def to_latex(board: Leaderboard) -> str:
 
 
 def latex_table(part: Table, prefix: str) -> str:
+    """A table environment with caption, label (tab:PREFIX-TITLE) and notes; needs the packages of LATEX_NEEDS."""
     label = re.sub(r"[^A-Za-z0-9]+", "-", f"{prefix}-{part.title}").strip("-").lower()
     caption = ". ".join([latex_text(part.title), *filter(None, [_latex_note(part.lead).rstrip(".")])]) + "."
     caption = " ".join([caption, *(rf"\textbf{{{_latex_note(warning)}}}" for warning in part.warnings)])
@@ -181,7 +185,7 @@ def latex_table(part: Table, prefix: str) -> str:
     return "\n".join([*lines, r"\end{table}", ""])
 
 
-def head_groups(columns: Sequence[Column]) -> list[tuple[str, int]]:
+def head_groups(columns: Sequence[TableColumn]) -> list[tuple[str, int]]:
     """(head over several columns, how many); '' over columns without one."""
     return [(group, len(list(own))) for group, own in itertools.groupby(columns, key=lambda column: column.group)]
 
@@ -228,6 +232,7 @@ def to_rich(board: Leaderboard, console: Console, *, efficiency: dict[str, Any] 
 
 
 def print_table(part: Table, console: Console) -> None:
+    """Prints one table with title, warnings and notes. Columns that the terminal has no room for are left out, and named below it."""
     from rich import box
     from rich.table import Table as Grid
     from rich.text import Text
@@ -265,7 +270,7 @@ def _fitting(part: Table, width: int) -> list[int]:
     return shown
 
 
-def _least(part: Table, column: Column) -> int:
+def _least(part: Table, column: TableColumn) -> int:
     """The narrowest that `column` may become: names and verdicts fold, the others do not."""
     i = part.columns.index(column)
     longest = max([len(row[i].text + row[i].marks) for row in part.rows], default=0)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mta4dpr.report.figures import GROUND, INK, KINDS, MARKERS, MUTED, NARROW, REST, figure_of, legend, shortened, title
-from mta4dpr.report.leaderboard import EvalSet, Leaderboard, System
+from mta4dpr.report.leaderboard import EvalSetRow, Leaderboard, SystemRow
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -27,7 +27,7 @@ class Cost:
     axis: str
     words: str
     units: tuple[tuple[float, str], ...]
-    of: Callable[[System, dict[str, Any]], float | None]
+    of: Callable[[SystemRow, dict[str, Any]], float | None]
 
 
 BYTES = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
@@ -43,12 +43,14 @@ COSTS = (
 
 @dataclass(frozen=True)
 class Point:
-    system: System
+    """A system on the plot: its cost in the smallest unit (ms, bytes, parameters) and its value of the primary measure."""
+
+    system: SystemRow
     cost: float
     value: float
 
 
-def points(board: Leaderboard, eval_set: EvalSet, cost: Cost, efficiency: dict[str, Any]) -> list[Point]:
+def points(board: Leaderboard, eval_set: EvalSetRow, cost: Cost, efficiency: dict[str, Any]) -> list[Point]:
     """The systems whose cost is known and which were measured on the eval set, by its primary measure."""
     measured = efficiency.get("systems") or {}
     found = []
@@ -68,7 +70,7 @@ def on_frontier(given: Sequence[Point]) -> list[Point]:
     return sorted((p for p in given if not any(beats(other, p) for other in given)), key=lambda p: (p.cost, p.value))
 
 
-def frontier(board: Leaderboard, eval_set: EvalSet, cost: Cost, efficiency: dict[str, Any]) -> Figure | None:
+def frontier(board: Leaderboard, eval_set: EvalSetRow, cost: Cost, efficiency: dict[str, Any]) -> Figure | None:
     """The eval set's primary measure against `cost`; None for fewer than two systems, or when all cost the same."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 

@@ -16,7 +16,7 @@ from pydantic import Field, ValidationError
 from mta4dpr.benchmark import read_yaml
 from mta4dpr.errors import UserError, nearest
 from mta4dpr.options import Section
-from mta4dpr.report.published import DEFINITIONS, UNKNOWN, Published
+from mta4dpr.report.published import DEFINITIONS, UNKNOWN, PublishedResults
 
 MEASURE = re.compile(r"(RR|nDCG|R|Success)@(\d+)")
 PUBLISHED = re.compile(r"(MRR|nDCG|R)@(\d+k?)")
@@ -30,7 +30,7 @@ class Tolerance(Section):
     near: Decimal = Field(ge=0, description="up to here it is near, beyond it is off")
 
 
-class Column(Section):
+class LayoutColumn(Section):
     """A measure on an eval set; with `dataset` it is compared with published figures, without it only shown."""
 
     head: str
@@ -51,7 +51,9 @@ class Column(Section):
         return next((words for words, name in DEFINITIONS.items() if name == family), UNKNOWN)
 
 
-class Row(Section):
+class LayoutRow(Section):
+    """A system of the paper, under the names that the published figures and our runs have for it."""
+
     label: str = Field("", description="shown instead of the published name")
     published: str = Field("", description="the system in results.csv; empty: nothing is known")
     about: str = Field("", description="the system in systems.csv")
@@ -63,21 +65,25 @@ class Row(Section):
 
     @property
     def name(self) -> str:
+        """What the table calls it."""
         return self.label or self.published
 
     def measured_as(self, eval_set: str) -> str:
+        """The name that our runs on that eval set have for the system; empty where none was measured."""
         return self.measured if isinstance(self.measured, str) else self.measured.get(eval_set, "")
 
 
 class Layout(Section):
+    """One table of the paper: what it shows, not the figures in it."""
+
     title: str
     lead: str = ""
-    columns: list[Column] = Field(min_length=1)
-    rows: list[Row] = Field(min_length=1)
+    columns: list[LayoutColumn] = Field(min_length=1)
+    rows: list[LayoutRow] = Field(min_length=1)
     notes: list[str] = Field([])
 
 
-def read_layouts(folder: Path, published: Published) -> dict[str, Layout]:
+def read_layouts(folder: Path, published: PublishedResults) -> dict[str, Layout]:
     """{file's stem: layout}. One UserError with all mistakes of a file."""
     paths = sorted(folder.glob("*.yaml"))
     if not paths:
@@ -96,7 +102,7 @@ def read_layouts(folder: Path, published: Published) -> dict[str, Layout]:
     return layouts
 
 
-def _mistakes(layout: Layout, published: Published) -> Iterator[str]:
+def _mistakes(layout: Layout, published: PublishedResults) -> Iterator[str]:
     for n, column in enumerate(layout.columns):
         for mistake in _column_mistakes(column, published):
             yield f"columns.{n} ({column.head}): {mistake}"
@@ -117,7 +123,7 @@ def _mistakes(layout: Layout, published: Published) -> Iterator[str]:
         yield from (f"rows.{n}: {m}" for m in _tolerance_mistakes(row.tolerance))
 
 
-def _column_mistakes(column: Column, published: Published) -> Iterator[str]:
+def _column_mistakes(column: LayoutColumn, published: PublishedResults) -> Iterator[str]:
     ours = MEASURE.fullmatch(column.measure)
     if column.dataset and column.group:
         yield "group has no effect on a compared column, whose head stands over its three parts; leave it out"

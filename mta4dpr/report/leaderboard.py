@@ -18,7 +18,9 @@ LETTERS = "abcdefghjkmnoprstuvwxyz"  # without i, l (look like 1) and q (has no 
 
 
 @dataclass(frozen=True)
-class EvalSet:
+class EvalSetRow:
+    """An eval set as leaderboard.json describes it: its primary measure, all its measures, the number of its queries."""
+
     id: str
     primary: str
     measures: tuple[str, ...]
@@ -27,7 +29,9 @@ class EvalSet:
 
 
 @dataclass(frozen=True)
-class Row:
+class ScoreRow:
+    """The mean of one measure over the queries of one eval set, for one system, with its 95 % interval."""
+
     system: str
     eval_set: str
     measure: str
@@ -41,7 +45,9 @@ class Row:
 
 
 @dataclass(frozen=True)
-class System:
+class SystemRow:
+    """What leaderboard.json says of a system apart from its scores. `system` is its name; None stands for what is not known."""
+
     system: str
     kind: str
     parameters: int | None = None
@@ -53,7 +59,9 @@ class System:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class ComparisonRow:
+    """A paired test of systems `a` and `b` as it was written; the fields are those of evaluation.significance.Comparison."""
+
     eval_set: str
     measure: str
     a: str
@@ -73,22 +81,25 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Leaderboard:
+    """All of leaderboard.json. Systems and eval sets are in the order in which tables show them."""
+
     benchmark: str
     title: str
     seed: int | None
     limit: int | None
     notes: tuple[str, ...]
-    eval_sets: tuple[EvalSet, ...]
-    systems: tuple[System, ...]
-    rows: tuple[Row, ...]
-    comparisons: tuple[Comparison, ...]
+    eval_sets: tuple[EvalSetRow, ...]
+    systems: tuple[SystemRow, ...]
+    rows: tuple[ScoreRow, ...]
+    comparisons: tuple[ComparisonRow, ...]
     seeds: tuple[int, ...] = ()
 
-    def row(self, system: str, eval_set: str, measure: str) -> Row | None:
+    def row(self, system: str, eval_set: str, measure: str) -> ScoreRow | None:
+        """The score of that system on that eval set by that measure, or None when there is none."""
         wanted = (system, eval_set, measure)
         return next((row for row in self.rows if (row.system, row.eval_set, row.measure) == wanted), None)
 
-    def queries(self, eval_set: EvalSet) -> int:
+    def queries(self, eval_set: EvalSetRow) -> int:
         """How many queries the eval set's rows were measured on (fewer than the set has under --limit)."""
         return max((row.queries for row in self.rows if row.eval_set == eval_set.id), default=eval_set.queries)
 
@@ -122,6 +133,7 @@ def load(folder: Path) -> Leaderboard:
 
 
 def one_line(text: str) -> str:
+    """`text` with every stretch of white space, line ends too, as one space."""
     return " ".join(text.split())
 
 
@@ -132,10 +144,10 @@ def _leaderboard(document: Any) -> Leaderboard:
         seed=document.get("seed"),
         limit=document.get("limit"),
         notes=tuple(one_line(str(note)) for note in document.get("notes") or ()),
-        eval_sets=tuple(_known(EvalSet, entry) for entry in document["eval_sets"]),
-        systems=tuple(_known(System, entry) for entry in document["systems"]),
-        rows=tuple(_known(Row, entry) for entry in document["rows"]),
-        comparisons=tuple(_known(Comparison, entry) for entry in document.get("comparisons") or ()),
+        eval_sets=tuple(_known(EvalSetRow, entry) for entry in document["eval_sets"]),
+        systems=tuple(_known(SystemRow, entry) for entry in document["systems"]),
+        rows=tuple(_known(ScoreRow, entry) for entry in document["rows"]),
+        comparisons=tuple(_known(ComparisonRow, entry) for entry in document.get("comparisons") or ()),
         seeds=tuple(document.get("seeds") or ()),
     )
 

@@ -14,8 +14,8 @@ from typing import Any
 
 from mta4dpr.errors import UserError
 from mta4dpr.report import Leaderboard, load
-from mta4dpr.report.comparison import Measured
-from mta4dpr.report.leaderboard import Row
+from mta4dpr.report.comparison import Measurement
+from mta4dpr.report.leaderboard import ScoreRow
 from mta4dpr.report.seeds import read, refuse_other_settings
 
 log = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ class Run:
         return int(self.manifest["settings"]["seed"])
 
 
-def measured(folders: Sequence[Path], benchmarks: Sequence[str], eval_sets: Sequence[str]) -> list[Measured]:
+def measured(folders: Sequence[Path], benchmarks: Sequence[str], eval_sets: Sequence[str]) -> list[Measurement]:
     """Every measure that the tables show of `benchmarks` or, of any benchmark, on `eval_sets`; from the runs in `folders`.
 
     Without folders: the user's own runs under runs/, and those in runs/reference/ of benchmarks that have none there. Each run
@@ -116,10 +116,10 @@ def _unfit(run: Run, benchmarks: Sequence[str], eval_sets: Sequence[str]) -> str
     return ""
 
 
-def _over_seeds(runs: Sequence[Run]) -> list[Measured]:
+def _over_seeds(runs: Sequence[Run]) -> list[Measurement]:
     """Runs of one benchmark may differ in their seed alone. A system that no training made has a value, not a deviation."""
     firsts: dict[str, Run] = {}
-    cells: dict[tuple[str, str, str, str], dict[int, tuple[Run, Row]]] = {}
+    cells: dict[tuple[str, str, str, str], dict[int, tuple[Run, ScoreRow]]] = {}
     for run in runs:
         first = firsts.setdefault(run.benchmark, run)
         refuse_other_settings(run.folder, run.manifest, first.folder, first.manifest)
@@ -134,7 +134,7 @@ def _over_seeds(runs: Sequence[Run]) -> list[Measured]:
     return [_mean(key, by_seed) for key, by_seed in cells.items()]
 
 
-def _mean(key: tuple[str, str, str, str], by_seed: dict[int, tuple[Run, Row]]) -> Measured:
+def _mean(key: tuple[str, str, str, str], by_seed: dict[int, tuple[Run, ScoreRow]]) -> Measurement:
     benchmark, eval_set, system, measure = key
     rows = [row for _, row in by_seed.values()]
     if len({row.queries for row in rows}) > 1:
@@ -142,7 +142,7 @@ def _mean(key: tuple[str, str, str, str], by_seed: dict[int, tuple[Run, Row]]) -
         raise UserError(f"{system} was measured on different numbers of queries of {eval_set} in {folders}; evaluate these runs again")
     run = next(run for run, _ in by_seed.values())
     trained = run.manifest["systems"][system]["strategy"] is not None
-    return Measured(
+    return Measurement(
         benchmark=benchmark,
         eval_set=eval_set,
         system=system,

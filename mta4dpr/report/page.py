@@ -19,7 +19,7 @@ from mta4dpr.report.cost import cost_tables, duration, machine, stages
 from mta4dpr.report.figures import BLUE, GROUND, INK, MUTED, RULE, Plot
 from mta4dpr.report.frontier import COSTS
 from mta4dpr.report.leaderboard import Leaderboard, one_line
-from mta4dpr.report.tables import Cell, Column, Name, Table, contrasts, limit_notes, table
+from mta4dpr.report.tables import Cell, Name, Table, TableColumn, contrasts, limit_notes, table
 from mta4dpr.report.training import Training
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def environment() -> jinja2.Environment:
     return found
 
 
-def inlined(svg: str, *, prefix: str) -> str:
+def inline(svg: str, *, prefix: str) -> str:
     """An SVG file as an element of the page: ids unique to it, ink that follows the page's colours. Its text stays as it is."""
     themes = {INK: "ink", MUTED: "muted", RULE: "rule", GROUND: "ground", BLUE: "blue"}
 
@@ -119,7 +119,7 @@ def rounds_table(training: Training) -> Table | None:
     if not rounds:
         return None
     measure, queries = str(rounds[0].get("measure") or "value"), rounds[0].get("queries")
-    columns = (Column(measure, names=True), *(Column(f"round {line['round']}") for line in rounds))
+    columns = (TableColumn(measure, names=True), *(TableColumn(f"round {line['round']}") for line in rounds))
     rows = [(Cell("student"), *(_value(line.get("student")) for line in rounds))]
     for label in dict.fromkeys(label for line in rounds for label in line.get("assistants") or {}):
         values = [(line.get("assistants") or {}).get(label) for line in rounds]
@@ -145,7 +145,7 @@ def _value(value: float | None, marks: str = "") -> Cell:
 def _figure(plot: Plot, number: int) -> dict[str, Any]:
     from markupsafe import Markup
 
-    svg = Markup(inlined(plot.path.read_text(encoding="utf-8"), prefix=f"plot{number}"))
+    svg = Markup(inline(plot.path.read_text(encoding="utf-8"), prefix=f"plot{number}"))
     return {"svg": svg, "description": plot.description, "file": plot.path.name}
 
 

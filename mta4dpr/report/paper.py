@@ -14,29 +14,29 @@ from pathlib import Path
 from typing import Any
 
 from mta4dpr.report import tables
-from mta4dpr.report.comparison import Entry, Measured, entries
+from mta4dpr.report.comparison import Entry, Measurement, entries
 from mta4dpr.report.formats import LATEX_NEEDS, head_groups, latex_table, markdown_item, markdown_note, markdown_table, markdown_text
-from mta4dpr.report.layouts import Column, Layout, read_layouts
+from mta4dpr.report.layouts import Layout, LayoutColumn, read_layouts
 from mta4dpr.report.leaderboard import LETTERS
-from mta4dpr.report.published import UNKNOWN, Published, read_published
+from mta4dpr.report.published import UNKNOWN, PublishedResults, read_published
 from mta4dpr.report.tables import Cell, Note, Table
 
 OTHER_DEFINITION, OTHER_COLLECTION, OTHERS_DIFFER = "‡", "†", "§"
 
 
-def table(layout: Layout, published: Published, measured: Sequence[Measured]) -> Table:
+def table(layout: Layout, published: PublishedResults, measured: Sequence[Measurement]) -> Table:
     """The layout as a table that every format shares. A compared column becomes three: published, measured, verdict."""
     rows = entries(layout, published, measured)
     cited = list(dict.fromkeys((e.figure.trust, e.figure.kind, e.figure.source) for line in rows for e in line if e.figure))
     marks = dict(zip(cited, _letters(), strict=False))
     parameters = any(row.about or row.parameters for row in layout.rows)
-    columns = [tables.Column("system", wraps=True)]
-    columns += [tables.Column("parameters", right=True)] if parameters else []
+    columns = [tables.TableColumn("system", wraps=True)]
+    columns += [tables.TableColumn("parameters", right=True)] if parameters else []
     for column in layout.columns:
         if column.dataset:
-            columns += [tables.Column(head, group=column.head) for head in ("published", "measured", "verdict")]
+            columns += [tables.TableColumn(head, group=column.head) for head in ("published", "measured", "verdict")]
         else:
-            columns += [tables.Column(column.head, group=column.group)]
+            columns += [tables.TableColumn(column.head, group=column.group)]
     lines = []
     for row, line in zip(layout.rows, rows, strict=True):
         cells = [Cell(row.name)]
@@ -54,7 +54,7 @@ def table(layout: Layout, published: Published, measured: Sequence[Measured]) ->
     )
 
 
-def _cells(entry: Entry, published: Published, marks: Mapping[tuple[str, str, str], str]) -> Iterator[Cell]:
+def _cells(entry: Entry, published: PublishedResults, marks: Mapping[tuple[str, str, str], str]) -> Iterator[Cell]:
     figure, found = entry.figure, entry.found
     text = entry.measured + (f" ± {entry.std}" if entry.std else "")
     shown = Cell(text, marks=OTHER_COLLECTION if entry.other_collection else "") if found else Cell()
@@ -73,7 +73,7 @@ def _cells(entry: Entry, published: Published, marks: Mapping[tuple[str, str, st
 
 
 def _notes(
-    layout: Layout, rows: Sequence[Sequence[Entry]], published: Published, marks: Mapping[tuple[str, str, str], str]
+    layout: Layout, rows: Sequence[Sequence[Entry]], published: PublishedResults, marks: Mapping[tuple[str, str, str], str]
 ) -> Iterator[Note]:
     flat = [entry for line in rows for entry in line]
     yield from ((note,) for note in layout.notes)
@@ -136,7 +136,7 @@ def _tolerances(layout: Layout) -> str:
     return f"Verdict, of the figures as printed: {'; '.join(parts)}."
 
 
-def _parameters(published: Published, about: str) -> str:
+def _parameters(published: PublishedResults, about: str) -> str:
     text = published.systems[about].params if about else ""
     return text if text and text != "-" else tables.NOTHING
 
@@ -151,10 +151,11 @@ class Paper:
     """Layouts, published figures and what was measured: all that the tables show."""
 
     layouts: dict[str, Layout]
-    published: Published
-    measured: tuple[Measured, ...] = ()
+    published: PublishedResults
+    measured: tuple[Measurement, ...] = ()
 
-    def filled(self, measured: Sequence[Measured]) -> Paper:
+    def filled(self, measured: Sequence[Measurement]) -> Paper:
+        """The same tables with these measurements instead of those that are there."""
         return replace(self, measured=tuple(measured))
 
     def benchmarks(self) -> list[str]:
@@ -165,13 +166,15 @@ class Paper:
         """Those that a column shows of any benchmark."""
         return sorted({column.eval_set for column in self._columns() if not column.benchmark})
 
-    def _columns(self) -> Iterator[Column]:
+    def _columns(self) -> Iterator[LayoutColumn]:
         return (column for layout in self.layouts.values() for column in layout.columns)
 
     def tables(self) -> dict[str, Table]:
+        """{name of the layout: its table}, in the layouts' order."""
         return {name: table(layout, self.published, self.measured) for name, layout in self.layouts.items()}
 
     def text(self, form: str) -> str:
+        """All tables in the form md, tex, html or csv."""
         return {"md": to_markdown, "tex": to_latex, "html": to_html, "csv": to_csv}[form](self)
 
 
@@ -196,6 +199,7 @@ UNREAD = (
 
 
 def to_markdown(paper: Paper) -> str:
+    """A Markdown document with a section for each table."""
     parts = [f"# {HEAD}", UNREAD]
     for part in paper.tables().values():
         parts += [f"## {markdown_text(part.title)}", *([markdown_note(part.lead)] if part.lead else []), markdown_table(part)]
@@ -210,6 +214,7 @@ def to_latex(paper: Paper) -> str:
 
 
 def to_html(paper: Paper) -> str:
+    """A page of its own, without scripts."""
     from mta4dpr.report.page import environment
 
     return environment().get_template("paper.html.j2").render(title=HEAD, lead=UNREAD, tables=paper.tables(), spans=head_groups)
@@ -226,6 +231,7 @@ def to_csv(paper: Paper) -> str:
 
 
 def to_json(paper: Paper) -> dict[str, Any]:
+    """The records of `to_csv` by table, with None for what is not there and seeds as a list."""
     found = [{"name": name, "title": layout.title, "cells": [*_records(paper, name)]} for name, layout in paper.layouts.items()]
     return {"tables": found}
 

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mta4dpr.report.curves import assistants_chosen, student_by_round, training_curves
-from mta4dpr.report.figures import GROUND, INK, KINDS, NARROW, REST, Plot, figure_of, legend, saved, shortened, style, title
+from mta4dpr.report.figures import GROUND, INK, KINDS, NARROW, REST, Plot, figure_of, legend, save, shortened, style, title
 from mta4dpr.report.frontier import COSTS, frontier
-from mta4dpr.report.leaderboard import EvalSet, Leaderboard, load
+from mta4dpr.report.leaderboard import EvalSetRow, Leaderboard, load
 from mta4dpr.report.training import load_efficiency, load_trainings
 
 if TYPE_CHECKING:
@@ -23,24 +23,24 @@ def draw(folder: Path) -> list[Plot]:
         for eval_set in board.eval_sets:
             figure = _leaderboard(board, eval_set)
             words = f"{eval_set.primary} on {eval_set.id} for each system, with its 95 % interval"
-            plots.append(saved(figure, folder, "leaderboard", eval_set.id, words))
+            plots.append(save(figure, folder, "leaderboard", eval_set.id, words))
             for cost in COSTS:
                 figure = frontier(board, eval_set, cost, efficiency)
                 words = f"{eval_set.primary} on {eval_set.id} against the {cost.words}, with the frontier"
-                plots.append(saved(figure, folder, f"frontier-{cost.kind}", eval_set.id, words))
+                plots.append(save(figure, folder, f"frontier-{cost.kind}", eval_set.id, words))
         for training in load_trainings(folder):
             name = training.strategy
             figure = training_curves(training)
-            plots.append(saved(figure, folder, "training", name, f"Loss of {name} and its terms by step"))
+            plots.append(save(figure, folder, "training", name, f"Loss of {name} and its terms by step"))
             figure = assistants_chosen(training)
-            plots.append(saved(figure, folder, "assistants", name, f"Assistants that {name} chose in each round"))
+            plots.append(save(figure, folder, "assistants", name, f"Assistants that {name} chose in each round"))
             figure = student_by_round(training)
             words = f"Student and assistants of {name} on the held-out training queries (D_eval), by round"
-            plots.append(saved(figure, folder, "rounds", name, words))
+            plots.append(save(figure, folder, "rounds", name, words))
     return [plot for plot in plots if plot is not None]
 
 
-def _leaderboard(board: Leaderboard, eval_set: EvalSet) -> Figure | None:
+def _leaderboard(board: Leaderboard, eval_set: EvalSetRow) -> Figure | None:
     rows = [(s, board.row(s.system, eval_set.id, eval_set.primary)) for s in board.systems]
     found = [(system, row) for system, row in rows if row is not None]
     if not found:

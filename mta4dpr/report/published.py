@@ -21,7 +21,9 @@ DEFINITIONS = {"reciprocal rank": "RR", "nDCG": "nDCG", "per-query recall": "R",
 
 
 @dataclass(frozen=True)
-class Figure:
+class PublishedFigure:
+    """A line of results.csv: the figure that one source prints for one system, data set and measure."""
+
     system: str
     dataset: str
     measure: str  # as the source calls it: R@50
@@ -33,45 +35,50 @@ class Figure:
 
     @property
     def digits(self) -> int:
+        """Digits after the point, as the source prints it."""
         return len(self.value.partition(".")[2])
 
 
 @dataclass(frozen=True)
-class System:
+class PublishedSystem:
+    """A line of systems.csv. `params` is the number of parameters in the source's words."""
+
     system: str
     params: str
 
 
 @dataclass(frozen=True)
-class Published:
-    figures: tuple[Figure, ...]
-    systems: dict[str, System]
+class PublishedResults:
+    """All published figures, and {name: what is known of that system}."""
 
-    def figure(self, system: str, dataset: str, measure: str, *, definition: str) -> Figure | None:
+    figures: tuple[PublishedFigure, ...]
+    systems: dict[str, PublishedSystem]
+
+    def figure(self, system: str, dataset: str, measure: str, *, definition: str) -> PublishedFigure | None:
         """The figure to show: one of that definition first, then the most trusted, then the authors' own, then the most precise."""
         found = [f for f in self.figures if (f.system, f.dataset, f.measure) == (system, dataset, measure)]
         order = [(f.definition != definition, TRUST.index(f.trust), KINDS.index(f.kind), -f.digits, n) for n, f in enumerate(found)]
         return found[min(order)[-1]] if found else None
 
-    def others(self, shown: Figure) -> list[Figure]:
+    def others(self, shown: PublishedFigure) -> list[PublishedFigure]:
         """Figures for the same thing that differ from the one shown by more than rounding."""
         same = [f for f in self.figures if (f.system, f.dataset, f.measure) == (shown.system, shown.dataset, shown.measure)]
         return [f for f in same if not _agree(f, shown)]
 
 
-def _agree(a: Figure, b: Figure) -> bool:
+def _agree(a: PublishedFigure, b: PublishedFigure) -> bool:
     """Whether two figures are one number that was rounded to different digits (a half is rounded either way)."""
     coarse = Decimal(1).scaleb(-min(a.digits, b.digits))
     return abs(Decimal(a.value) - Decimal(b.value)) <= (coarse / 2 if a.digits != b.digits else 0)
 
 
-def read_published(folder: Path) -> Published:
+def read_published(folder: Path) -> PublishedResults:
     """What `folder` holds in results.csv and systems.csv. UserError with file and line for anything that cannot be meant."""
-    figures: list[Figure] = []
+    figures: list[PublishedFigure] = []
     seen: dict[tuple[str, ...], int] = {}
     path = folder / "results.csv"
-    for line, row in _rows(path, [field.name for field in fields(Figure)]):
-        figure = Figure(**row)
+    for line, row in _rows(path, [field.name for field in fields(PublishedFigure)]):
+        figure = PublishedFigure(**row)
         for name, valid in (("definition", tuple(DEFINITIONS)), ("kind", KINDS), ("trust", TRUST)):
             if row[name] not in valid:
                 raise UserError(f"{path}, line {line}: expected {name} to be one of {', '.join(valid)}, found {row[name]!r}")
@@ -86,11 +93,11 @@ def read_published(folder: Path) -> Published:
         seen[key] = line
         figures.append(figure)
     path, systems = folder / "systems.csv", {}
-    for line, row in _rows(path, [field.name for field in fields(System)]):
+    for line, row in _rows(path, [field.name for field in fields(PublishedSystem)]):
         if row["system"] in systems:
             raise UserError(f"{path}, line {line}: the system {row['system']!r} is there twice")
-        systems[row["system"]] = System(**row)
-    return Published(tuple(figures), systems)
+        systems[row["system"]] = PublishedSystem(**row)
+    return PublishedResults(tuple(figures), systems)
 
 
 def _rows(path: Path, needed: Sequence[str]) -> list[tuple[int, dict[str, str]]]:

@@ -17,7 +17,7 @@ import numpy as np
 
 from mta4dpr.evaluation.per_query import read_per_query
 from mta4dpr.experiment.folder import Folder
-from mta4dpr.report.leaderboard import EvalSet, Leaderboard
+from mta4dpr.report.leaderboard import EvalSetRow, Leaderboard
 from mta4dpr.report.tables import interval_text, p_text, signed, significant, verdict
 from mta4dpr.report.texts import load_texts
 
@@ -55,7 +55,7 @@ def by_query(board: Leaderboard, folder: Path) -> dict[str, Any] | None:
 PerQuery = dict[str, tuple[list[str], dict[str, np.ndarray]]]  # of each system: query ids, values of each measure
 
 
-def _read(board: Leaderboard, eval_set: EvalSet, folder: Path) -> PerQuery:
+def _read(board: Leaderboard, eval_set: EvalSetRow, folder: Path) -> PerQuery:
     """The systems whose values are there, and for the same queries as most of them."""
     found: PerQuery = {}
     for system in board.systems:
@@ -69,13 +69,14 @@ def _read(board: Leaderboard, eval_set: EvalSet, folder: Path) -> PerQuery:
 
 
 def ids_of(systems: PerQuery) -> tuple[list[str], int]:
+    """The query ids that all these systems share, and how many there are."""
     query_ids = next(iter(systems.values()))[0]
     return query_ids, len(query_ids)
 
 
 def _eval_set(
     board: Leaderboard,
-    eval_set: EvalSet,
+    eval_set: EvalSetRow,
     measures: list[str],
     systems: PerQuery,
     texts: Mapping[str, Any],
@@ -92,7 +93,7 @@ def _eval_set(
     encoded = {}
     for measure in measures:
         if all(measure in values for _, values in systems.values()):
-            encoded[measure] = packed(np.stack([values[measure][kept] for _, values in systems.values()]))
+            encoded[measure] = pack(np.stack([values[measure][kept] for _, values in systems.values()]))
     words = (texts.get("queries") or {}).get(eval_set.id) or {}
     hits = (texts.get("hits") or {}).get(eval_set.id) or {}
     position_of = {query_id: position for position, query_id in enumerate(chosen)}
@@ -116,7 +117,7 @@ def _eval_set(
     }
 
 
-def packed(values: np.ndarray) -> dict[str, Any]:
+def pack(values: np.ndarray) -> dict[str, Any]:
     """(systems, queries) as {"levels": distinct values, "bytes": of a code, "codes": base64 a system, "rounded": digits or None}."""
     digits = None
     levels, codes = np.unique(values, return_inverse=True)
@@ -129,7 +130,7 @@ def packed(values: np.ndarray) -> dict[str, Any]:
     return {"levels": levels.tolist(), "bytes": width, "codes": coded, "rounded": digits}
 
 
-def _rows(board: Leaderboard, eval_set: EvalSet, measures: Mapping[str, Any], systems: PerQuery) -> dict[str, dict[str, float]]:
+def _rows(board: Leaderboard, eval_set: EvalSetRow, measures: Mapping[str, Any], systems: PerQuery) -> dict[str, dict[str, float]]:
     """{measure: {system: value}} of the leaderboard, over all queries."""
     found: dict[str, dict[str, float]] = {}
     for measure in measures:
@@ -138,7 +139,7 @@ def _rows(board: Leaderboard, eval_set: EvalSet, measures: Mapping[str, Any], sy
     return found
 
 
-def _contrasts(board: Leaderboard, eval_set: EvalSet) -> list[dict[str, Any]]:
+def _contrasts(board: Leaderboard, eval_set: EvalSetRow) -> list[dict[str, Any]]:
     """The tests that were made, as the tables say them."""
     return [
         {

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from mta4dpr.report.leaderboard import Comparison, EvalSet, Leaderboard, Row, System, one_line
+from mta4dpr.report.leaderboard import ComparisonRow, EvalSetRow, Leaderboard, ScoreRow, SystemRow, one_line
 
 ALPHA = 0.05  # a planned contrast counts as significant when its p_holm is below
 NOTHING = "–"  # a cell without a value
@@ -23,7 +23,9 @@ Note = tuple[str, ...]  # fragments; those of type Name are names
 
 
 @dataclass(frozen=True)
-class Column:
+class TableColumn:
+    """The head of a column, and how the formats lay out what stands below it."""
+
     head: str
     right: bool = False  # aligned to the right
     names: bool = False  # holds system names
@@ -33,6 +35,8 @@ class Column:
 
 @dataclass(frozen=True)
 class Cell:
+    """One cell. Formats escape `text`; `marks` are shown raised behind it."""
+
     text: str = NOTHING
     marks: str = ""  # superscript
     bold: bool = False
@@ -41,8 +45,10 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
+    """A table that every format can show. Each row has a cell for each column."""
+
     title: str
-    columns: tuple[Column, ...]
+    columns: tuple[TableColumn, ...]
     rows: tuple[tuple[Cell, ...], ...]
     groups: tuple[str, ...] = ()  # one a row; a rule is drawn where it changes
     warnings: tuple[Note, ...] = ()  # what a reader must know before the numbers
@@ -51,7 +57,7 @@ class Table:
     lead: Note = ()  # one sentence above the table
 
 
-def table(board: Leaderboard, eval_set: EvalSet) -> Table:
+def table(board: Leaderboard, eval_set: EvalSetRow) -> Table:
     """Systems x measures on one eval set. The primary measure carries its interval.
 
     Bold is the best student of a column (the best system where there is no student): teacher and assistants are
@@ -68,15 +74,15 @@ def table(board: Leaderboard, eval_set: EvalSet) -> Table:
     measures = [eval_set.primary, *(m for m in eval_set.measures if m != eval_set.primary)]
     best = {m: _best(board, eval_set.id, m, students or systems) for m in measures}
     # results first, facts about the model after them: a narrow screen or terminal shows the head of a line
-    columns = [Column("")] if marked else []
-    columns += [Column("system", names=True), Column(eval_set.primary), Column("95 % interval")]
-    columns += [Column(measure) for measure in measures[1:]]
-    columns += [Column("of teacher", right=True)] if shares else []
-    columns += [Column("kind")]
-    columns += [Column("regime")] if regimes else []
-    columns += [Column("parameters", right=True)]
-    columns += [Column("steps", right=True)] if len(steps) > 1 else []
-    columns += [Column("seeds", right=True)] if board.seeds else []
+    columns = [TableColumn("")] if marked else []
+    columns += [TableColumn("system", names=True), TableColumn(eval_set.primary), TableColumn("95 % interval")]
+    columns += [TableColumn(measure) for measure in measures[1:]]
+    columns += [TableColumn("of teacher", right=True)] if shares else []
+    columns += [TableColumn("kind")]
+    columns += [TableColumn("regime")] if regimes else []
+    columns += [TableColumn("parameters", right=True)]
+    columns += [TableColumn("steps", right=True)] if len(steps) > 1 else []
+    columns += [TableColumn("seeds", right=True)] if board.seeds else []
 
     lines = []
     for system in systems:
@@ -115,7 +121,7 @@ def table(board: Leaderboard, eval_set: EvalSet) -> Table:
     )
 
 
-def contrasts(board: Leaderboard, eval_set: EvalSet, measure: str, *, exploratory: bool = False) -> Table | None:
+def contrasts(board: Leaderboard, eval_set: EvalSetRow, measure: str, *, exploratory: bool = False) -> Table | None:
     """The paired comparisons on one eval set and measure, or None when there are none.
 
     Planned ones, or with `exploratory` those whose family is "exploratory" (all pairs).
@@ -126,10 +132,10 @@ def contrasts(board: Leaderboard, eval_set: EvalSet, measure: str, *, explorator
     if not found:
         return None
     randomised = any(c.p_randomisation is not None for c in found)
-    columns = [Column("system", names=True), Column("against", names=True), Column("difference", right=True)]
-    columns += [Column("95 % interval"), Column("p (Holm)", right=True), Column("verdict", wraps=True)]
-    columns += [Column("wins/ties/losses", right=True)]
-    columns += [Column("p (random.)", right=True)] if randomised else []
+    columns = [TableColumn("system", names=True), TableColumn("against", names=True), TableColumn("difference", right=True)]
+    columns += [TableColumn("95 % interval"), TableColumn("p (Holm)", right=True), TableColumn("verdict", wraps=True)]
+    columns += [TableColumn("wins/ties/losses", right=True)]
+    columns += [TableColumn("p (random.)", right=True)] if randomised else []
     lines = []
     for c in found:
         cells = [Cell(c.a), Cell(c.b), Cell(signed(c.difference), value=c.difference)]
@@ -165,16 +171,19 @@ def contrasts(board: Leaderboard, eval_set: EvalSet, measure: str, *, explorator
 
 
 def limit_notes(board: Leaderboard) -> tuple[Note, ...]:
+    """The warning that only the first queries were evaluated (--limit); nothing for a full run."""
     if board.limit is None:
         return ()
     return ((f"First {board.limit:,} queries of each eval set only (--limit): not comparable with a full run.",),)
 
 
-def significant(comparison: Comparison) -> bool:
+def significant(comparison: ComparisonRow) -> bool:
+    """Whether the difference is significant after Holm's correction, at level ALPHA."""
     return comparison.p_holm is not None and comparison.p_holm < ALPHA
 
 
-def verdict(c: Comparison) -> str:
+def verdict(c: ComparisonRow) -> str:
+    """The comparison in words, from `a`'s side. A test that is not significant says what difference it could have found."""
     if significant(c):
         return "better" if c.difference > 0 else "worse"
     if c.wins == 0 and c.losses == 0:
@@ -185,6 +194,7 @@ def verdict(c: Comparison) -> str:
 
 
 def signed(value: float) -> str:
+    """A difference with four decimals and its sign."""
     return f"{value:+.4f}".replace("-", "−")
 
 
@@ -198,6 +208,7 @@ def p_text(p: float | None) -> str:
 
 
 def interval_text(ci95: tuple[float, float] | None, *, sign: bool = False) -> str:
+    """[low, high] with three decimals, or with `sign` their signs; NOTHING for None."""
     if ci95 is None:
         return NOTHING
     low, high = (f"{bound:+.3f}" if sign else f"{bound:.3f}" for bound in ci95)
@@ -205,6 +216,7 @@ def interval_text(ci95: tuple[float, float] | None, *, sign: bool = False) -> st
 
 
 def parameters_text(count: int | None) -> str:
+    """A number of parameters in k, M or B (thousands, millions, billions), with one decimal."""
     if count is None:
         return NOTHING
     for size, unit in ((1_000_000_000, "B"), (1_000_000, "M"), (1_000, "k")):
@@ -221,13 +233,13 @@ def _joined(marks: list[str]) -> str:
     return ("," if any(len(mark) > 1 for mark in marks) else "").join(marks)
 
 
-def _best(board: Leaderboard, eval_set: str, measure: str, systems: Iterable[System]) -> str:
+def _best(board: Leaderboard, eval_set: str, measure: str, systems: Iterable[SystemRow]) -> str:
     rows = [board.row(system.system, eval_set, measure) for system in systems]
     values = [row.value for row in rows if row is not None]
     return f"{max(values):.4f}" if len(values) > 1 else ""  # the best of one says nothing
 
 
-def _lead(board: Leaderboard, eval_set: EvalSet) -> str:
+def _lead(board: Leaderboard, eval_set: EvalSetRow) -> str:
     queries = board.queries(eval_set)
     parts = [f"{queries:,} {'query' if queries == 1 else 'queries'}"]
     if eval_set.titled is not None:
@@ -240,14 +252,16 @@ def _lead(board: Leaderboard, eval_set: EvalSet) -> str:
     return ", ".join(parts) + "."
 
 
-def _lacking(board: Leaderboard, system: str, eval_set: EvalSet) -> Row | None:
+def _lacking(board: Leaderboard, system: str, eval_set: EvalSetRow) -> ScoreRow | None:
     """The row of the system that tells of missing queries or of fewer queries than the others', if there is one."""
     queries = board.queries(eval_set)
     rows = [row for row in board.rows if (row.system, row.eval_set) == (system, eval_set.id)]
     return next((row for row in rows if row.missing_queries or row.queries != queries), None)
 
 
-def _notes(board: Leaderboard, eval_set: EvalSet, systems: list[System], students: bool, shares: bool, steps: set[int]) -> Iterable[Note]:
+def _notes(
+    board: Leaderboard, eval_set: EvalSetRow, systems: list[SystemRow], students: bool, shares: bool, steps: set[int]
+) -> Iterable[Note]:
     rows = [row for row in board.rows if row.eval_set == eval_set.id]
     if any(row.significant_over for row in rows):
         yield (

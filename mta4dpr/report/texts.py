@@ -23,7 +23,7 @@ from mta4dpr.evaluation.per_query import read_per_query
 from mta4dpr.evaluation.significance import most_different
 from mta4dpr.experiment.folder import Folder
 from mta4dpr.files import write_json
-from mta4dpr.report.leaderboard import EvalSet, Leaderboard, load
+from mta4dpr.report.leaderboard import EvalSetRow, Leaderboard, load
 from mta4dpr.report.training import load_document
 
 if TYPE_CHECKING:
@@ -78,13 +78,17 @@ def load_texts(folder: Path) -> dict[str, Any]:
 
 
 def worth_keeping(a: np.ndarray, b: np.ndarray) -> list[int]:
-    """Positions of the queries on which two systems differ most, and that each of them wins by most; the page orders alike."""
+    """Positions of the queries whose passages are kept for a pair of systems: those on which they differ most, and those that each of
+    them wins by most. page.js shows queries in the same order.
+
+    `a` and `b` are the two systems' values, (queries,).
+    """
     difference, ranked = a - b, most_different(a, b)
     ways = (ranked[:DIFFER], ranked[difference[ranked] > 0][:EACH_WAY], ranked[difference[ranked] < 0][:EACH_WAY])
     return list(dict.fromkeys(int(position) for way in ways for position in way))
 
 
-def _wanted(folder: Path, board: Leaderboard, eval_set: EvalSet) -> list[tuple[str, str]]:
+def _wanted(folder: Path, board: Leaderboard, eval_set: EvalSetRow) -> list[tuple[str, str]]:
     """(system, query id) whose passages are to be kept: both sides of each pair by the primary measure, planned contrasts first."""
     known = {}
     for system in board.systems:
@@ -100,7 +104,7 @@ def _wanted(folder: Path, board: Leaderboard, eval_set: EvalSet) -> list[tuple[s
     return list(wanted)
 
 
-def _pairs(board: Leaderboard, eval_set: EvalSet, systems: Sequence[str]) -> Iterator[tuple[str, str]]:
+def _pairs(board: Leaderboard, eval_set: EvalSetRow, systems: Sequence[str]) -> Iterator[tuple[str, str]]:
     planned = [(c.a, c.b) for c in board.comparisons if c.eval_set == eval_set.id and c.family != "exploratory"]
     seen: set[frozenset[str]] = set()
     for pair in [*planned, *combinations(systems, 2)]:

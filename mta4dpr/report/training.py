@@ -45,6 +45,7 @@ class Training:
 
 
 def load_trainings(folder: Path) -> list[Training]:
+    """The trainings in `folder`/training that logged something, in the order of their names. UserError for a damaged log."""
     found = []
     for path in sorted((folder / "training").glob("*/")):
         training = Training(path.name, _lines(path / "steps.jsonl", "step"), _lines(path / "rounds.jsonl", "round"))

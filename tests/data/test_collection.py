@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from mta4dpr.data.collection import BeirFolder, IrDataset, Passage, Qrel, load_query_set, normalised, open_source
+from mta4dpr.data.collection import BeirFolder, IrDataset, load_query_set, open_source
 from mta4dpr.data.docstrings import Docstrings
+from mta4dpr.data.records import Passage, Qrel
 from mta4dpr.errors import EnvironmentLack, UserError
 
 PASSAGES = [("d1", "Tïtle", "über text"), ("d2", "", ""), ("7", "", "seven")]
@@ -183,12 +184,6 @@ def test_a_judged_query_without_text_is_counted_and_kept(folder: Path) -> None:
     assert "q9" in found.qrels
     assert "q9" not in found.texts
     assert found.counts == ["mini/test: 1 judged queries have no text (such as 'q9'); they score 0"]
-
-
-def test_texts_count_as_the_same_when_only_their_form_differs() -> None:
-    """Leakage is looked for in this form: NFKC, lower case, single spaces."""
-    assert normalised(" The\u00a0ﬁrst\n  QUERY ") == "the first query"
-    assert normalised("a b") != normalised("ab")
 
 
 # --- ir_datasets ---------------------------------------------------------------------------------------------------

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mta4dpr.data.collection import BeirFolder, Passage
+from mta4dpr.data.collection import BeirFolder
 from mta4dpr.data.corpus import Corpus, open_corpus, stored_corpus
+from mta4dpr.data.records import Passage
 from mta4dpr.errors import UserError
 
 ODD = [

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from mta4dpr.data import docstrings
-from mta4dpr.data.collection import load_query_set, normalised
+from mta4dpr.data.collection import load_query_set
 from mta4dpr.data.docstrings import Docstrings, standard_library_docstrings
+from mta4dpr.data.records import normalised
 from mta4dpr.errors import UserError
 
 

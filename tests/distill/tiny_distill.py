@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from mta4dpr.data.collection import Passage, Qrel
 from mta4dpr.data.corpus import Corpus
+from mta4dpr.data.records import Passage, Qrel
 from mta4dpr.distill.queries import PassageLists, TrainingQueries
 from mta4dpr.files import key_of
 from mta4dpr.options import Distill

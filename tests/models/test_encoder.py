@@ -20,7 +20,6 @@ from mta4dpr.files import read_json, write_json
 from mta4dpr.models.encoder import Encoder, Reading, batches_by_length, hash_of_weights, keep_layers, load_encoder
 
 TEXTS = ["red fox", "", "winter song of iron", "The OCEAN, and a stone!", "dog " * 40, "lantern"]
-UNTRAINED = {"layers": 1, "hidden": 16, "heads": 2, "vocabulary": 50}
 
 
 @pytest.fixture(scope="module")
@@ -228,19 +227,6 @@ def test_batches_keep_to_the_budget_and_take_each_text_once(lengths: list[int], 
 def test_batches_are_filled() -> None:
     """Length-sorting is there for speed: as many texts as the budget takes, and stable among equals."""
     assert [batch.tolist() for batch in batches_by_length(np.array([2, 8, 2, 4, 4]), 8)] == [[1], [3, 4], [0, 2]]
-
-
-@pytest.mark.parametrize(("change", "same"), [({}, True), ({"seed": 2}, False), ({"hidden": 32}, False)])
-def test_untrained_weights_are_decided_by_seed_and_sizes(change: dict[str, int], same: bool) -> None:
-    """Smoke tests promise equal bytes from run to run, whatever drew random numbers before."""
-    import torch
-
-    torch.manual_seed(len(change))
-    one = load_encoder("a", ModelSpec(untrained={**UNTRAINED, "seed": 1}), device="cpu", texts=["red fox"])
-    state = torch.get_rng_state()
-    other = load_encoder("a", ModelSpec(untrained={**UNTRAINED, "seed": 1, **change}), device="cpu", texts=["red fox"])
-    assert (one.key == other.key) is same
-    assert (torch.get_rng_state() == state).all()  # and they leave the stream of others alone
 
 
 def test_hash_of_weights_sees_the_smallest_change(encoder: Encoder) -> None:

@@ -308,19 +308,3 @@ def test_lengths_that_the_model_cannot_take(model: Callable[..., Path], tmp_path
     write_json(long / "tokenizer_config.json", {**read_json(long / "tokenizer_config.json"), "model_max_length": 64})
     assert load(long, pair_length=None).reading.pair_length == 64
     assert MOST_TOKENS == 512
-
-
-@pytest.mark.parametrize(("change", "same"), [({}, True), ({"seed": 2}, False), ({"hidden": 32}, False)])
-def test_untrained_weights_are_decided_by_seed_and_sizes(change: dict[str, int], same: bool) -> None:
-    """Smoke tests promise equal bytes; and the random numbers of others are left alone."""
-    sizes = {"layers": 1, "hidden": 16, "heads": 2, "vocabulary": 50, "seed": 1}
-    torch.manual_seed(len(change))
-    state = torch.get_rng_state()
-    one, other = (
-        load_reranker("ce", ModelSpec(kind="cross-encoder", untrained=chosen), device="cpu", texts=["red fox"])
-        for chosen in (sizes, {**sizes, **change})
-    )
-    assert (one.key == other.key) is same
-    assert (scores_of(one) == scores_of(other)).all() == same
-    assert (torch.get_rng_state() == state).all()
-    assert one.reading.pair_length == 128

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-ODD = "a&b_<c>%"
+from .sample import ODD
 
 
 def row(system: str, measure: str, value: float, **more: Any) -> dict[str, Any]:

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from mta4dpr.errors import UserError
-from mta4dpr.report.comparison import Entry, Measured, entries, verdict
+from mta4dpr.report.comparison import Entry, Measurement, entries, verdict
 from mta4dpr.report.layouts import Layout, Tolerance
-from mta4dpr.report.published import Figure, Published
+from mta4dpr.report.published import PublishedFigure, PublishedResults
 
-FIGURE = Figure("A", "d", "R@50", "41.1", "hit rate", "reported", "secondary", "a summary")
-FOUND = Measured("b", "d/dev", "a", "Success@50", 0.411, None, (0,), queries=100, passages=5000, titled=False)
+FIGURE = PublishedFigure("A", "d", "R@50", "41.1", "hit rate", "reported", "secondary", "a summary")
+FOUND = Measurement("b", "d/dev", "a", "Success@50", 0.411, None, (0,), queries=100, passages=5000, titled=False)
 COLUMN = {
     "head": "R@50",
     "dataset": "d",
@@ -27,11 +27,13 @@ COLUMN = {
 }
 
 
-def entry(found: Measured | None = FOUND, *, figure: Figure = FIGURE, row: dict[str, Any] | None = None, **column: Any) -> Entry:
+def entry(
+    found: Measurement | None = FOUND, *, figure: PublishedFigure = FIGURE, row: dict[str, Any] | None = None, **column: Any
+) -> Entry:
     layout = Layout.model_validate(
         {"title": "T", "columns": [{**COLUMN, **column}], "rows": [{"published": "A", "measured": "a", **(row or {})}]}
     )
-    return entries(layout, Published((figure,), {}), [found] if found else [])[0][0]
+    return entries(layout, PublishedResults((figure,), {}), [found] if found else [])[0][0]
 
 
 @pytest.mark.parametrize(
@@ -116,4 +118,4 @@ def test_one_cell_cannot_come_from_two_benchmarks() -> None:
     """Other settings, another figure: the user chooses, we do not."""
     layout = Layout.model_validate({"title": "T", "columns": [COLUMN], "rows": [{"published": "A", "measured": "a"}]})
     with pytest.raises(UserError, match="benchmarks b and c.*--runs"):
-        entries(layout, Published((FIGURE,), {}), [FOUND, replace(FOUND, benchmark="c")])
+        entries(layout, PublishedResults((FIGURE,), {}), [FOUND, replace(FOUND, benchmark="c")])

@@ -9,14 +9,13 @@ from typing import Any
 import pytest
 
 from mta4dpr import report
-from mta4dpr.report.cost import cost_table, shares_table
 from mta4dpr.report.frontier import COSTS, Point, _spread, on_frontier, points
-from mta4dpr.report.leaderboard import System
+from mta4dpr.report.leaderboard import SystemRow
 from mta4dpr.report.training import load_efficiency
 
 
 def names(*given: tuple[str, float, float]) -> list[str]:
-    return [p.system.system for p in on_frontier([Point(System(name, "student"), cost, value) for name, cost, value in given])]
+    return [p.system.system for p in on_frontier([Point(SystemRow(name, "student"), cost, value) for name, cost, value in given])]
 
 
 def test_the_frontier_by_hand() -> None:
@@ -50,37 +49,3 @@ def test_the_limit_is_said_in_the_picture(document: dict[str, Any], write: Any) 
     folder = write({**document, "limit": 50})
     [picture] = [plot for plot in report.draw(folder) if plot.kind == "frontier-parameters"]
     assert "first 50 queries only (--limit)" in picture.path.read_text()
-
-
-def test_costs_stand_beside_the_measure(trained: Path) -> None:
-    table = cost_table(report.load(trained), load_efficiency(trained))
-    assert table is not None
-    assert [column.head for column in table.columns] == [
-        *("system", "RR@10", "parameters", "dimensions", "index", "passages/s", "query p50", "p95", "p99", "training")
-    ]
-    assert [cell.text for cell in table.rows[1]] == [
-        *("mta4dpr", "0.3900", "13.0 M", "384", "2.2 MB", "81.2", "4.1 ms", "6.2 ms", "9.9 ms", "5 min 12 s")
-    ]
-    assert "warm, 2 threads" in table.notes[0][0]
-
-
-def test_students_as_shares_of_their_teacher(trained: Path) -> None:
-    """0.39 of 0.4, 13 of 22.7 million; the teacher's latency is unknown, so that share is not made up."""
-    table = shares_table(report.load(trained), load_efficiency(trained))
-    assert table is not None
-    assert [column.head for column in table.columns] == ["student", "RR@10", "parameters"]
-    assert [[cell.text for cell in row] for row in table.rows] == [
-        ["init", "10.0 %", "57.2 %"],
-        ["kd", "95.0 %", "57.2 %"],
-        ["mta4dpr", "97.5 %", "57.2 %"],
-    ]
-
-
-def test_energy_is_shown_where_the_machine_told(trained: Path) -> None:
-    efficiency = load_efficiency(trained)
-    efficiency["systems"]["mta4dpr"] |= {"query_joules": {"cpu": 0.25, "ram": 0.05}, "training_joules": {"cpu": 51_000}}
-    table = cost_table(report.load(trained), efficiency)
-    assert table is not None
-    shown = dict(zip([column.head for column in table.columns], [cell.text for cell in table.rows[1]], strict=True))
-    assert (shown["query energy"], shown["training energy"]) == ("300.0 mJ", "51.0 kJ")
-    assert any("its counters tell (cpu, ram)" in note[0] for note in table.notes)

@@ -13,18 +13,18 @@ from pathlib import Path
 import pytest
 
 from mta4dpr.benchmark import benchmark_folder
-from mta4dpr.report.comparison import Measured
+from mta4dpr.report.comparison import Measurement
 from mta4dpr.report.layouts import Layout
 from mta4dpr.report.paper import Paper, read_tables, table, to_json
-from mta4dpr.report.published import Figure, Published, System
+from mta4dpr.report.published import PublishedFigure, PublishedResults, PublishedSystem
 
 ODD = "a&b_<c>%|$#"
 DEV, DL = "msmarco-passage/dev/small", "msmarco-passage/trec-dl-2019/judged"
 
 
-def measured(system: str, measure: str, value: float, std: float | None = None, *, eval_set: str = DEV, queries: int = 6980) -> Measured:
+def measured(system: str, measure: str, value: float, std: float | None = None, *, eval_set: str = DEV, queries: int = 6980) -> Measurement:
     seeds = (0, 1, 2) if std is not None else (0,)
-    return Measured("msmarco", eval_set, system, measure, value, std, seeds, queries=queries, passages=8841823, titled=False)
+    return Measurement("msmarco", eval_set, system, measure, value, std, seeds, queries=queries, passages=8841823, titled=False)
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def paper() -> Paper:
     found = [measured("bm25", "RR@10", 0.18401), measured("bm25", "R@1000", 0.8526), measured("mta4dpr", "RR@10", 0.4052, 0.00149)]
     found += [measured("kd", "RR@10", 0.3806, 0.001), measured("simlm", "RR@10", 0.4109), measured("tas-b", "Success@50", 0.877)]
     found += [measured("mta4dpr", "nDCG@10", 0.75, 0.004, eval_set=DL, queries=43)]
-    found += [Measured("nfcorpus-strategies", "beir/nfcorpus/test", "mta4dpr", "nDCG@10", 0.2736, 0.003, (0, 1), 323, 3633, True)]
+    found += [Measurement("nfcorpus-strategies", "beir/nfcorpus/test", "mta4dpr", "nDCG@10", 0.2736, 0.003, (0, 1), 323, 3633, True)]
     return read_tables(benchmark_folder() / "paper").filled(found)
 
 
@@ -115,9 +115,9 @@ def odd() -> Paper:
     column["tolerance"] = {"reproduced": 1, "near": 2}
     rows = [{"published": ODD, "measured": "a", "about": ODD}]
     layout = Layout.model_validate({"title": ODD, "lead": ODD, "columns": [column], "rows": rows, "notes": [ODD]})
-    figure = Figure(ODD, ODD, "R@50", "41.1", "hit rate", "reported", "low", ODD)
-    found = Measured(ODD, "x", "a", "Success@50", 0.411, None, (0,), 5, None, None)
-    return Paper({"odd": layout}, Published((figure,), {ODD: System(ODD, ODD)}), (found,))
+    figure = PublishedFigure(ODD, ODD, "R@50", "41.1", "hit rate", "reported", "low", ODD)
+    found = Measurement(ODD, "x", "a", "Success@50", 0.411, None, (0,), 5, None, None)
+    return Paper({"odd": layout}, PublishedResults((figure,), {ODD: PublishedSystem(ODD, ODD)}), (found,))
 
 
 def test_names_are_escaped_in_html(odd: Paper) -> None:

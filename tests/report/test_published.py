@@ -9,7 +9,7 @@ import pytest
 
 from mta4dpr.benchmark import benchmark_folder
 from mta4dpr.errors import UserError
-from mta4dpr.report.published import Published, read_published
+from mta4dpr.report.published import PublishedResults, read_published
 
 HEAD = "system,dataset,measure,value,definition,kind,trust,source\n"
 LINE = "A,d,R@50,87.8,hit rate,reported,primary,a paper\n"
@@ -21,7 +21,7 @@ def folder(place: Path, results: str, systems: str = "system,params\nA,66M\n") -
     return place
 
 
-def shipped() -> Published:
+def shipped() -> PublishedResults:
     return read_published(benchmark_folder() / "paper")
 
 

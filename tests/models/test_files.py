@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
+from dataclasses import replace
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
@@ -11,10 +12,17 @@ from types import ModuleType
 import pytest
 
 from mta4dpr.errors import EnvironmentLack
-from mta4dpr.models import zoo
-from mta4dpr.models.zoo import CHECKPOINTS, PACKAGED, checkpoint_of, find_model
+from mta4dpr.models import files
+from mta4dpr.models.files import find_model
+from mta4dpr.models.registry import CHECKPOINTS, Package
 
 NAME = "all-MiniLM-L6-v2"
+HUB = f"sentence-transformers/{NAME}"
+
+
+def carry(monkeypatch: pytest.MonkeyPatch, package: Package) -> None:
+    """Makes that package the one that carries the model."""
+    monkeypatch.setitem(CHECKPOINTS, HUB, replace(CHECKPOINTS[HUB], package=package))
 
 
 @pytest.fixture
@@ -32,8 +40,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     assert module.__spec__.submodule_search_locations is not None
     module.__spec__.submodule_search_locations.append(str(tmp_path / "carrier"))
     monkeypatch.setitem(sys.modules, "carrier", module)
-    monkeypatch.setitem(PACKAGED, NAME, ("carrier", "model", hashlib.sha256(b"weights").hexdigest()))
-    monkeypatch.setattr(zoo, "_from_hub", lambda name, *, offline: Path("hub") / name)
+    carry(monkeypatch, Package("carrier", "model", hashlib.sha256(b"weights").hexdigest()))
+    monkeypatch.setattr(files, "_from_hub", lambda name, *, offline: Path("hub") / name)
     return tmp_path
 
 
@@ -75,7 +83,7 @@ def test_other_bytes_in_the_package_are_refused(place: Path) -> None:
 
 
 def test_a_package_that_is_not_installed_is_passed_over(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(PACKAGED, NAME, ("no_such_package", "model", ""))
+    carry(monkeypatch, Package("no_such_package", "model", ""))
     assert find_model(NAME)[1] == "the Hugging Face hub"
 
 
@@ -102,7 +110,7 @@ def test_offline_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(EnvironmentLack) as caught:
-        zoo._from_hub(name, offline=True)
+        files._from_hub(name, offline=True)
     assert caught.value.exit_status == 3
     assert "(offline)" in str(caught.value)
     assert [part for part in told if part not in str(caught.value)] == []
@@ -119,12 +127,5 @@ def test_offline_is_passed_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
         return str(tmp_path)
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", download)
-    assert [zoo._from_hub("a/b", offline=offline) for offline in (True, False)] == [tmp_path, tmp_path]
+    assert [files._from_hub("a/b", offline=offline) for offline in (True, False)] == [tmp_path, tmp_path]
     assert asked == [True, False]
-
-
-def test_checkpoints_are_known_by_name_and_by_hub_id() -> None:
-    """Lengths and prefixes of a published model must not depend on which of its names was typed."""
-    for name, checkpoint in CHECKPOINTS.items():
-        assert checkpoint_of(name) is checkpoint_of(checkpoint.hub) is checkpoint
-    assert checkpoint_of("somebody/tas-b") is None
