@@ -12,6 +12,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
+from mta4dpr.config import plugins
 from mta4dpr.errors import UserError, nearest
 from mta4dpr.options import PREBUILT, Bm25, Dense, Distill, Section
 
@@ -121,6 +122,18 @@ class ModelSpec(Section):
         return self
 
 
+class EngineSpec(Section):
+    """An engine of one's own, with the options that it takes."""
+
+    use: str = Field(description="PATH.py:NAME, or a name that an installed package offers")
+    options: dict[str, Any] = Field({}, description="what the engine's class gets as its options")
+
+    @model_validator(mode="before")
+    @classmethod
+    def a_word_alone(cls, given: Any) -> Any:
+        return {"use": given} if isinstance(given, str) else given
+
+
 class Variant(Section):
     """A student of its own in the leaderboard: a strategy with other roles or options than the benchmark's."""
 
@@ -164,6 +177,8 @@ class Benchmark(Section):
     student: str = ""
     distill: Distill = Distill()
     variants: dict[str, Variant] = Field({}, description="more students: {LABEL: {strategy, and what differs}}")
+    strategies: dict[str, str] = Field({}, description="students by strategies of one's own: {LABEL: PATH.py:NAME}")
+    engines: dict[str, EngineSpec] = Field({}, description="systems by engines of one's own: {LABEL: PATH.py:NAME, or {use, options}}")
     contrasts: list[tuple[str, str]] = Field([], description="planned contrasts [a, b]; empty: every system against kd and kd_ta")
 
     @model_validator(mode="after")
@@ -175,11 +190,13 @@ class Benchmark(Section):
             roles += [(f"variants.{name}.{role}", labels) for role, labels in own]
         for role, labels in roles:
             for label in filter(None, labels):
-                if label not in self.models and not (label == "bm25" and not role.endswith("student")):
-                    problems.append(f"{role} {label!r} is not among the models{nearest(label, [*self.models, 'bm25'])}")
-        for what, names_given in (("a model", self.models), ("a variant", self.variants)):
-            for label in names_given:
-                if not re.fullmatch(MODEL_LABEL, label) or label == "bm25" or (label in self.models and label in self.variants):
+                if label not in self.models and not (label in ("bm25", *self.engines) and not role.endswith("student")):
+                    problems.append(f"{role} {label!r} is not among the models{nearest(label, [*self.models, *self.engines, 'bm25'])}")
+        sections = {"a model": self.models, "a variant": self.variants, "a strategy": self.strategies, "an engine": self.engines}
+        given = [label for section in sections.values() for label in section]
+        for what, section in sections.items():
+            for label in section:
+                if not re.fullmatch(MODEL_LABEL, label) or label == "bm25" or given.count(label) > 1:
                     problems.append(f"{what} cannot be called {label!r}")
         lists = [("assistants", self.assistants), ("systems", self.systems), ("eval_sets", [e.id for e in self.eval_sets])]
         lists += [(f"suites.{name}.sets", suite.sets) for name, suite in self.suites.items()]
@@ -271,8 +288,33 @@ def benchmark_folder() -> Path:
     return carried if carried.is_dir() else package.parent / "benchmarks"
 
 
+def benchmark_files() -> dict[str, list[Path]]:
+    """{name: YAMLs} of all benchmarks: ours, those in the folders of MTA4DPR_BENCHMARKS, and those that installed packages offer.
+
+    A name with several files is an error when it is asked for.
+    """
+    folders = [benchmark_folder(), *map(Path, filter(None, os.environ.get("MTA4DPR_BENCHMARKS", "").split(os.pathsep)))]
+    found: dict[str, list[Path]] = {}
+    for folder in dict.fromkeys([*folders, *plugins.offered_folders(plugins.BENCHMARKS)]):
+        if not folder.is_dir():
+            raise UserError(f"expected folders of benchmarks in MTA4DPR_BENCHMARKS, found no folder {folder}; correct it, or unset it")
+        for path in sorted(folder.glob("*.yaml")):
+            found.setdefault(path.stem, []).append(path)
+    return found
+
+
 def benchmark_names() -> list[str]:
-    return sorted(path.stem for path in benchmark_folder().glob("*.yaml"))
+    """The names of all benchmarks."""
+    return sorted(benchmark_files())
+
+
+def benchmark_file(name: str) -> Path:
+    """The YAML of the benchmark of that name. UserError when there are several; KeyError when there is none."""
+    first, *others = benchmark_files()[name]
+    if others:
+        places = ", ".join(map(str, (first, *others)))
+        raise UserError(f"there are several benchmarks {name!r}: {places}; give one of these paths, or rename one")
+    return first
 
 
 class _Loader(yaml.SafeLoader):
@@ -379,18 +421,39 @@ def _section_at(loc: tuple[int | str, ...]) -> type[Section]:
         "models": ModelSpec,
         "suites": Suite,
         "variants": Variant,
+        "engines": EngineSpec,
     }
     found: type[Section] = Benchmark
     for part in loc:
-        if found not in (ModelSpec, Suite, Variant):  # below them are labels, which may be called like a section
+        if found not in (ModelSpec, Suite, Variant, EngineSpec):  # below them are labels, which may be called like a section
             found = inner.get(str(part), found)
     return found
 
 
+def _resolve_references(document: dict[str, Any], folder: Path) -> None:
+    """PATH.py:NAME in a YAML is meant from the YAML's folder."""
+    strategies, engines, distill = (document.get(section) for section in ("strategies", "engines", "distill"))
+    for section in (strategies, engines):
+        for label, use in section.items() if isinstance(section, dict) else ():
+            if isinstance(use, str):
+                section[label] = plugins.resolved(use, folder)
+            elif isinstance(use, dict) and isinstance(use.get("use"), str):
+                use["use"] = plugins.resolved(use["use"], folder)
+    variants = document.get("variants")
+    for variant in variants.values() if isinstance(variants, dict) else ():
+        if isinstance(variant, dict) and isinstance(variant.get("strategy"), str):
+            variant["strategy"] = plugins.resolved(variant["strategy"], folder)
+    options = [distill, *(v.get("distill") for v in (variants.values() if isinstance(variants, dict) else ()) if isinstance(v, dict))]
+    for section in options:
+        if isinstance(section, dict) and isinstance(section.get("select"), str):
+            section["select"] = plugins.resolved(section["select"], folder)
+
+
 def load_benchmark(name: str, overrides: dict[str, Any]) -> Benchmark | None:
     """The benchmark of that name in benchmarks/, or the YAML at that path; None when `name` is neither."""
-    path = benchmark_folder() / f"{name}.yaml"
-    if name not in benchmark_names():
+    if name in benchmark_names():
+        path = benchmark_file(name)
+    else:
         path = Path(name)
         if path.suffix not in (".yaml", ".yml"):
             return None
@@ -405,6 +468,7 @@ def load_benchmark(name: str, overrides: dict[str, Any]) -> Benchmark | None:
         if isinstance(spec, dict)
         for key in ("model", "scores")
     ]
+    _resolve_references(document, path.parent)
     for section, key in places:  # paths that start with a dot are meant relative to the YAML that names them
         if str(section.get(key, "")).startswith("."):
             section[key] = os.path.abspath(path.parent / str(section[key]))

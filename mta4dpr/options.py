@@ -11,6 +11,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from mta4dpr.config import plugins
+from mta4dpr.errors import nearest
+
 PREBUILT = r"^(prebuilt:\S+)?$"
 
 
@@ -92,6 +95,7 @@ class Dense(Section):
         return self.index == "flat" and self.engine == "own"
 
 
+SELECTIONS = ("kl", "footrule", "rbo", "random", "best")  # the criteria of TASelect that are ours
 LATER_ROUNDS = {"harder", "wrong_weight", "wrong_rule"}  # options of rounds after the first
 
 
@@ -132,8 +136,11 @@ class Distill(Section):
     fused: Literal["all", "none"] | list[list[str]] = option(
         "all", "D", "fused assistants: all subsets of two or more, none, or a list of lists"
     )
-    select: Literal["kl", "footrule", "rbo", "random", "best"] = option(
-        "kl", "B", "TASelect's criterion: nearness to the teacher by kl, footrule or rbo; random: any, best: the best on D_eval"
+    select: str = option(
+        "kl",
+        "B",
+        "TASelect's criterion: nearness to the teacher by kl, footrule or rbo; random: any, best: the best on D_eval; "
+        "PATH.py:NAME: one of your own",
     )
     rbo_p: float = option(0.9, "D", "persistence of rank-biased overlap", gt=0, lt=1)
     granularity: Literal["batch", "query"] = option("batch", "C", "one assistant for a batch, or one for each query")
@@ -174,6 +181,9 @@ class Distill(Section):
 
     @model_validator(mode="after")
     def consistent(self) -> Distill:
+        if self.select not in SELECTIONS and not plugins.is_reference(self.select) and self.select not in plugins.offered(plugins.CRITERIA):
+            ours = ", ".join(SELECTIONS)
+            raise ValueError(f"select is one of {ours}, or PATH.py:NAME, found {self.select!r}{nearest(self.select, list(SELECTIONS))}")
         if self.steps < self.rounds:
             raise ValueError(f"steps ({self.steps}) are fewer than rounds ({self.rounds})")
         if isinstance(self.tau_teacher, str):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ def _as_written(help_text: str) -> str:
     return "\n\n".join("\x1b[0m" + paragraph for paragraph in inspect.cleandoc(help_text).split("\n\n"))
 
 
-def print_plan(document: dict[str, Any]) -> None:
+def print_plan(document: Mapping[str, Any]) -> None:
     """What `plan` found: files to fetch, a row a stage, the disk that is needed, and where the rates behind the times come from."""
     from mta4dpr.environment import gigabytes
 
@@ -64,7 +64,7 @@ def _print_some_files(title: str, rows: list[dict[str, Any]], columns: dict[str,
     )
 
 
-def print_fetched(files: list[dict[str, Any]]) -> None:
+def print_fetched(files: Sequence[Mapping[str, Any]]) -> None:
     """A block a collection or model: its licence, then a line a file. Lines are as long as hashes are, and nothing folds them."""
     for of in dict.fromkeys(file["of"] for file in files):
         chosen = [file for file in files if file["of"] == of]
@@ -77,14 +77,14 @@ def print_fetched(files: list[dict[str, Any]]) -> None:
             sys.stdout.write("\n")
 
 
-def print_rows(document: dict[str, Any], runs: dict[str, str]) -> None:
+def print_rows(document: Mapping[str, Any], runs: dict[str, str]) -> None:
     """Rows of `evaluate` and `compare`; `runs` is the column that names the run."""
     rows = [{**row, "value": f"{row['value']:.4f}", "ci95": "[{:.4f}, {:.4f}]".format(*row["ci95"])} for row in document["rows"]]
     columns = {"measure": "measure", "value": "value", "ci95": "95 % interval", "queries": "queries", "missing_queries": "missing"}
     print_table(document["eval_set"], rows, runs | columns)
 
 
-def print_comparisons(measure: str, comparisons: list[dict[str, Any]]) -> None:
+def print_comparisons(measure: str, comparisons: Sequence[Mapping[str, Any]]) -> None:
     """A table with a row a contrast of `measure`; all of one family (planned or exploratory), which the title names."""
     from mta4dpr.commands.compare import verdict
 
@@ -112,7 +112,7 @@ def _p_value(p: float) -> str:
     return "<0.0001" if p < 0.0001 else f"{p:.4f}"
 
 
-def print_query(one: dict[str, Any]) -> None:
+def print_query(one: Mapping[str, Any]) -> None:
     """A query on which two runs differ, with the first passages of both and their grades; - is not judged."""
     from rich.text import Text
 
@@ -127,7 +127,7 @@ def print_query(one: dict[str, Any]) -> None:
             console.print(line, no_wrap=True, overflow="ellipsis")
 
 
-def print_hits(hits: list[dict[str, Any]]) -> None:
+def print_hits(hits: Sequence[Mapping[str, Any]]) -> None:
     """Two lines a passage that `search` found: rank, score, id and title, then the first 400 characters of its text."""
     from rich.text import Text
 

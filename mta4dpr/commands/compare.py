@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mta4dpr import environment
+from mta4dpr.commands.documents import Compared
 from mta4dpr.commands.evaluate import Judgements, judgements
 from mta4dpr.data.corpus import open_corpus, stored_corpus
 from mta4dpr.data.records import Passage
@@ -30,7 +31,7 @@ PASSAGE_BYTES = 1000  # of a passage in a file, where the number of passages is 
 
 def compare(
     runfiles: Sequence[Path], *, dataset: str, qrels: Path | None, measures: str, all_pairs: bool, queries: int | None
-) -> dict[str, Any]:
+) -> Compared:
     """{"eval_set", "rows", "comparisons", "queries", "notes"}: every run against the first, or all pairs of them.
 
     Holm's correction is over the contrasts of one measure. `queries` that differ most, by the first measure, are listed for each

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from mta4dpr.benchmark import benchmark_folder, benchmark_names, read_yaml
+from mta4dpr.benchmark import benchmark_file, benchmark_names, read_yaml
+from mta4dpr.commands.documents import Evaluated, RunRow
 from mta4dpr.data.collection import QuerySet, Source, judged_by_answers, load_qrels, load_query_set, open_source
 from mta4dpr.data.corpus import Corpus, stored_corpus
 from mta4dpr.environment import cache_folder
@@ -66,16 +67,14 @@ class Judgements:
             self.qrels.setdefault(query_id, {}).update(judged)
         return qrels
 
-    def rows(self, path: Path, found: Evaluation) -> list[dict[str, Any]]:
+    def rows(self, path: Path, found: Evaluation) -> list[RunRow]:
         """One row a measure: mean, 95 % bootstrap interval, queries."""
         from mta4dpr.evaluation.leaderboard import measure_row
         from mta4dpr.evaluation.significance import intervals
 
         bounds = intervals(np.stack(list(found.values.values()))).tolist()
-        return [
-            {"run": str(path), "eval_set": self.eval_set, **measure_row(found, measure, bound)}
-            for measure, bound in zip(found.values, bounds, strict=True)
-        ]
+        values = [measure_row(found, measure, bound) for measure, bound in zip(found.values, bounds, strict=True)]
+        return [cast(RunRow, {"run": str(path), "eval_set": self.eval_set, **row}) for row in values]
 
 
 def judgements(command: str, *, dataset: str, qrels: Path | None, measures: str) -> Judgements:
@@ -100,7 +99,7 @@ def judgements(command: str, *, dataset: str, qrels: Path | None, measures: str)
 def _of_a_benchmark(dataset: str) -> list[str]:
     """The measures a benchmark of ours reports for that eval set; none when it is in no benchmark."""
     for name in benchmark_names():
-        for eval_set in read_yaml(benchmark_folder() / f"{name}.yaml")["eval_sets"]:
+        for eval_set in read_yaml(benchmark_file(name))["eval_sets"]:
             if eval_set["id"] == dataset:
                 return list(eval_set["measures"])
     return []
@@ -122,10 +121,11 @@ def _questions(source: Source, dataset: str, measures: Sequence[Measure]) -> tup
     return load_query_set(source, dataset), corpus
 
 
-def evaluate(runfiles: Sequence[Path], *, dataset: str, qrels: Path | None, measures: str, per_query: bool) -> dict[str, Any]:
+def evaluate(runfiles: Sequence[Path], *, dataset: str, qrels: Path | None, measures: str, per_query: bool) -> Evaluated:
     """{"eval_set", "rows", "notes"} and, if wanted, "per_query"; values are unrounded fractions."""
     judged = judgements("evaluate", dataset=dataset, qrels=qrels, measures=measures)
-    rows, details = [], []
+    rows: list[RunRow] = []
+    details: list[dict[str, Any]] = []
     for path in runfiles:
         _, found = judged.score(path)
         rows += judged.rows(path, found)
@@ -134,5 +134,5 @@ def evaluate(runfiles: Sequence[Path], *, dataset: str, qrels: Path | None, meas
             for measure, values in found.values.items()
             for query_id, value in zip(found.query_ids, values, strict=True)
         ]
-    document: dict[str, Any] = {"eval_set": judged.eval_set, "rows": rows, "notes": judged.notes}
+    document: Evaluated = {"eval_set": judged.eval_set, "rows": rows, "notes": judged.notes}
     return {**document, "per_query": details} if per_query else document

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from mta4dpr import benchmark
-from mta4dpr.benchmark import benchmark_folder, benchmark_names, read_yaml
+from mta4dpr.benchmark import benchmark_file, benchmark_names, read_yaml
 
 Rows = list[dict[str, Any]]
 
@@ -26,7 +26,7 @@ MEASURES = {
 def benchmarks() -> Rows:
     rows = []
     for name in benchmark_names():
-        document = read_yaml(benchmark_folder() / f"{name}.yaml")
+        document = read_yaml(benchmark_file(name))
         sets = [*(e["id"] for e in document["eval_sets"]), *(f"{suite} (optional)" for suite in document.get("suites", ()))]
         rows.append({"benchmark": name, "title": document["title"], "eval sets": ", ".join(sets)})
     return rows

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from mta4dpr.commands.documents import Found, Hit
 from mta4dpr.errors import UserError
 from mta4dpr.experiment.experiment import open_experiment
 from mta4dpr.experiment.request import Request
 
 
-def search(request: Request, query: str, hits: int) -> dict[str, Any]:
-    """{"query", "system", "hits": [{"rank", "score", "id", "title", "text"}]}; students must have been trained."""
+def search(request: Request, query: str, hits: int) -> Found:
+    """The best passages; a student must have been trained."""
     experiment = open_experiment(request)
     if len(experiment.systems) != 1:
         raise UserError(f"search takes one system, found {', '.join(s.label for s in experiment.systems)}")
@@ -20,7 +19,7 @@ def search(request: Request, query: str, hits: int) -> dict[str, Any]:
         raise UserError("--query is empty; give some words to search for")
     (system,) = experiment.systems
     found = next(iter(experiment.open_engine(system).search([query], hits)))
-    shown = []
+    shown: list[Hit] = []
     for rank, (number, score) in enumerate(zip(found.passages[0], found.scores[0], strict=True), start=1):
         if number >= 0:
             passage = experiment.corpus.passage(int(number))

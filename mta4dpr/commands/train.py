@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from mta4dpr import environment
+from mta4dpr.commands.documents import Student, Trained
 from mta4dpr.distill.left import finished_rounds
 from mta4dpr.errors import UserError
 from mta4dpr.experiment.experiment import open_experiment
@@ -13,11 +12,8 @@ from mta4dpr.experiment.request import Request
 from mta4dpr.stages.pipeline import complete_trainings
 
 
-def train(request: Request) -> dict[str, Any]:
-    """Trains what is not trained yet. {"students": [{"system", "strategy", "model", "steps", "rounds", "measure", "d_eval", "seconds"}]}
-
-    `d_eval` is what a student is worth on D_eval after its last round, by `measure`. Empty in a process beside the main one.
-    """
+def train(request: Request) -> Trained:
+    """Trains what is not trained yet. No students in a process beside the main one."""
     experiment = open_experiment(request)
     untrained = [system.label for system in experiment.systems if not system.recipe]
     if request.systems and untrained:
@@ -26,8 +22,8 @@ def train(request: Request) -> dict[str, Any]:
         raise UserError(f"{experiment.bench.name} has no student to train; name one with --strategy")
     complete_trainings(experiment)
     if not environment.is_main_process():
-        return {}
-    rows = []
+        return {"students": []}
+    rows: list[Student] = []
     for system, recipe in experiment.students:
         last = (finished_rounds(experiment.folder.training(system.label)) or [{}])[-1]  # training/ may be deleted once it is done
         rows.append(

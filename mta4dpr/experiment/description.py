@@ -19,7 +19,7 @@ from mta4dpr.experiment.manifest import Manifest, RunFile
 from mta4dpr.experiment.systems import System, differences
 from mta4dpr.files import key_of, sha256_of_file
 
-NOT_SETTINGS = {"systems", "variants", "eval_sets", "suites", "contrasts", "title", "notes"}  # of a benchmark: they may change in a folder
+NOT_SETTINGS = {"systems", "variants", "strategies", "engines", "eval_sets", "suites", "contrasts", "title", "notes"}  # of a benchmark: they may change in a folder
 
 
 def describe(experiment: Experiment) -> Manifest:
@@ -51,6 +51,8 @@ def describe(experiment: Experiment) -> Manifest:
         "request": {"benchmark": request.benchmark, "set": list(request.settings)},
         "own_notes": bench.notes,
         "variants": {label: variant.model_dump(mode="json") for label, variant in bench.variants.items()},
+        "strategies": bench.strategies,
+        "engines": {label: engine.model_dump(mode="json") for label, engine in bench.engines.items()},
         "protected": list(experiment.every_eval_set),
         "repeats": experiment.repeats or None,
         "eval_sets": eval_sets | {name: suite.about(name, one) for name, one in bench.suites.items()},

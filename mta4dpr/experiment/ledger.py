@@ -52,15 +52,27 @@ class Ledger:
         stages: dict[str, dict[str, Any]] = read_json(path)["stages"] if path.exists() else {}
         self.stages = {StageName.of(text): record for text, record in stages.items()}
 
-    def is_done(self, stage: StageName, inputs: Any) -> bool:
-        """Whether that stage was done with these inputs, and its outputs are as it left them."""
-        record = self.stages.get(stage)
-        return bool(record and record["inputs"] == key_of(inputs) and self.is_intact(stage))
+    def is_done(self, stage: StageName, inputs: Any, *, code: str = "") -> bool:
+        """Whether that stage was done with these inputs by that code, and its outputs are as it left them."""
+        return self.was_done(stage) and not self.why_again(stage, inputs, code=code)
+
+    def why_again(self, stage: StageName, inputs: Any, *, code: str = "") -> str:
+        """Why a stage that was done once must be done again, in words; '' when it need not, or was never done.
+
+        Earlier versions noted no code: theirs is taken for the present one.
+        """
+        if not self.was_done(stage):
+            return ""
+        record = self.stages[stage]
+        if record["inputs"] != key_of(inputs):
+            return "what goes into it has changed"
+        if record.get("code", code) != code:
+            return f"its code has changed (hash {record['code']} then, {code} now)"
+        return "" if self._are_there(record["outputs"]) else "files that it made are gone or changed"
 
     def is_intact(self, stage: StageName) -> bool:
         """Whether that stage is done, whatever its inputs were, and its outputs are as it left them."""
-        record = self.stages.get(stage)
-        return bool(record and record["status"] == "done" and self._are_there(record["outputs"]))
+        return self.was_done(stage) and self._are_there(self.stages[stage]["outputs"])
 
     def was_done(self, stage: StageName) -> bool:
         """Whether that stage was done once, whatever became of its outputs. Reads no file, for those who only plan."""
@@ -87,15 +99,20 @@ class Ledger:
         return True
 
     @contextmanager
-    def stage(self, stage: StageName, inputs: Any, *, by: str = "") -> Iterator[list[Path]]:
+    def stage(
+        self, stage: StageName, inputs: Any, *, code: str = "", by: str = "", followers: Collection[StageName] = ()
+    ) -> Iterator[list[Path]]:
         """Runs a stage; the block appends the files that it made. Records time, inputs and outputs when it ends well.
 
-        `by` names the processes that run it together.
+        `by` names the processes that run it together. When it makes other bytes than it made before, the `followers` are forgotten.
         """
         started = time.perf_counter()
         outputs: list[Path] = []
-        earlier = self.stages.get(stage, {}).get("seconds", 0.0) if self.is_running(stage, inputs) else 0.0
-        self.stages[stage] = {"status": "running", "inputs": key_of(inputs), "outputs": {}, "seconds": earlier, "by": by}
+        record = self.stages.get(stage, {})
+        earlier = record.get("seconds", 0.0) if self.is_running(stage, inputs) else 0.0
+        before = record.get("before") or {name: about["sha256"] for name, about in record.get("outputs", {}).items()}
+        running = {"status": "running", "inputs": key_of(inputs), "code": code, "outputs": {}, "before": before}
+        self.stages[stage] = {**running, "seconds": earlier, "by": by}
         self._write()
         try:
             yield outputs
@@ -113,6 +130,9 @@ class Ledger:
                 for path in outputs
             },
         )
+        made = {name: about["sha256"] for name, about in self.stages[stage]["outputs"].items()}
+        if self.stages[stage].pop("before") not in ({}, made):
+            self.stages = {name: record for name, record in self.stages.items() if name not in followers}
         self._write()
 
     def is_running(self, stage: StageName, inputs: Any, *, by: str | None = None) -> bool:

@@ -43,6 +43,8 @@ class Manifest(TypedDict, total=False):
     contrasts: list[list[str]]
     settings: dict[str, Any]  # all that decides rows, with limit, seed and the corpus's text hash
     variants: dict[str, Any]
+    strategies: dict[str, str]
+    engines: dict[str, Any]
     protected: list[str]  # eval sets that training avoids
     request: dict[str, Any]  # the benchmark as it was typed, and its --set
     systems: dict[str, dict[str, Any]]  # what the leaderboard says of each

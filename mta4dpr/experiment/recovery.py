@@ -82,6 +82,8 @@ def _benchmark(manifest: Manifest, path: Path) -> Benchmark:
             "corpus": _place(settings["corpus"], folder) if folder else settings["corpus"],
             "models": {label: _relocated(spec, manifest["paths"]) for label, spec in settings["models"].items()},
             "variants": manifest["variants"],
+            "strategies": manifest.get("strategies", {}),
+            "engines": manifest.get("engines", {}),
             "contrasts": manifest["contrasts"],
             "systems": list(manifest["systems"]) or ["bm25"],
             "eval_sets": [

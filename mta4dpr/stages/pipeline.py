@@ -132,7 +132,7 @@ def _work(experiment: Experiment, *, only: str = "") -> None:
                 for line in [*query_set.counts, *absent_passages(experiment, query_set)]:
                     log.info(line)
             for stage in stages:
-                perform(experiment, stage)
+                perform(experiment, stage, every)
             for parts in folder.all_parts():
                 shutil.rmtree(parts, ignore_errors=True)
     if not only:
@@ -154,26 +154,38 @@ def is_complete(experiment: Experiment, stages: Sequence[Stage]) -> bool:
 
 
 def _is_done(experiment: Experiment, stage: Stage) -> bool:
-    return stage.is_done() if stage.is_done else experiment.ledger.is_done(stage.name, stage.inputs())
+    return stage.is_done() if stage.is_done else experiment.ledger.is_done(stage.name, stage.inputs(), code=stage.code)
 
 
-def perform(experiment: Experiment, stage: Stage) -> None:
-    """Does a stage that is not done yet."""
+def perform(experiment: Experiment, stage: Stage, every: Sequence[Stage]) -> None:
+    """Does a stage that is not done yet. If what it makes is not what it made before, all that follows from it is done again."""
     if stage.is_done:
         stage.do([])
         return
-    inputs = stage.inputs()
-    if not experiment.ledger.is_done(stage.name, inputs):
-        with experiment.ledger.stage(stage.name, inputs, by=experiment.launch) as outputs:
-            stage.do(outputs)
+    ledger, inputs = experiment.ledger, stage.inputs()
+    if ledger.is_done(stage.name, inputs, code=stage.code):
+        return
+    why = ledger.why_again(stage.name, inputs, code=stage.code)
+    if why:
+        log.info("%s: done again, as %s", stage.name, why)
+    kinds = {name.kind for name in following({stage.name}, every) - {stage.name}}  # of eval sets that this command leaves out too
+    followers = {name for name in ledger.stages if name.kind in kinds and name.system in ("", stage.name.system)}
+    with ledger.stage(stage.name, inputs, code=stage.code, by=experiment.launch, followers=followers) as outputs:
+        stage.do(outputs)
+
+
+def following(names: set[StageName], stages: Sequence[Stage]) -> set[StageName]:
+    """Those stages and all that follow from them."""
+    found = set(names)
+    for stage in stages:  # each stands behind what it follows from
+        if found & set(stage.needs):
+            found.add(stage.name)
+    return found
 
 
 def redo(experiment: Experiment, stages: Sequence[Stage], what: str) -> None:
     """Forgets the stages that --redo names, and all that follow from them, so that they are done again."""
-    again = {stage.name for stage in stages if stage.kind in REDO[what]}
-    for stage in stages:  # which stand behind what they follow from
-        if stage.name not in again and again & set(stage.needs):
-            again.add(stage.name)
+    again = following({stage.name for stage in stages if stage.kind in REDO[what]}, stages)
     for stage in stages:
         if stage.name in again and stage.kind == what:
             stage.forget()
@@ -192,7 +204,7 @@ def has_begun(experiment: Experiment, stage: Stage) -> bool:
     inputs = stage.inputs()
     while True:
         ledger = Ledger(experiment.folder.path)
-        if ledger.is_done(stage.name, inputs):
+        if ledger.is_done(stage.name, inputs, code=stage.code):
             return False
         if ledger.is_running(stage.name, inputs, by=experiment.launch):
             return True

@@ -32,6 +32,7 @@ class Stage:
     along    what a process beside the main one does of it; None where that one works alone
     pieces   what it takes, for `plan` and the check of the disk
     forget   removes what it would go on from, before it is done again
+    code     a hash of the code that decides what comes out, where that is not our release alone
     is_done  where the ledger does not know it: whether it is done
     """
 
@@ -42,6 +43,7 @@ class Stage:
     along: Callable[[], None] | None = None
     pieces: Callable[[Sizes], Iterator[Piece]] = no_pieces
     forget: Callable[[], None] = nothing
+    code: str = ""
     is_done: Callable[[], bool] | None = None
 
     @property

@@ -15,7 +15,7 @@ from mta4dpr.data.collection import BeirFolder
 from mta4dpr.data.corpus import Corpus, open_corpus
 from mta4dpr.errors import EnvironmentLack
 from mta4dpr.options import Bm25
-from mta4dpr.retrieval import bm25
+from mta4dpr.retrieval import lucene
 from mta4dpr.retrieval.lucene import LuceneIndex, build_index
 
 HEAP = "512m"
@@ -97,7 +97,7 @@ def test_blocks_of_queries_are_one_list(retriever: LuceneIndex, monkeypatch: pyt
     """A run is written block by block; where a block ends must not be seen."""
     texts = ["red fox", "ocean", "", "winter song of iron", "dog"]
     (whole,) = retriever.search(texts, 20)
-    monkeypatch.setattr(bm25, "SEARCH_BLOCK", 2)
+    monkeypatch.setattr(lucene, "SEARCH_BLOCK", 2)
     blocks = list(retriever.search(texts, 20))
     assert [len(block.passages) for block in blocks] == [2, 2, 1]
     np.testing.assert_array_equal(np.vstack([block.passages for block in blocks]), whole.passages)
@@ -138,7 +138,7 @@ def test_passages_without_text_are_counted(small: LuceneIndex, retriever: Lucene
 
 
 def test_the_index_is_built_once(small: LuceneIndex, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bm25, "_call", lambda *_: pytest.fail("indexed again"))
+    monkeypatch.setattr(lucene, "_call", lambda *_: pytest.fail("indexed again"))
     assert build_index(cache, small.corpus, heap=HEAP, threads=1) == small.folder
 
 
