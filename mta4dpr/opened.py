@@ -28,8 +28,8 @@ from mta4dpr.rates import Rates
 from mta4dpr.request import Request, System, output_folder, resolve_benchmark, resolve_systems
 
 if TYPE_CHECKING:
-    from mta4dpr.distill.assistants import Scorer
     from mta4dpr.distill.queries import TrainingQueries
+    from mta4dpr.distill.scorers import Scorer
     from mta4dpr.models.encoder import Encoder
     from mta4dpr.models.reranker import Reranker
     from mta4dpr.retrieval.bm25 import Bm25Retriever

@@ -14,9 +14,9 @@ from mta4dpr.request import trainable
 from mta4dpr.retrievers import bm25_retriever, dense_retriever, encoding_of
 
 if TYPE_CHECKING:
-    from mta4dpr.distill.assistants import Scorer
     from mta4dpr.distill.bench import Bench
     from mta4dpr.distill.queries import TrainingQueries
+    from mta4dpr.distill.scorers import Scorer
     from mta4dpr.models.encoder import Encoder
 
 log = logging.getLogger(__name__)
@@ -53,8 +53,8 @@ def open_scorer(opened: Run, label: str, queries: TrainingQueries) -> Scorer:
 
 def _open_scorer(opened: Run, label: str, queries: TrainingQueries) -> Scorer:
     from mta4dpr.data.tokens import tokens_of_corpus
-    from mta4dpr.distill.assistants import Bm25Scorer, CrossEncoderScorer, TableScorer
     from mta4dpr.distill.pairs import PairScores
+    from mta4dpr.distill.scorers import Bm25Scorer, CrossEncoderScorer, TableScorer
 
     bench, corpus = opened.bench, opened.corpus
     if label == "bm25":
@@ -113,7 +113,7 @@ def training_bench(opened: Run, recipe: Recipe) -> Bench:
 
 
 def _bi_encoder(opened: Run, encoder: Encoder, queries: TrainingQueries, root: Path, *, index: str = "") -> Scorer:
-    from mta4dpr.distill.assistants import BiEncoderScorer
+    from mta4dpr.distill.scorers import BiEncoderScorer
     from mta4dpr.retrieval.vectors import encode
 
     tokens = encoder.query_tokens(queries.texts)

@@ -182,8 +182,8 @@ def look_up(size: int, folder: Path) -> Any:
 
 
 def mine(size: int, folder: Path) -> Any:
-    from mta4dpr.distill.assistants import BiEncoderScorer
     from mta4dpr.distill.mining import rankings
+    from mta4dpr.distill.scorers import BiEncoderScorer
 
     index = index_of(size, folder)
     vectors = np.random.default_rng(2).standard_normal((MINING_QUERIES, DIMENSIONS), np.float32)
@@ -194,8 +194,8 @@ def mine(size: int, folder: Path) -> Any:
 
 def draw_groups(size: int, folder: Path) -> Any:
     from mta4dpr.data.columns import Column
-    from mta4dpr.distill.assistants import BiEncoderScorer
     from mta4dpr.distill.groups import generate
+    from mta4dpr.distill.scorers import BiEncoderScorer
     from mta4dpr.options import Distill
 
     index, queries = index_of(size, folder), queries_of(size, folder)()

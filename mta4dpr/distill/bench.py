@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from mta4dpr.data.corpus import Corpus
-from mta4dpr.distill.assistants import Scorer
 from mta4dpr.distill.queries import TrainingQueries
+from mta4dpr.distill.scorers import Scorer
 from mta4dpr.distill.trainer import Texts
 from mta4dpr.options import Distill
 

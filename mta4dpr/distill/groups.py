@@ -24,9 +24,10 @@ import numpy as np
 
 from mta4dpr.data.columns import Column, blocks
 from mta4dpr.data.corpus import Corpus
-from mta4dpr.distill.assistants import Scorer, TableScorer, entropy, fit_temperature, log_distribution, zscore
 from mta4dpr.distill.counter import mix
+from mta4dpr.distill.distributions import entropy, fit_temperature, log_distribution, zscore
 from mta4dpr.distill.queries import TrainingQueries
+from mta4dpr.distill.scorers import Scorer, TableScorer
 from mta4dpr.errors import UserError
 from mta4dpr.files import folder_written_aside, lack_of_disk, read_json, write_json
 from mta4dpr.options import Distill

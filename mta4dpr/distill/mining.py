@@ -13,10 +13,10 @@ import numpy as np
 from filelock import FileLock
 
 from mta4dpr.data.columns import Column, blocks, join
-from mta4dpr.distill.assistants import Scorer
 from mta4dpr.distill.bench import Bench
 from mta4dpr.distill.groups import RANK_BLOCK
 from mta4dpr.distill.queries import TrainingQueries
+from mta4dpr.distill.scorers import Scorer
 from mta4dpr.files import file_name, key_of, written_aside
 from mta4dpr.progress import bar
 from mta4dpr.shared_work import missing_pieces

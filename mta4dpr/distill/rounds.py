@@ -19,12 +19,12 @@ from typing import Any
 
 import numpy as np
 
-from mta4dpr.distill.assistants import CrossEncoderScorer, Scorer
 from mta4dpr.distill.bench import Bench
 from mta4dpr.distill.compare import compare
 from mta4dpr.distill.groups import Groups, generate, open_groups
 from mta4dpr.distill.left import append, finished_rounds, groups_folder, round_bounds, student_folder, vectors_folder
 from mta4dpr.distill.mining import first_of, mine, wrong_queries
+from mta4dpr.distill.scorers import CrossEncoderScorer, Scorer
 from mta4dpr.distill.scores import describe, lines, warnings
 from mta4dpr.distill.strategies import Strategy
 from mta4dpr.distill.trainer import Texts, Trainer

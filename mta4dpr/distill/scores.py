@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mta4dpr.distill.assistants import divergence, entropy, rank_biased_overlap
+from mta4dpr.distill.distributions import divergence, entropy
 from mta4dpr.distill.groups import Groups
+from mta4dpr.distill.selection import rank_biased_overlap
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mta4dpr.distill.assistants import distances, fused_subsets, select, with_fused
 from mta4dpr.distill.counter import mix
 from mta4dpr.distill.losses import contrastive_loss
+from mta4dpr.distill.selection import distances, fused_subsets, select, with_fused
 from mta4dpr.options import Distill
 
 if TYPE_CHECKING:

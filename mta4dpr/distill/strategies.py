@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from mta4dpr.distill import losses
+from mta4dpr.distill.distributions import divergence, mean_distribution
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -80,7 +81,7 @@ def _kd_ta(step: Step) -> Terms:
 def _mean_ta(step: Step) -> Terms:
     import torch
 
-    return _taught_by(step, "kl_mean", losses.mean_distribution(torch.stack(list(step.everyone.values()))))
+    return _taught_by(step, "kl_mean", mean_distribution(torch.stack(list(step.everyone.values()))))
 
 
 def _margin_mse(step: Step) -> Terms:
@@ -101,7 +102,7 @@ def _weighted_ta(step: Step) -> Terms:
 
     o, everyone = step.options, torch.stack(list(step.everyone.values()))
     weights = losses.gold_weights(everyone, step.relevant)  # (teachers, queries)
-    each = torch.stack([losses.divergence(target, step.student) for target in everyone])
+    each = torch.stack([divergence(target, step.student) for target in everyone])
     return {
         "ce": (o.ce_weight, step.cross_entropy()),
         "kl_mean": (o.teacher_weight + o.assistant_weight, (weights * each).sum(dim=0).mean()),
@@ -135,7 +136,7 @@ def _rl_ta(step: Step) -> Terms:
     uniform = torch.from_numpy(step.draw(features.shape[0] * features.shape[1])).to(features).reshape(features.shape[:2])
     chosen, policy_loss = step.policy(features, uniform, reward=-losses.gold_nll(step.student, step.relevant).mean().detach())
     step.notes["chosen"] = dict(zip(step.everyone, [round(x, 4) for x in chosen.mean(dim=1).tolist()], strict=True))
-    target = losses.mean_distribution(everyone, chosen / chosen.sum(dim=0))
+    target = mean_distribution(everyone, chosen / chosen.sum(dim=0))
     return {**_taught_by(step, "kl_mean", target), "policy": (1.0, policy_loss)}
 
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mta4dpr.data.tokens import TokenStore
-from mta4dpr.distill.assistants import log_distribution
+from mta4dpr.distill.distributions import log_distribution
 from mta4dpr.distill.gradients import PairSource, Source, TextSource, backward, sum_gradients
 from mta4dpr.distill.groups import Groups
 from mta4dpr.distill.left import checkpoints, keep_lines

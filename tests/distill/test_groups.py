@@ -19,9 +19,10 @@ from hypothesis import strategies as st
 
 from mta4dpr.data.corpus import Corpus
 from mta4dpr.distill import groups as groups_module
-from mta4dpr.distill.assistants import TableScorer, entropy
+from mta4dpr.distill.distributions import entropy
 from mta4dpr.distill.groups import Groups, candidates_of_round, draw, generate, mix, negative_pool, open_groups, query_order
 from mta4dpr.distill.queries import PassageLists, TrainingQueries
+from mta4dpr.distill.scorers import TableScorer
 from mta4dpr.errors import UserError
 
 from .tiny_distill import HELD_OUT, PASSAGES, TRAIN, MatrixScorer, knowing_matrix, make_queries, random_matrix, small_options

@@ -14,10 +14,10 @@ from mta4dpr.benchmark import ModelSpec
 from mta4dpr.data.corpus import Corpus
 from mta4dpr.data.tokens import TokenStore, tokens_of_corpus
 from mta4dpr.distill import pairs as pairs_module
-from mta4dpr.distill.assistants import CrossEncoderScorer
 from mta4dpr.distill.groups import generate, negative_pool
 from mta4dpr.distill.pairs import PairScores
 from mta4dpr.distill.queries import TrainingQueries
+from mta4dpr.distill.scorers import CrossEncoderScorer
 from mta4dpr.models.reranker import Reranker, load_reranker
 
 from .tiny_distill import PASSAGES, TRAIN, MatrixScorer, make_queries, random_matrix, small_options

@@ -14,11 +14,11 @@ import torch
 from mta4dpr.benchmark import ModelSpec
 from mta4dpr.data.corpus import Corpus
 from mta4dpr.distill import rounds as rounds_module
-from mta4dpr.distill.assistants import BiEncoderScorer, Scorer
 from mta4dpr.distill.bench import Bench
 from mta4dpr.distill.groups import Groups, open_groups
 from mta4dpr.distill.queries import TrainingQueries
 from mta4dpr.distill.rounds import distil
+from mta4dpr.distill.scorers import BiEncoderScorer, Scorer
 from mta4dpr.distill.strategies import STRATEGIES
 from mta4dpr.distill.trainer import Texts, Trainer
 from mta4dpr.models.encoder import Encoder, load_encoder
