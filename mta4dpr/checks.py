@@ -108,6 +108,7 @@ def _not_taken(variant: Variant) -> list[str]:
 
 def _unfit(bench: Benchmark, recipe: Recipe) -> list[str]:
     """What a recipe's strategy needs and does not get."""
+    from mta4dpr.distill.selection import CRITERIA, Basis
     from mta4dpr.distill.strategies import STRATEGIES
 
     if recipe.strategy not in STRATEGIES:
@@ -123,7 +124,8 @@ def _unfit(bench: Benchmark, recipe: Recipe) -> list[str]:
         problems.append(f"{recipe.strategy} trains its teacher too, and {recipe.teacher!r} has no weights; give a variant another teacher")
     if strategy.layers and teacher is not None and teacher.kind == "cross-encoder":
         problems.append(f"{recipe.strategy} aligns layers of two bi-encoders, and {recipe.teacher!r} is a cross-encoder")
-    if recipe.distill.select == "best" and "select" in strategy.options and not strategy.standing:
+    by_standing = CRITERIA[recipe.distill.select].basis is Basis.STANDING
+    if by_standing and "select" in strategy.options and not strategy.standing:
         problems.append(f"{recipe.strategy} selects by nearness to the teacher; always the best on D_eval is the strategy best_ta")
     if "ta" in strategy.options and recipe.distill.ta not in ("best", *recipe.assistants):
         near = nearest(recipe.distill.ta, list(recipe.assistants))

@@ -1,12 +1,14 @@
-"""TASelect: which assistant is nearest to the teacher on a batch, fused assistants among them. Pure functions.
+"""TASelect: which assistant teaches a batch, fused assistants among them. Pure functions, and the registry of criteria.
 
-Sees stored scores only, never the student (method, "Assistants"). Log distributions are (queries, group).
+Sees stored scores, never the student (method, "Assistants"). Log distributions are (queries, group).
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from mta4dpr.distill.distributions import divergence, mean_distribution, ranks
@@ -15,27 +17,35 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def fused_subsets(labels: Sequence[str], fused: str | list[list[str]]) -> list[tuple[str, ...]]:
-    """Which assistants are averaged: all subsets of two or more, none, or the named ones still there."""
-    if fused == "none":
-        return []
-    if fused == "all":
-        return [subset for size in range(2, len(labels) + 1) for subset in itertools.combinations(labels, size)]
-    return [tuple(subset) for subset in fused if set(subset) <= set(labels)]
+class Basis(Enum):
+    """What a criterion goes by. The value is a sentence for readers."""
+
+    NEARNESS = "The assistant whose stored scores are nearest to the teacher's."
+    CHANCE = "Any assistant, each as likely as the others."
+    STANDING = "The assistant that is best on D_eval; a fused one is not measured there, so it is never chosen."
 
 
-def with_fused(log_p: dict[str, Tensor], subsets: Sequence[tuple[str, ...]]) -> dict[str, Tensor]:
-    """Adds the plain mean of the members' distributions for each subset, named a+b (method, section 3 [B])."""
-    import torch
+@dataclass(frozen=True)
+class Criterion:
+    """One way of TASelect to choose an assistant.
 
-    joined = dict(log_p)
-    for subset in subsets:
-        joined["+".join(subset)] = mean_distribution(torch.stack([log_p[label] for label in subset]))
-    return joined
+    `function(teacher, assistant, **options)` takes two log distributions (queries, group) and gives the assistant's distance from
+    the teacher on each query, (queries,); smaller is nearer. It must not look at the order of the passages within a group.
+    `options` names the distill options that it takes, each as a keyword of the same name. A criterion of another basis than
+    nearness has no function.
+    """
+
+    function: Callable[..., Tensor] | None = None
+    options: tuple[str, ...] = ()
+    basis: Basis = Basis.NEARNESS
+
+    def __post_init__(self) -> None:
+        if (self.function is None) == (self.basis is Basis.NEARNESS):
+            raise ValueError(f"a criterion by nearness has a function and no other has one, found {self.basis} and {self.function}")
 
 
 def footrule(log_p: Tensor, log_q: Tensor) -> Tensor:
-    """Spearman's footrule of each query: sum of rank differences, (queries,); 0 is the same order."""
+    """Spearman's footrule of each query: the sum of rank differences, (queries,) float32; 0 is the same order (Spearman 1906)."""
     return (ranks(log_p) - ranks(log_q)).abs().sum(dim=-1).float()
 
 
@@ -54,16 +64,52 @@ def rank_biased_overlap(log_p: Tensor, log_q: Tensor, persistence: float) -> Ten
     return (overlap * weights).sum(dim=-1) + persistence**group
 
 
-def distances(criterion: str, teacher: Tensor, assistants: dict[str, Tensor], *, rbo_p: float) -> Tensor:
-    """How far each assistant is from the teacher on each query, (assistants, queries); smaller is nearer."""
+def overlap_distance(log_p: Tensor, log_q: Tensor, *, rbo_p: float) -> Tensor:
+    """Rank-biased overlap as a distance, (queries,): the larger the overlap, the nearer."""
+    return -rank_biased_overlap(log_p, log_q, rbo_p)
+
+
+CRITERIA: dict[str, Criterion] = {
+    "kl": Criterion(divergence),  # KL(teacher || assistant)
+    "footrule": Criterion(footrule),
+    "rbo": Criterion(overlap_distance, options=("rbo_p",)),
+    "random": Criterion(basis=Basis.CHANCE),
+    "best": Criterion(basis=Basis.STANDING),
+}
+
+
+def distances(criterion: Criterion, teacher: Tensor, assistants: Mapping[str, Tensor], **options: Any) -> Tensor:
+    """How far each assistant is from the teacher on each query, (assistants, queries), in the order of `assistants`.
+
+    `options` are values of the options that the criterion names.
+    """
     import torch
 
-    measure: dict[str, Any] = {"kl": divergence, "footrule": footrule, "rbo": lambda t, a: -rank_biased_overlap(t, a, rbo_p)}
-    return torch.stack([measure[criterion](teacher, log_p) for log_p in assistants.values()])
+    assert criterion.function is not None, "only a criterion by nearness measures distances"
+    return torch.stack([criterion.function(teacher, log_p, **options) for log_p in assistants.values()])
 
 
-def select(distance: Tensor, granularity: str) -> Tensor:
-    """TASelect: the nearest assistant for each query, (queries,) int64; the same one throughout for granularity batch."""
+def nearest(distance: Tensor, granularity: str) -> Tensor:
+    """The nearest assistant's number for each query, (queries,) int64, the first of equals; distance (assistants, queries).
+
+    With granularity "query" each query has its own; with "batch" it is the one with the smallest mean distance, for all queries.
+    """
     if granularity == "query":
         return distance.argmin(dim=0)
     return distance.mean(dim=1).argmin().expand(distance.shape[1])
+
+
+def fused_subsets(labels: Sequence[str], fused: str | list[list[str]]) -> list[tuple[str, ...]]:
+    """Which assistants are averaged: "all" subsets of two or more, "none", or those named of which no member was replaced."""
+    if fused == "none":
+        return []
+    if fused == "all":
+        return [subset for size in range(2, len(labels) + 1) for subset in itertools.combinations(labels, size)]
+    return [tuple(subset) for subset in fused if set(subset) <= set(labels)]
+
+
+def with_fused(log_p: dict[str, Tensor], subsets: Sequence[tuple[str, ...]]) -> dict[str, Tensor]:
+    """The assistants and, for each subset, the plain mean of its members' distributions, named a+b (method, "Assistants" [B])."""
+    import torch
+
+    return dict(log_p) | {"+".join(subset): mean_distribution(torch.stack([log_p[label] for label in subset])) for subset in subsets}

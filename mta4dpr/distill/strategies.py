@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from mta4dpr.distill import losses
 from mta4dpr.distill.distributions import divergence, mean_distribution
+from mta4dpr.distill.selection import CRITERIA
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -182,7 +183,7 @@ def _lead(step: Step) -> Terms:
     }
 
 
-_SELECT = ("fused", "rbo_p", "granularity")
+_SELECT = ("select", "fused", "granularity", *(option for criterion in CRITERIA.values() for option in criterion.options))
 _WEIGHTS = ("ce_weight", "teacher_weight", "assistant_weight")
 _KD = (*_WEIGHTS, "tau_teacher")
 _TA = (*_KD, "calibration")
@@ -281,7 +282,7 @@ STRATEGIES: dict[str, Strategy] = {
         _mta4dpr,
         assistants=True,
         replaces=True,
-        options=("select", "replace", *_SELECT, *_TA),
+        options=("replace", *_SELECT, *_TA),
     ),
 }
 

@@ -11,9 +11,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mta4dpr.distill.distributions import log_distribution
-from mta4dpr.distill.selection import distances, footrule, fused_subsets, rank_biased_overlap, select, with_fused
+from mta4dpr.distill.selection import (
+    CRITERIA,
+    Basis,
+    Criterion,
+    distances,
+    footrule,
+    fused_subsets,
+    nearest,
+    rank_biased_overlap,
+    with_fused,
+)
+from mta4dpr.options import Distill
 
 GROUP = 6
+NEARNESS = [name for name, criterion in CRITERIA.items() if criterion.basis is Basis.NEARNESS]
 
 
 def random_scores(seed: int, queries: int = 20, scale: float = 1.0) -> torch.Tensor:
@@ -70,11 +82,11 @@ ASSISTANTS = {
 
 def test_kl_selects_by_the_teachers_divergence_from_each_assistant() -> None:
     """KL(P_T || P_A) by hand, and means 0.087 and 0.209: `near` for the batch, one each for the queries."""
-    found = distances("kl", TEACHER, ASSISTANTS, rbo_p=0.9)
+    found = distances(CRITERIA["kl"], TEACHER, ASSISTANTS)
     expected = [[math.log(2) / 4, 0.0], [0.0, math.log(2) - math.log(3) / 4]]
     assert torch.allclose(found, torch.tensor(expected), atol=1e-6)
-    assert select(found, "batch").tolist() == [0, 0]
-    assert select(found, "query").tolist() == [1, 0]
+    assert nearest(found, "batch").tolist() == [0, 0]
+    assert nearest(found, "query").tolist() == [1, 0]
 
 
 def test_kl_direction_matters() -> None:
@@ -82,7 +94,7 @@ def test_kl_direction_matters() -> None:
     teacher = torch.tensor([[0.5, 0.49, 0.01]]).log()
     offered = {"cover": torch.tensor([[0.34, 0.33, 0.33]]).log(), "mode": torch.tensor([[0.985, 0.01, 0.005]]).log()}
     # KL(T||cover) = 0.35, KL(T||mode) = 1.57; the other way round 0.89 and 0.62
-    assert select(distances("kl", teacher, offered, rbo_p=0.9), "batch").tolist() == [0]
+    assert nearest(distances(CRITERIA["kl"], teacher, offered), "batch").tolist() == [0]
 
 
 def test_footrule_by_hand() -> None:
@@ -90,8 +102,8 @@ def test_footrule_by_hand() -> None:
     abc = torch.tensor([[3.0, 2.0, 1.0]])
     for other, expected in (([2.0, 1.0, 3.0], 4), ([2.0, 3.0, 1.0], 2), ([1.0, 2.0, 3.0], 4), ([9.0, 5.0, 0.0], 0)):
         assert footrule(abc, torch.tensor([other])).tolist() == [expected]
-    found = distances("footrule", abc, {"cab": torch.tensor([[2.0, 1.0, 3.0]]), "bac": torch.tensor([[2.0, 3.0, 1.0]])}, rbo_p=0.9)
-    assert select(found, "batch").tolist() == [1]
+    found = distances(CRITERIA["footrule"], abc, {"cab": torch.tensor([[2.0, 1.0, 3.0]]), "bac": torch.tensor([[2.0, 3.0, 1.0]])})
+    assert nearest(found, "batch").tolist() == [1]
 
 
 def test_rank_biased_overlap_by_hand() -> None:
@@ -101,8 +113,8 @@ def test_rank_biased_overlap_by_hand() -> None:
     # abc and cba: 0 of 1, b of 2, 3 of 3
     assert rank_biased_overlap(abc, cba, 0.9).item() == pytest.approx(0.1 * (0 / 1 + 0.9 * 1 / 2 + 0.81 * 3 / 3) + 0.729)
     assert rank_biased_overlap(abc, cba, 0.5).item() == pytest.approx(0.5 * (0 / 1 + 0.5 * 1 / 2 + 0.25 * 3 / 3) + 0.125)
-    found = distances("rbo", abc, {"cba": cba, "bac": bac}, rbo_p=0.9)
-    assert select(found, "batch").tolist() == [1]  # the larger overlap is the nearer
+    found = distances(CRITERIA["rbo"], abc, {"cba": cba, "bac": bac}, rbo_p=0.9)
+    assert nearest(found, "batch").tolist() == [1]  # the larger overlap is the nearer
 
 
 @settings(max_examples=30, deadline=None)
@@ -117,13 +129,32 @@ def test_rank_criteria_see_ranks_only(seed: int, p: float, order: list[int]) -> 
     assert (rank_biased_overlap(teacher, other, p) <= 1 + 1e-5).all()
 
 
-@pytest.mark.parametrize("criterion", ["kl", "footrule", "rbo"])
+@pytest.mark.parametrize("criterion", NEARNESS)
 def test_a_dropped_passage_has_no_part_in_selection(criterion: str) -> None:
     """Distances with one passage dropped are those of the group without it."""
     teacher, other = random_scores(3), random_scores(4)
     kept = everything(teacher)
     kept[:, 2] = False
     rest = [0, 1, 3, 4, 5]
-    dropped = distances(criterion, log_distribution(teacher, kept), {"a": log_distribution(other, kept)}, rbo_p=0.9)
-    without = distances(criterion, teacher[:, rest].log_softmax(-1), {"a": other[:, rest].log_softmax(-1)}, rbo_p=0.9)
+    options = {"rbo_p": 0.9} if criterion == "rbo" else {}
+    of = CRITERIA[criterion]
+    dropped = distances(of, log_distribution(teacher, kept), {"a": log_distribution(other, kept)}, **options)
+    without = distances(of, teacher[:, rest].log_softmax(-1), {"a": other[:, rest].log_softmax(-1)}, **options)
     torch.testing.assert_close(dropped, without)
+
+
+# --- the registry ---
+
+
+def test_the_options_of_each_criterion_exist_and_the_names_are_those_that_users_may_give() -> None:
+    """A criterion that is registered but cannot be asked for, or asks for an option that is not there, would fail in the first batch."""
+    assert {option for criterion in CRITERIA.values() for option in criterion.options} <= set(Distill.model_fields)
+    for name in CRITERIA:
+        assert Distill(select=name).select == name
+
+
+def test_a_criterion_has_a_function_where_it_goes_by_nearness_alone() -> None:
+    """A random choice with a function would ignore it, nearness without one would fail in the first batch."""
+    for wrong in ({}, {"function": footrule, "basis": Basis.CHANCE}):
+        with pytest.raises(ValueError, match="has a function"):
+            Criterion(**wrong)
