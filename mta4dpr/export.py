@@ -91,6 +91,7 @@ def _students(manifest: Mapping[str, Any]) -> list[str]:
 
 def _card(manifest: Mapping[str, Any], system: str, encoder: Any, *, name: str, onnx: bool) -> Any:
     from mta4dpr.distill.strategies import STRATEGIES
+    from mta4dpr.distill.strategy import Requirement
     from mta4dpr.models.zoo import checkpoint_of
     from mta4dpr.options import Distill
     from mta4dpr.report.card import Card
@@ -98,7 +99,7 @@ def _card(manifest: Mapping[str, Any], system: str, encoder: Any, *, name: str, 
     settings, recipe = manifest["settings"], manifest["recipes"][system]["recipe"]
     strategy = STRATEGIES.get(recipe["strategy"])
     labels = [("start", recipe["student"])]
-    taught = strategy is None or not strategy.judgements
+    taught = strategy is None or Requirement.JUDGEMENTS_ALONE not in strategy.requires
     if taught:
         labels += [("teacher", recipe["teacher"]), *(("assistant", label) for label in recipe["assistants"])]
     base = settings["models"][recipe["student"]]["model"]

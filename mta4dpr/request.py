@@ -169,8 +169,9 @@ def variant_of(bench: Benchmark, name: str) -> Variant | None:
 
 def _recipe(bench: Benchmark, name: str, variant: Variant) -> Recipe:
     from mta4dpr.distill.strategies import STRATEGIES
+    from mta4dpr.distill.strategy import Requirement
 
-    stages = variant.strategy in STRATEGIES and STRATEGIES[variant.strategy].stages
+    stages = variant.strategy in STRATEGIES and Requirement.STAGES in STRATEGIES[variant.strategy].requires
     if stages and variant.distill.get("regime", bench.distill.regime) == "static":
         raise UserError(f"{name}: {variant.strategy} changes its data from stage to stage, so it needs regime rounds")
     try:

@@ -26,7 +26,7 @@ from mta4dpr.distill.left import append, finished_rounds, groups_folder, round_b
 from mta4dpr.distill.mining import first_of, mine, wrong_queries
 from mta4dpr.distill.scorers import CrossEncoderScorer, Scorer
 from mta4dpr.distill.scores import describe, lines, warnings
-from mta4dpr.distill.strategies import Strategy
+from mta4dpr.distill.strategy import Requirement, Strategy
 from mta4dpr.distill.trainer import Texts, Trainer
 from mta4dpr.files import file_name, folder_written_aside, read_json, write_json
 from mta4dpr.models.encoder import Encoder
@@ -40,7 +40,14 @@ def distil(name: str, strategy: Strategy, student: Encoder, bench: Bench, folder
     folder.mkdir(parents=True, exist_ok=True)
     if len(finished_rounds(folder)) == bench.options.rounds:
         return student_folder(folder, best_round(folder, bench.options))
-    return _all_rounds(name, strategy, student, bench, folder, taught_by=_chain(name, strategy, bench, folder) if strategy.chain else None)
+    return _all_rounds(
+        name,
+        strategy,
+        student,
+        bench,
+        folder,
+        taught_by=_chain(name, strategy, bench, folder) if Requirement.CHAIN in strategy.requires else None,
+    )
 
 
 def _all_rounds(name: str, strategy: Strategy, student: Encoder, bench: Bench, folder: Path, *, taught_by: Scorer | None) -> Path:
@@ -58,9 +65,9 @@ def _all_rounds(name: str, strategy: Strategy, student: Encoder, bench: Bench, f
         folder,
         bench.seed,
         accelerator=bench.accelerator,
-        teacher=_trained_teacher(bench) if strategy.trains_teacher else None,
+        teacher=_trained_teacher(bench) if Requirement.TEACHER_TRAINING in strategy.requires else None,
         assistants=len(bench.assistants),
-        standing=_standing(bench, folder) if strategy.standing else None,
+        standing=_standing(bench, folder) if Requirement.STANDING in strategy.requires else None,
         tensorboard=bench.tensorboard,
     )
     trainer.restore()
@@ -74,7 +81,8 @@ def _all_rounds(name: str, strategy: Strategy, student: Encoder, bench: Bench, f
             lists, of_student = mine(number, assistants, frozen, bench, folder)
             if bench.is_main:
                 size = (last - start) * trainer.batch_size
-                scored = [taught_by] if taught_by else assistants if strategy.assistants and not strategy.chain else []
+                all_score = Requirement.ASSISTANTS in strategy.requires and Requirement.CHAIN not in strategy.requires
+                scored = [taught_by] if taught_by else assistants if all_score else []
                 groups = _generate(number, size, lists, of_student, scored, frozen, strategy, bench, folder)
             _score_until(groups_folder(folder, number), bench)
             groups = groups or open_groups(groups_folder(folder, number))
@@ -117,7 +125,7 @@ def _record(
     values = compare([frozen, *assistants], bench)
     worst = min(assistants, key=lambda a: values[a.label]) if assistants else None
     replaced = None
-    if strategy.replaces and options.replace and worst is not None and values[label] > values[worst.label]:
+    if Requirement.REPLACEMENT in strategy.requires and options.replace and worst is not None and values[label] > values[worst.label]:
         replaced = worst.label
         log.info("%s, round %d: %s (%.4f) is replaced by the student (%.4f)", name, number, worst.label, values[worst.label], values[label])
     return {
@@ -203,7 +211,7 @@ def _generate(
     teacher, wrong = bench.scorer(bench.teacher), np.zeros(queries.train_size, bool)
     if of_student is not None:
         wrong = wrong_queries(of_student, queries, partial(first_of, teacher, of_student, bench) if options.wrong_rule == "prod" else None)
-    only_wrong = strategy.stages and number == options.rounds - 1
+    only_wrong = Requirement.STAGES in strategy.requires and number == options.rounds - 1
     if only_wrong and not wrong.any():
         log.warning("the student got no query wrong that the teacher has right, so its last round is of all queries")
     if number > 0 and isinstance(tau, str):  # fitted once, on the groups of round 0
@@ -221,7 +229,7 @@ def _generate(
         tau_teacher=tau,
         seed=bench.seed,
         options=options,
-        previous=frozen if strategy.previous else None,
+        previous=frozen if Requirement.PREVIOUS_STUDENT in strategy.requires else None,
         only_wrong=only_wrong,
         few=not all(bench.scorer(label).ranks for label in (bench.teacher, *bench.assistants)),
     )

@@ -26,7 +26,7 @@ from mta4dpr.distill.groups import Groups
 from mta4dpr.distill.left import checkpoints, keep_lines
 from mta4dpr.distill.queries import TrainingQueries
 from mta4dpr.distill.step import Step
-from mta4dpr.distill.strategies import Strategy
+from mta4dpr.distill.strategy import Requirement, Strategy
 from mta4dpr.errors import UserError
 from mta4dpr.files import folder_written_aside, read_json, write_json
 from mta4dpr.models.encoder import Encoder
@@ -98,7 +98,7 @@ class Trainer:
         rates = {"student": options.lr, "teacher": options.teacher_lr, "policy": options.policy_lr}
         if teacher:
             self.networks["teacher"] = teacher[0].network
-        if strategy.policy:
+        if Requirement.POLICY in strategy.requires:
             from mta4dpr.distill.policy import Policy
 
             self.networks["policy"] = Policy(1 + assistants, self.batch_size).to(student.device, self.dtype)
@@ -305,7 +305,7 @@ class Trainer:
         """
         import torch
 
-        budget, layers = self.options.micro_batch_tokens, self.strategy.layers
+        budget, layers = self.options.micro_batch_tokens, Requirement.LAYERS in self.strategy.requires
         if not isinstance(encoder, Encoder):
             passages = batch.distinct[batch.place]  # (queries, group)
             of_reranker = encoder.pairs(texts.queries, texts.passages)

@@ -6,6 +6,7 @@ from mta4dpr import environment
 from mta4dpr.benchmark import ModelSpec, Recipe
 from mta4dpr.distill.mining import MINING_PIECE
 from mta4dpr.distill.strategies import STRATEGIES
+from mta4dpr.distill.strategy import Requirement
 from mta4dpr.errors import UserError
 from mta4dpr.opened import Run
 from mta4dpr.places import CACHE, OUTPUT
@@ -35,7 +36,7 @@ class TrainingStages(Part):
             network = self.sizes.network(spec)
         except UserError:
             return unknown(name, spec)
-        asking = [r for r in self.needs.recipes if label == r.teacher or (label in r.assistants and STRATEGIES[r.strategy].assistants)]
+        asking = [r for r in self.needs.recipes if label == r.teacher or (label in r.assistants and asks_assistants(r))]
         pairs = sum(groups_of(r) * r.distill.group for r in asking)
         length = min(spec.pair_length or 512, self.texts.tokens + 15)
         return Stage(
@@ -58,11 +59,11 @@ class TrainingStages(Part):
             return unknown(name, system.spec)
         distill, strategy, texts = recipe.distill, STRATEGIES[recipe.strategy], self.texts
         groups, queries = groups_of(recipe), self.sizes.train_queries[0]
-        scorers = 2 + (len(recipe.assistants) if strategy.assistants else 0)
+        scorers = 2 + (len(recipe.assistants) if asks_assistants(recipe) else 0)
         parameters = student.parameters + sum(network.parameters for network in others)
         students = min(distill.rounds, 1 + len(recipe.assistants))  # kept are those that are assistants now
         vectors = students * self.vectors.vector_bytes(student)
-        if strategy.chain:
+        if Requirement.CHAIN in strategy.requires:
             vectors += sum(map(self.vectors.vector_bytes, others))
         lists = distill.rounds * 4.0 * queries * distill.depth
         disk = vectors + lists + groups * (4 + distill.group * (6 + 4 * scorers)) + parameters * (12 * (distill.keep_checkpoints + 1))
@@ -74,7 +75,7 @@ class TrainingStages(Part):
         in_groups += POOL * distill.depth * (1 + len(recipe.assistants))
         mining = self.vectors.exact(student.hidden, min(queries, MINING_PIECE), distill.depth)
         encoded = (distill.rounds * texts.passages) * student.operations * texts.cut(system.spec.passage_length)
-        if strategy.chain:  # each link is measured and teaches
+        if Requirement.CHAIN in strategy.requires:  # each link is measured and teaches
             encoded += sum(texts.passages * network.operations * texts.cut(None) for network in others)
         return Stage(
             name,
@@ -88,6 +89,11 @@ class TrainingStages(Part):
                 Work("search", 2.0 * distill.rounds * queries * texts.passages * student.hidden),
             ],
         )
+
+
+def asks_assistants(recipe: Recipe) -> bool:
+    """Whether the assistants of a recipe score its groups, or are trained for it."""
+    return Requirement.ASSISTANTS in STRATEGIES[recipe.strategy].requires
 
 
 def groups_of(recipe: Recipe) -> int:
@@ -104,9 +110,9 @@ def step_tokens(recipe: Recipe, spec: ModelSpec, texts: Texts) -> float:
 def trained_beside(opened: Run, recipe: Recipe) -> list[str]:
     """Labels of the models that are trained beside a student or before it."""
     strategy = STRATEGIES[recipe.strategy]
-    if strategy.trains_teacher:
+    if Requirement.TEACHER_TRAINING in strategy.requires:
         return [recipe.teacher]
-    return trainable(opened.bench, recipe.assistants) if strategy.chain else []
+    return trainable(opened.bench, recipe.assistants) if Requirement.CHAIN in strategy.requires else []
 
 
 def training_operations(opened: Run, recipe: Recipe, spec: ModelSpec, sizes: Sizes) -> float:

@@ -14,6 +14,7 @@ from mta4dpr.distill import rounds as rounds_module
 from mta4dpr.distill.groups import Groups
 from mta4dpr.distill.rounds import best_round
 from mta4dpr.distill.strategies import STRATEGIES
+from mta4dpr.distill.strategy import Requirement
 from mta4dpr.distill.trainer import Batch, Trainer
 from mta4dpr.models.encoder import hash_of_weights, load_encoder
 
@@ -88,7 +89,9 @@ def test_replace_false_compares_and_replaces_nothing(setting: Setting, compare_b
     assert setting.rounds()[0]["student"] > setting.rounds()[0]["assistants"]["bad"]
 
 
-@pytest.mark.parametrize("strategy", [name for name, strategy in STRATEGIES.items() if not strategy.replaces and not strategy.chain])
+@pytest.mark.parametrize(
+    "strategy", [name for name, strategy in STRATEGIES.items() if not {Requirement.REPLACEMENT, Requirement.CHAIN} & strategy.requires]
+)
 def test_only_mta4dpr_replaces(setting: Setting, strategy: str) -> None:
     """The others mine with the same assistants in all rounds, however good the student becomes."""
     setting.run(setting.bench(student=[GOOD] * 4), strategy=strategy)
@@ -165,7 +168,7 @@ def test_entropy_x_is_fitted_in_round_0_and_kept(setting: Setting) -> None:
 
 def test_the_static_regime_gives_every_strategy_the_same_groups(setting: Setting) -> None:
     """Section 8: the same groups in the same order, also for mta4dpr after it has replaced an assistant, and in every round."""
-    names = [name for name, strategy in STRATEGIES.items() if not strategy.stages]
+    names = [name for name, strategy in STRATEGIES.items() if Requirement.STAGES not in strategy.requires]
     for strategy in names:
         setting.run(setting.bench(student=[GOOD, GOOD], regime="static"), strategy=strategy, name=strategy)
     assert setting.rounds("mta4dpr")[0]["replaced"] == "bad"
@@ -197,7 +200,7 @@ def test_the_rounds_regime_gives_every_strategy_the_same_first_round(setting: Se
     for strategy in STRATEGIES:
         setting.run(setting.bench(student=[MIDDLE] * 4), strategy=strategy, name=strategy)
         alike = files_of_groups(setting, 0, strategy), files_of_groups(setting, 0, "contrastive")
-        if STRATEGIES[strategy].stages:  # its rounds are shorter: the same groups up to there
+        if Requirement.STAGES in STRATEGIES[strategy].requires:  # its rounds are shorter: the same groups up to there
             assert (
                 setting.groups(0, strategy).passages.tolist()
                 == setting.groups(0, "contrastive").passages.tolist()[: len(setting.groups(0, strategy).passages)]

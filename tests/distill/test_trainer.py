@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from mta4dpr.distill.strategies import STRATEGIES
+from mta4dpr.distill.strategy import Requirement
 from mta4dpr.distill.trainer import Batch, Trainer
 from mta4dpr.errors import UserError
 
@@ -222,7 +223,7 @@ CONTRACT = ["round", "step", "loss", "ce", "kl_teacher", "kl_assistant", "assist
 def test_steps_jsonl_has_the_contracts_fields(training: Training, strategy: str) -> None:
     """Section 3: loss and its terms, chosen assistant, lr, examples/s; what a strategy has besides stands between them."""
     trainer = training.trainer("t", strategy=strategy)
-    run(trainer, training.groups(previous=STRATEGIES[strategy].previous), last=2)
+    run(trainer, training.groups(previous=Requirement.PREVIOUS_STUDENT in STRATEGIES[strategy].requires), last=2)
     for step, line in enumerate(lines_of(training.root / "t")):
         assert list(line)[:7] == CONTRACT
         assert list(line)[-2:] == ["lr", "examples_per_second"]

@@ -18,6 +18,7 @@ from mta4dpr.data.corpus import Corpus
 from mta4dpr.distill.groups import Groups, generate
 from mta4dpr.distill.queries import TrainingQueries
 from mta4dpr.distill.strategies import STRATEGIES
+from mta4dpr.distill.strategy import Requirement
 from mta4dpr.distill.trainer import Batch, Texts, Trainer
 from mta4dpr.models.encoder import Encoder, load_encoder
 from mta4dpr.models.reranker import load_reranker
@@ -53,7 +54,7 @@ class Training:
         student, known = fresh(self._student), STRATEGIES[strategy]
         folder = self.root / name
         folder.mkdir(exist_ok=True)
-        network = self._teacher(teacher) if known.trains_teacher else None
+        network = self._teacher(teacher) if Requirement.TEACHER_TRAINING in known.requires else None
         return Trainer(
             student,
             known,
@@ -64,7 +65,7 @@ class Training:
             seed,
             teacher=(network, self._texts_for(network, self.queries)) if network else None,
             assistants=3,
-            standing=STANDING if known.standing else None,
+            standing=STANDING if Requirement.STANDING in known.requires else None,
         )
 
     def _teacher(self, kind: str) -> Any:
