@@ -12,6 +12,7 @@ from mta4dpr.distill import losses
 from mta4dpr.distill.distributions import divergence, mean_distribution
 from mta4dpr.distill.selection import CRITERIA
 from mta4dpr.distill.strategy import Requirement, Strategy, Terms
+from mta4dpr.distill.terms import TERMS
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -255,3 +256,13 @@ ABLATIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "mta4dpr-no-harder": ("without harder data and without drawing wrong queries more often", {"harder": False, "wrong_weight": 1.0}),
     "mta4dpr-one-round": ("one round with the same number of steps", {"rounds": 1}),
 }
+
+
+def headings_of_terms(strategy: str) -> dict[str, str]:
+    """What the plots of a training call its terms, in their order: those of TERMS, then those that strategies name themselves.
+
+    `strategy` is the name under which a student was trained. That of a variant is no strategy's: then any strategy's titles do.
+    """
+    own = STRATEGIES[strategy].terms if strategy in STRATEGIES else {}
+    others = {name: title for one in STRATEGIES.values() for name, title in one.terms.items() if name not in TERMS}
+    return {**{name: term.heading for name, term in TERMS.items()}, **others, **own}

@@ -8,7 +8,7 @@ A strategy of one's own is `Strategy(source="...", about="...", loss=loss)` with
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any
@@ -53,6 +53,7 @@ class Strategy:
     requires: Collection[Requirement] = frozenset()  # any iterable is taken, and kept as a frozenset
     overrides: dict[str, Any] = field(default_factory=dict)  # distill options that make it what it is
     options: tuple[str, ...] = ()  # distill options that mean something to it and not to every other strategy
+    terms: Mapping[str, str] = field(default_factory=dict)  # titles of terms of its own, for plots; others are in terms.py
 
     def __post_init__(self) -> None:
         requires = tuple(self.requires)

@@ -27,6 +27,7 @@ from mta4dpr.distill.left import checkpoints, keep_lines
 from mta4dpr.distill.queries import TrainingQueries
 from mta4dpr.distill.step import Step
 from mta4dpr.distill.strategy import Requirement, Strategy
+from mta4dpr.distill.terms import STEP_NUMBERS, TOTAL
 from mta4dpr.errors import UserError
 from mta4dpr.files import folder_written_aside, read_json, write_json
 from mta4dpr.models.encoder import Encoder
@@ -250,6 +251,9 @@ class Trainer:
             over, in_groups = read(matrices[:2])
             step = self._step(batch, round_number, over, in_groups, read_teacher(matrices[2:])[1] if self.teacher else [])
             terms = {name: (weight, value) for name, (weight, value) in self.strategy.loss(step).items() if weight}
+            reserved = terms.keys() & {TOTAL, *STEP_NUMBERS}
+            if reserved:
+                raise UserError(f"a term of a loss is called {min(reserved)!r}, which steps.jsonl has already; give it another name")
             record.update({name: value.item() for name, (_, value) in terms.items()}, **step.notes)
             return sum((weight * value for weight, value in terms.values()), torch.zeros((), dtype=self.dtype, device=device))
 

@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 from mta4dpr.distill import strategies as strategies_module
 from mta4dpr.distill.losses import curriculum_labels
 from mta4dpr.distill.policy import Policy
-from mta4dpr.distill.strategies import ABLATIONS, STRATEGIES
+from mta4dpr.distill.strategies import ABLATIONS, STRATEGIES, headings_of_terms
 from mta4dpr.distill.strategy import Requirement
+from mta4dpr.distill.terms import TERMS
 from mta4dpr.options import Distill
 
 from .slow_reference import LABELS, OPTIONS, REFERENCES, Plain, hand_made, reordered, shifted, step_of, total
@@ -436,6 +437,24 @@ def test_requirements_say_what_the_loss_reads(name: str) -> None:
             assert found != values_of(terms), requirement
     assert (Requirement.TEACHER_TRAINING in requires) == (name in TRAIN_TEACHER)
     assert (Requirement.ASSISTANTS in requires) == (name not in ONE_TEACHER)
+
+
+@pytest.mark.parametrize("name", list(STRATEGIES))
+def test_every_term_has_a_title(name: str) -> None:
+    """A plot would show the name that the code has for it."""
+    for case in CASES.values():
+        terms, _, _ = found_by(name, make(name, **case))
+        assert set(terms) <= {*TERMS, *STRATEGIES[name].terms}
+
+
+def test_headings_of_a_strategys_own_terms_follow_the_usual_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A strategy from outside names its terms; a variant of it is trained under another name and still finds them."""
+    own = replace(STRATEGIES["kd"], terms={"hubness": "hubness of the batch", "kl_teacher": "KL to the oracle"})
+    monkeypatch.setitem(STRATEGIES, "mine", own)
+    usual = {name: term.heading for name, term in TERMS.items()}
+    assert headings_of_terms("kd") == headings_of_terms("mine-with-more-steps") == {**usual, "hubness": "hubness of the batch"}
+    assert headings_of_terms("mine") == {**usual, "hubness": "hubness of the batch", "kl_teacher": "KL to the oracle"}
+    assert list(headings_of_terms("mine")) == [*TERMS, "hubness"]
 
 
 def test_only_mta4dpr_replaces_assistants() -> None:
