@@ -88,7 +88,7 @@ def _all_rounds(name: str, strategy: Strategy, student: Encoder, bench: Bench, f
             groups = groups or open_groups(groups_folder(folder, number))
         assert groups is not None
         if bench.is_main:
-            _report_scores(groups, folder / f"round-{number}" / "scores.json")
+            _report_scores(groups, folder / f"round-{number}" / "scores.json", persistence=options.rbo_p)
         trainer.train_round(
             groups, round_number=number, first_step=start, last_step=last, label=f"train {name}, round {number + 1}/{options.rounds}"
         )
@@ -175,11 +175,11 @@ def _standing(bench: Bench, folder: Path) -> dict[str, float]:
     return dict(read_json(place))
 
 
-def _report_scores(groups: Groups, place: Path) -> None:
+def _report_scores(groups: Groups, place: Path, *, persistence: float) -> None:
     """The score report of a round, in the log and in a file, with what a reader should be warned of."""
     if place.exists():
         return
-    report = describe(groups)
+    report = describe(groups, persistence=persistence)
     for line in lines(report):
         log.info(line)
     for line in [*(f"{label}: {note}" for label, note in groups.about["notes"].items()), *warnings(report)]:

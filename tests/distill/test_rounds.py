@@ -13,9 +13,11 @@ from mta4dpr.benchmark import ModelSpec
 from mta4dpr.distill import rounds as rounds_module
 from mta4dpr.distill.groups import Groups
 from mta4dpr.distill.rounds import best_round
+from mta4dpr.distill.selection import rank_biased_overlap
 from mta4dpr.distill.strategies import STRATEGIES
 from mta4dpr.distill.strategy import Requirement
 from mta4dpr.distill.trainer import Batch, Trainer
+from mta4dpr.files import read_json
 from mta4dpr.models.encoder import hash_of_weights, load_encoder
 
 from .tiny_distill import HELD_OUT, PASSAGES, TRAIN, small_options
@@ -274,6 +276,17 @@ def test_vectors_that_nobody_needs_are_removed(setting: Setting) -> None:
     """A corpus of vectors for every round of every strategy would fill the disk; assistants' and the last student's stay."""
     setting.run(setting.bench(rounds=3, steps=3, replace=False))
     assert [(setting.root / "run" / f"round-{n}" / "vectors").exists() for n in range(3)] == [False, False, True]
+
+
+def test_the_score_report_has_the_persistence_of_the_run(setting: Setting) -> None:
+    """TASelect's overlap and the reported one are the same number; 0.9 is no more than the default of `rbo_p`."""
+    setting.run(setting.bench(student=[BAD, BAD], select="rbo", rbo_p=0.5))
+    report, groups = read_json(setting.root / "run" / "round-1" / "scores.json"), setting.groups(1)
+    teacher, assistants, _ = groups.log_distributions(slice(None), "cpu")
+    for label, log_p in assistants.items():
+        overlaps = [rank_biased_overlap(teacher, log_p, p).mean().item() for p in (0.5, 0.9)]
+        assert overlaps[0] != pytest.approx(overlaps[1], rel=1e-2)
+        assert report[label]["rbo"] == pytest.approx(overlaps[0], rel=1e-5)
 
 
 # --- killed and continued ---
