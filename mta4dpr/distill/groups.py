@@ -27,7 +27,7 @@ from mta4dpr.data.corpus import Corpus
 from mta4dpr.distill.counter import mix
 from mta4dpr.distill.distributions import entropy, fit_temperature, log_distribution, zscore
 from mta4dpr.distill.queries import TrainingQueries
-from mta4dpr.distill.scorers import Scorer, TableScorer
+from mta4dpr.distill.scorers import Scorer
 from mta4dpr.errors import UserError
 from mta4dpr.files import folder_written_aside, lack_of_disk, read_json, write_json
 from mta4dpr.options import Distill
@@ -135,11 +135,10 @@ def generate(
     finally:
         place.unlink(missing_ok=True)
     scorers = {s.label: s for s in (teacher, *assistants)} | ({PREVIOUS: previous} if previous else {})
-    scores = {}
+    scores, notes_of_scorers = {}, {}
     for label, scorer in scorers.items():
-        if isinstance(scorer, TableScorer):
-            scorer.missing = 0
         scores[label] = scorer.score(order, passages)
+        notes_of_scorers[label] = scorer.note()
         if not np.isfinite(scores[label]).all():
             where = np.argwhere(~np.isfinite(scores[label]))[0]
             raise UserError(
@@ -153,10 +152,9 @@ def generate(
     if options.false_negatives == "relabel":
         relevant |= false_negatives
     temperatures, notes = _temperatures(scores, kept, teacher.label, tau_teacher, options)
-    for scorer in (teacher, *assistants):
-        if isinstance(scorer, TableScorer) and scorer.missing:
-            note = f"{scorer.missing:,} of {passages.size:,} pairs are not in its table; each gets its query's lowest score there"
-            notes[scorer.label] = "; ".join(filter(None, [notes.get(scorer.label), note]))
+    for label, note in notes_of_scorers.items():
+        if note:
+            notes[label] = "; ".join(filter(None, [notes.get(label), note]))
     about = {
         "round": round_number,
         "teacher": teacher.label,

@@ -24,7 +24,7 @@ from mta4dpr.distill.compare import compare
 from mta4dpr.distill.groups import Groups, generate, open_groups
 from mta4dpr.distill.left import append, finished_rounds, groups_folder, round_bounds, student_folder, vectors_folder
 from mta4dpr.distill.mining import first_of, mine, wrong_queries
-from mta4dpr.distill.scorers import CrossEncoderScorer, Scorer
+from mta4dpr.distill.scorers import Scorer
 from mta4dpr.distill.scores import describe, lines, warnings
 from mta4dpr.distill.strategy import Requirement, Strategy
 from mta4dpr.distill.trainer import Texts, Trainer
@@ -260,9 +260,7 @@ def _score_until(place: Path, bench: Bench, *, lines: int = 0) -> None:
 
     def score() -> None:
         for label in (bench.teacher, *bench.assistants):
-            scorer = bench.scorer(label)
-            if isinstance(scorer, CrossEncoderScorer):
-                scorer.score_along()
+            bench.scorer(label).score_along()
 
     _wait_for(place, lines=lines, meanwhile=score)
 

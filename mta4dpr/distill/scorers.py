@@ -6,6 +6,7 @@ A scorer is bound to the training queries and takes query numbers. Knows no dist
 from __future__ import annotations
 
 import logging
+from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -25,23 +26,31 @@ SCORE_BLOCK = 256  # groups scored at once
 
 
 class Scorer(Protocol):
-    """`key` changes with everything that decides its scores. Without `ranks`, it only scores pairs: it cannot mine."""
+    """A teacher or assistant. One that derives from this class needs `rank` and `score` alone."""
 
-    label: str
-    kind: str
-    key: str
-    ranks: bool
+    label: str  # what groups, logs and tables call it
+    kind: str  # a word for logs, such as "bi-encoder"
+    key: str  # changes with everything that decides its scores: kept rankings are found by it
+    ranks: bool  # whether it can rank the corpus, and so mine; where it cannot, it scores pairs alone
 
+    @abstractmethod
     def rank(self, queries: np.ndarray, k: int) -> Iterator[Hits]:
-        """The corpus ranked for those queries, a block of queries at a time."""
-        ...
+        """The best `k` passages of the corpus for those queries, (n,), a block of queries at a time; asked only where it `ranks`."""
 
+    @abstractmethod
     def score(self, queries: np.ndarray, passages: np.ndarray) -> np.ndarray:
-        """Scores of groups: queries (n,), passages (n, group) -> (n, group) float32."""
-        ...
+        """Scores of groups: queries (n,), passages (n, group) -> (n, group) float32, the larger the better."""
+
+    def score_along(self) -> None:
+        """Helps the main process of a launch with the scores that it waits for; returns when there is nothing to do."""
+        return None
+
+    def note(self) -> str:
+        """What a reader should know of the scores that the last call of `score` gave; empty where there is nothing to say."""
+        return ""
 
 
-class BiEncoderScorer:
+class BiEncoderScorer(Scorer):
     """Inner products of kept vectors: no pair is ever encoded twice."""
 
     kind, ranks = "bi-encoder", True
@@ -62,7 +71,7 @@ class BiEncoderScorer:
         return scores
 
 
-class Bm25Scorer:
+class Bm25Scorer(Scorer):
     """BM25 as a teacher or assistant; 0 where a passage shares no term with the query."""
 
     kind, ranks = "bm25", True
@@ -78,16 +87,17 @@ class Bm25Scorer:
         return np.stack([self._retriever.score(self._texts[int(q)], row) for q, row in zip(queries, passages, strict=True)])
 
 
-class TableScorer:
+class TableScorer(Scorer):
     """Scores from a Parquet file with the columns query, passage, score (ids as text).
 
-    A pair that the table lacks gets the lowest score that the table has for its query; `missing` counts them.
+    A pair that the table lacks gets the lowest score that the table has for its query; the note counts them.
     """
 
     kind, ranks = "score table", True
 
     def __init__(self, label: str, path: Path, ids: Sequence[str], corpus: Corpus, key: str) -> None:
-        self.label, self.key, self.missing, self._corpus = label, key, 0, corpus
+        self.label, self.key, self._corpus = label, key, corpus
+        self._asked = self._missing = 0  # pairs of the last call of `score`
         self._pairs, self._scores, self._floor = _read_table(label, path, ids, corpus)
         self._size = len(corpus)
 
@@ -103,12 +113,17 @@ class TableScorer:
     def score(self, queries: np.ndarray, passages: np.ndarray) -> np.ndarray:
         wanted = queries[:, None].astype(np.int64) * self._size + passages
         place = np.minimum(np.searchsorted(self._pairs, wanted), len(self._pairs) - 1)
-        found = self._pairs[place] == wanted
-        self.missing += int((~found).sum())
-        return np.where(found, self._scores[place], self._floor[queries][:, None]).astype(np.float32)
+        is_there = self._pairs[place] == wanted
+        self._asked, self._missing = wanted.size, int((~is_there).sum())
+        return np.where(is_there, self._scores[place], self._floor[queries][:, None]).astype(np.float32)
+
+    def note(self) -> str:
+        if not self._missing:
+            return ""
+        return f"{self._missing:,} of {self._asked:,} pairs are not in its table; each gets its query's lowest score there"
 
 
-class CrossEncoderScorer:
+class CrossEncoderScorer(Scorer):
     """Kept pair scores; a pair is scored when it is first asked for."""
 
     kind, ranks = "cross-encoder", False
@@ -123,7 +138,6 @@ class CrossEncoderScorer:
         return self._pairs.scores(queries[:, None], passages)
 
     def score_along(self) -> None:
-        """Scores what the main process of a launch waits for, with it."""
         self._pairs.score_along()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from mta4dpr.data.corpus import Corpus
-from mta4dpr.distill.scorers import BiEncoderScorer, Bm25Scorer, CrossEncoderScorer, TableScorer
+from mta4dpr.distill.scorers import BiEncoderScorer, Bm25Scorer, CrossEncoderScorer, Scorer, TableScorer
 from mta4dpr.errors import UserError
 from mta4dpr.retrieval.dense import ExactIndex
+from mta4dpr.retrieval.hits import Hits
 from mta4dpr.retrieval.vectors import Vectors
 
 
@@ -41,7 +42,9 @@ def test_table_scores_are_found_and_missing_pairs_get_the_querys_lowest(table: C
     found = scorer.score(np.array([1, 0]), np.array([[p[3], p[0], p[1]], [p[0], p[2], p[3]]]))
     assert found.dtype == np.float32
     assert found.tolist() == [[0.5, 0.5, 0.5], [3.0, 1.0, 1.0]]
-    assert scorer.missing == 3
+    assert scorer.note().startswith("3 of 6 pairs are not in its table")
+    scorer.score(np.array([0]), p[None, :2])
+    assert scorer.note() == ""  # of the last call alone
 
 
 def test_table_ranks_its_own_passages(table: Callable[..., TableScorer], corpus: Corpus) -> None:
@@ -117,6 +120,24 @@ def test_table_that_is_no_parquet_file(tmp_path: Path, corpus: Corpus) -> None:
 def test_who_ranks_the_corpus() -> None:
     """Mining asks only these; a cross-encoder's own tests are in test_pairs.py."""
     assert [one.ranks for one in (BiEncoderScorer, Bm25Scorer, TableScorer, CrossEncoderScorer)] == [True, True, True, False]
+
+
+def test_a_scorer_of_ones_own_needs_two_methods() -> None:
+    """What only some scorers have is inherited: nothing to help with, nothing to note."""
+
+    class Constant(Scorer):
+        label, kind, key, ranks = "constant", "constant", "1", False
+
+        def rank(self, queries: np.ndarray, k: int) -> Iterator[Hits]:
+            raise AssertionError("it cannot rank")
+
+        def score(self, queries: np.ndarray, passages: np.ndarray) -> np.ndarray:
+            return np.ones(passages.shape, np.float32)
+
+    scorer = Constant()
+    scorer.score_along()
+    assert scorer.note() == ""
+    assert scorer.score(np.array([0]), np.array([[1, 2]])).tolist() == [[1.0, 1.0]]
 
 
 def test_bi_encoder_scores_are_inner_products_in_blocks(corpus: Corpus, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
