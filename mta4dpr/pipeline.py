@@ -81,7 +81,7 @@ def _members(opened: Run, manifest: dict[str, Any]) -> list[Run]:
 
 def train_students(request: Request) -> dict[str, Any]:
     """Students only, into the folder of `run`; says of each where it is and what it is worth on D_eval."""
-    from mta4dpr.distill.left import finished_rounds
+    from mta4dpr.distill.training_folder import finished_rounds
 
     opened = open_run(request)
     students = [(system, system.recipe) for system in opened.systems if system.recipe]

@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 def train(opened: Run, system: System, recipe: Recipe) -> None:
     """One student by one strategy: Algorithm 1, then its model folder."""
-    from mta4dpr.distill.left import mend
+    from mta4dpr.distill.training_folder import mend
 
     inputs = training_inputs(opened, recipe)
     if opened.ledger.is_done(f"train {system.label}", inputs):
@@ -64,7 +64,7 @@ def distil_student(opened: Run, system: System, recipe: Recipe) -> Path:
 
 def _note_training(opened: Run, system: System, recipe: Recipe) -> None:
     """What the steps took, for the next plan."""
-    from mta4dpr.distill.left import read_lines
+    from mta4dpr.distill.training_folder import read_lines
 
     assert system.spec is not None
     lines = read_lines(opened.training_folder(system) / "steps.jsonl")

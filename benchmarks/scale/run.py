@@ -194,7 +194,7 @@ def mine(size: int, folder: Path) -> Any:
 
 def draw_groups(size: int, folder: Path) -> Any:
     from mta4dpr.data.columns import Column
-    from mta4dpr.distill.groups import generate
+    from mta4dpr.distill.groups import RoundData, generate
     from mta4dpr.distill.scorers import BiEncoderScorer
     from mta4dpr.options import Distill
 
@@ -212,15 +212,17 @@ def draw_groups(size: int, folder: Path) -> Any:
     scorers = [BiEncoderScorer(label, index, np.load(folder / "queries.npy", mmap_mode="r"), label) for label in lists]
     return lambda: generate(
         folder / "groups",
-        round_number=0,
-        groups=queries.train_size,
+        RoundData(
+            number=0,
+            size=queries.train_size,
+            teacher=scorers[0],
+            assistants=scorers[1:],
+            rankings=lists,
+            wrong=np.zeros(queries.train_size, bool),
+            tau_teacher=0.05,
+        ),
         queries=queries,
         corpus=index.corpus,
-        teacher=scorers[0],
-        assistants=scorers[1:],
-        lists=lists,
-        wrong=np.zeros(queries.train_size, bool),
-        tau_teacher=0.05,
         seed=0,
         options=Distill(group=GROUP, depth=DEPTH),
     )

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from mta4dpr.distill.bench import Bench
-from mta4dpr.distill.groups import negative_pool
+from mta4dpr.distill.draws import negative_pool
 from mta4dpr.distill.mining import rankings
 from mta4dpr.distill.queries import PassageLists, TrainingQueries
 from mta4dpr.distill.scorers import Scorer

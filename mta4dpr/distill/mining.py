@@ -14,7 +14,7 @@ from filelock import FileLock
 
 from mta4dpr.data.columns import Column, blocks, join
 from mta4dpr.distill.bench import Bench
-from mta4dpr.distill.groups import RANK_BLOCK
+from mta4dpr.distill.draws import RANK_BLOCK
 from mta4dpr.distill.queries import TrainingQueries
 from mta4dpr.distill.scorers import Scorer
 from mta4dpr.files import file_name, key_of, written_aside

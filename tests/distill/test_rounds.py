@@ -11,12 +11,12 @@ import pytest
 
 from mta4dpr.benchmark import ModelSpec
 from mta4dpr.distill import rounds as rounds_module
-from mta4dpr.distill.groups import Groups
+from mta4dpr.distill.groups import Groups, RoundData
 from mta4dpr.distill.rounds import best_round
 from mta4dpr.distill.selection import rank_biased_overlap
 from mta4dpr.distill.strategies import STRATEGIES
 from mta4dpr.distill.strategy import Requirement
-from mta4dpr.distill.trainer import Batch, Trainer
+from mta4dpr.distill.trainer import Batch, Trainer, TrainerSetup
 from mta4dpr.files import read_json
 from mta4dpr.models.encoder import hash_of_weights, load_encoder
 
@@ -144,9 +144,9 @@ def test_harder_halves_the_depth_each_round_and_adds_the_students_list(setting: 
     seen: list[tuple[int, list[str]]] = []
     real = rounds_module.generate
 
-    def spying(*arguments: Any, **more: Any) -> Groups:
-        seen.append((more["round_number"], list(more["lists"])))
-        return real(*arguments, **more)
+    def spying(folder: Path, data: RoundData, **more: Any) -> Groups:
+        seen.append((data.number, list(data.rankings)))
+        return real(folder, data, **more)
 
     rounds_module.generate = spying
     try:
@@ -261,11 +261,13 @@ def test_the_student_is_not_reset_between_rounds(setting: Setting) -> None:
     trainer = Trainer(
         student,
         STRATEGIES["mta4dpr"],
-        small_options(steps=4),
-        setting.queries,
-        setting.texts_for(student, setting.queries),
-        setting.root / "run",
-        5,
+        TrainerSetup(
+            options=small_options(steps=4),
+            queries=setting.queries,
+            texts=setting.texts_for(student, setting.queries),
+            folder=setting.root / "run",
+            seed=5,
+        ),
     )
     trainer.restore()
     assert (checkpoint.name, trainer.step) == (f"{4:08}", 4)
