@@ -192,7 +192,8 @@ class Benchmark(Section):
             for label in filter(None, labels):
                 if label not in self.models and not (label in ("bm25", *self.engines) and not role.endswith("student")):
                     problems.append(f"{role} {label!r} is not among the models{nearest(label, [*self.models, *self.engines, 'bm25'])}")
-        sections = {"a model": self.models, "a variant": self.variants, "a strategy": self.strategies, "an engine": self.engines}
+        sections: dict[str, Mapping[str, Any]] = {"a model": self.models, "a variant": self.variants}
+        sections |= {"a strategy": self.strategies, "an engine": self.engines}
         given = [label for section in sections.values() for label in section]
         for what, section in sections.items():
             for label in section:
@@ -435,7 +436,7 @@ def _resolve_references(document: dict[str, Any], folder: Path) -> None:
     strategies, engines, distill = (document.get(section) for section in ("strategies", "engines", "distill"))
     for section in (strategies, engines):
         for label, use in section.items() if isinstance(section, dict) else ():
-            if isinstance(use, str):
+            if isinstance(section, dict) and isinstance(use, str):
                 section[label] = plugins.resolved(use, folder)
             elif isinstance(use, dict) and isinstance(use.get("use"), str):
                 use["use"] = plugins.resolved(use["use"], folder)

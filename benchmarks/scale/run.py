@@ -51,7 +51,7 @@ class RandomTexts:
         return self.size
 
     def passages(self) -> Iterator[Any]:
-        from mta4dpr.data.records import Passage
+        from mta4dpr.data.collection import Passage
 
         words = np.array(vocabulary(), object)
         for start in range(0, self.size, BLOCK):
@@ -135,8 +135,7 @@ def vectors_of(folder: Path) -> Any:
 
 def index_of(size: int, folder: Path) -> Any:
     import torch
-
-    from mta4dpr.retrieval.exact import ExactIndex
+    from mta4dpr.retrieval.dense import ExactIndex
 
     torch.set_num_threads(threads())
     return ExactIndex(vectors_of(folder), corpus_of(size, folder), torch.device("cpu"))
@@ -194,7 +193,7 @@ def mine(size: int, folder: Path) -> Any:
 
 def draw_groups(size: int, folder: Path) -> Any:
     from mta4dpr.data.columns import Column
-    from mta4dpr.distill.groups import generate
+    from mta4dpr.distill.groups import RoundData, generate
     from mta4dpr.engines.dense import BiEncoderScorer
     from mta4dpr.options import Distill
 
@@ -212,34 +211,37 @@ def draw_groups(size: int, folder: Path) -> Any:
     scorers = [BiEncoderScorer(label, index, np.load(folder / "queries.npy", mmap_mode="r"), label) for label in lists]
     return lambda: generate(
         folder / "groups",
-        round_number=0,
-        groups=queries.train_size,
+        RoundData(
+            number=0,
+            size=queries.train_size,
+            teacher=scorers[0],
+            assistants=scorers[1:],
+            rankings=lists,
+            wrong=np.zeros(queries.train_size, bool),
+            tau_teacher=0.05,
+        ),
         queries=queries,
         corpus=index.corpus,
-        teacher=scorers[0],
-        assistants=scorers[1:],
-        lists=lists,
-        wrong=np.zeros(queries.train_size, bool),
-        tau_teacher=0.05,
         seed=0,
         options=Distill(group=GROUP, depth=DEPTH),
     )
 
 
 def index_bm25(size: int, folder: Path) -> Any:
-    from mta4dpr.retrieval.lucene import build_index
+    from mta4dpr.retrieval.bm25 import build_index
 
     corpus = corpus_of(size, folder)
     return lambda: build_index(folder, corpus, heap="512m", threads=threads())
 
 
 def search_bm25(size: int, folder: Path) -> Any:
+    from mta4dpr.retrieval.bm25 import Bm25Retriever
+
     from mta4dpr.evaluation.trecrun import RunWriter
     from mta4dpr.options import Bm25
-    from mta4dpr.retrieval.lucene import LuceneIndex
 
     corpus, words, draw = corpus_of(size, folder), vocabulary(), np.random.default_rng(6)
-    retriever = LuceneIndex(index_bm25(size, folder)(), corpus, Bm25(heap="512m"), threads())
+    retriever = Bm25Retriever(index_bm25(size, folder)(), corpus, Bm25(heap="512m"), threads())
     texts = [" ".join(words[n] for n in row) for row in draw.integers(500, VOCABULARY, (SEARCH_QUERIES, 5))]
 
     def timed() -> None:

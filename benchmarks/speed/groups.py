@@ -24,29 +24,29 @@ import numpy as np
 
 def groups_of(arguments: argparse.Namespace) -> tuple[Any, Any, np.ndarray, np.ndarray]:
     """The open quickstart, its training queries, and (groups,), (groups, group) of all rounds drawn at random."""
-    from mta4dpr.teaching import open_training_queries
-
     from mta4dpr.experiment.experiment import open_experiment
     from mta4dpr.experiment.request import Request
+    from mta4dpr.options import Distill
+    from mta4dpr.stages.teaching import open_training_queries
 
-    opened = open_experiment(Request("quickstart", systems=("minilm",), output=arguments.folder))
-    queries = open_training_queries(opened, 1, 0.1, 1000)
+    experiment = open_experiment(Request("quickstart", systems=("minilm",), output=arguments.folder))
+    queries = open_training_queries(experiment, Distill())
     generator = np.random.default_rng(0)
     count = arguments.rounds * arguments.steps * arguments.queries
     return (
-        opened,
+        experiment,
         queries,
         generator.integers(0, queries.train_size, count),
-        generator.integers(0, len(opened.corpus), (count, arguments.group)),
+        generator.integers(0, len(experiment.corpus), (count, arguments.group)),
     )
 
 
 def kept(arguments: argparse.Namespace) -> tuple[np.ndarray, float]:
-    from mta4dpr.teaching import open_scorer
+    from mta4dpr.stages.teaching import open_scorer
 
-    opened, queries, numbers, passages = groups_of(arguments)
+    experiment, queries, numbers, passages = groups_of(arguments)
     started = time.perf_counter()
-    scorer = open_scorer(opened, "minilm", queries)
+    scorer = open_scorer(experiment, "minilm", queries)
     parts = np.array_split(np.arange(len(numbers)), arguments.rounds)
     scores = np.concatenate([scorer.score(numbers[part], passages[part]) for part in parts])
     return scores, time.perf_counter() - started
@@ -55,10 +55,10 @@ def kept(arguments: argparse.Namespace) -> tuple[np.ndarray, float]:
 def anew(arguments: argparse.Namespace) -> tuple[np.ndarray, float]:
     from mta4dpr.data.tokens import tokens_of_corpus
 
-    opened, queries, numbers, passages = groups_of(arguments)
+    experiment, queries, numbers, passages = groups_of(arguments)
     started = time.perf_counter()
-    encoder = opened.network("minilm")
-    of_corpus = tokens_of_corpus(opened.cache, opened.corpus, encoder.tokenizer, prefix="")
+    encoder = experiment.engine_of_role("minilm").load()
+    of_corpus = tokens_of_corpus(experiment.cache, experiment.corpus, encoder.tokenizer, prefix="")
     of_queries, reading = encoder.query_tokens(queries.texts), encoder.reading
     scores = []
     for part in np.array_split(np.arange(len(numbers)), arguments.rounds):

@@ -27,8 +27,7 @@ def ours(folder: Path, arguments: argparse.Namespace) -> dict[str, float]:
     """Trains with `train`'s own function; leaves the groups in `folder` for the other side."""
     import shutil
 
-    from mta4dpr.pipeline import train_students
-
+    from mta4dpr.commands.train import train
     from mta4dpr.experiment.request import Request
 
     settings = {
@@ -37,7 +36,7 @@ def ours(folder: Path, arguments: argparse.Namespace) -> dict[str, float]:
     }  # fmt: skip
     shutil.rmtree(folder / "training", ignore_errors=True)
     request = Request("quickstart", systems=("kd",), settings=tuple(f"{k}={v}" for k, v in settings.items()), output=folder, redo="train")
-    train_students(request)
+    train(request)
     lines = [json.loads(line) for line in (folder / "training/kd/steps.jsonl").read_text().splitlines()]
     seconds = [arguments.queries / line["examples_per_second"] for line in lines[WARM_UP:]]
     return {"examples_per_second": arguments.queries * len(seconds) / sum(seconds), "first_loss": lines[0]["loss"]}
@@ -46,7 +45,6 @@ def ours(folder: Path, arguments: argparse.Namespace) -> dict[str, float]:
 def theirs(folder: Path, arguments: argparse.Namespace) -> dict[str, float]:
     import torch
     from datasets import Dataset
-    from mta4dpr.teaching import open_training_queries
     from sentence_transformers import SentenceTransformerTrainer, SentenceTransformerTrainingArguments
     from sentence_transformers.sentence_transformer.losses import DistillKLDivLoss
     from transformers import TrainerCallback
@@ -56,10 +54,13 @@ def theirs(folder: Path, arguments: argparse.Namespace) -> dict[str, float]:
     from mta4dpr.distill.trainer import set_dropout
     from mta4dpr.experiment.experiment import open_experiment
     from mta4dpr.experiment.request import Request
+    from mta4dpr.models.encoder import load_encoder
+    from mta4dpr.options import Distill
+    from mta4dpr.stages.teaching import open_training_queries
 
-    opened = open_experiment(Request("quickstart", systems=("kd",), output=folder))
-    torch.set_num_threads(opened.threads)
-    queries, corpus = open_training_queries(opened, 1, 0.1, 1000), opened.corpus
+    experiment = open_experiment(Request("quickstart", systems=("kd",), output=folder))
+    torch.set_num_threads(experiment.threads)
+    queries, corpus = open_training_queries(experiment, Distill()), experiment.corpus
     groups = open_groups(folder / "training/kd/round-0/groups")
     assert groups is not None
     columns: dict[str, Any] = {"query": [queries.texts[n] for n in groups.queries]}
@@ -67,7 +68,7 @@ def theirs(folder: Path, arguments: argparse.Namespace) -> dict[str, float]:
         columns[f"passage_{n}"] = [corpus.joined(int(p), " ") for p in groups.passages[:, n]]
     columns["label"] = groups.scores[groups.about["teacher"]].tolist()
     spec = ModelSpec(model="all-MiniLM-L6-v2", layers=[0, 5], query_length=64, passage_length=64)
-    network = opened.load_encoder("student", spec).network
+    network = load_encoder("student", spec, device=experiment.place.device).network
     network.max_seq_length = 64
     set_dropout(network, 0.0)
     network[0].model.get_input_embeddings().requires_grad_(False)

@@ -93,6 +93,7 @@ def _students(manifest: Manifest) -> list[str]:
 
 def _card(manifest: Manifest, system: str, encoder: Any, *, name: str, onnx: bool) -> Any:
     from mta4dpr.distill.strategies import STRATEGIES
+    from mta4dpr.distill.strategy import Requirement
     from mta4dpr.models.registry import checkpoint_of, hub_of
     from mta4dpr.options import Distill
     from mta4dpr.report.card import Card
@@ -100,7 +101,7 @@ def _card(manifest: Manifest, system: str, encoder: Any, *, name: str, onnx: boo
     settings, recipe = manifest["settings"], manifest["recipes"][system]["recipe"]
     strategy = STRATEGIES.get(recipe["strategy"])
     labels = [("start", recipe["student"])]
-    taught = strategy is None or not strategy.judgements
+    taught = strategy is None or Requirement.JUDGEMENTS_ALONE not in strategy.requires
     if taught:
         labels += [("teacher", recipe["teacher"]), *(("assistant", label) for label in recipe["assistants"])]
     base = settings["models"][recipe["student"]]["model"]

@@ -10,7 +10,7 @@ from typing import Any
 from mta4dpr.data.corpus import Corpus
 from mta4dpr.distill.queries import TrainingQueries
 from mta4dpr.distill.trainer import Texts
-from mta4dpr.engines.engine import Scorer
+from mta4dpr.engines.scorer import Scorer
 from mta4dpr.options import Distill
 
 

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from mta4dpr.distill.bench import Bench
-from mta4dpr.distill.groups import negative_pool
+from mta4dpr.distill.draws import negative_pool
 from mta4dpr.distill.mining import rankings
 from mta4dpr.distill.queries import PassageLists, TrainingQueries
-from mta4dpr.engines.engine import Scorer
+from mta4dpr.engines.scorer import Scorer
 from mta4dpr.evaluation.measures import evaluate, parse_measures
 from mta4dpr.evaluation.trecrun import run_of
 

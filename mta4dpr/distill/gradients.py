@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -31,12 +32,23 @@ if TYPE_CHECKING:
 class Source(Protocol):
     """Texts or pairs that a network turns into rows of a matrix."""
 
-    batches: list[np.ndarray]  # positions of each micro-batch
-    width: int
+    batches: list[np.ndarray]  # the rows of each micro-batch
+    width: int  # columns of the matrix
 
     def forward(self, rows: np.ndarray) -> Tensor:
-        """(rows, width), with gradients if they are enabled."""
+        """Those rows of the matrix, (rows, width), with gradients if they are enabled."""
         ...
+
+
+@dataclass(frozen=True)
+class Computation:
+    """How a step is computed: by which processes, where, in which types."""
+
+    accelerator: Any  # one of Accelerate's: number of processes, which of them this is, and sums over them
+    device: Any  # torch's
+    dtype: Any  # of matrices and loss
+    cached: bool = False  # gradient caching: graphs of micro-batches are made a second time instead of kept
+    autocast: Callable[[], Any] = nullcontext  # context in which networks compute
 
 
 class TextSource:
@@ -79,18 +91,19 @@ class PairSource:
 def backward(
     sources: Sequence[Source],
     loss_of: Callable[[Sequence[Tensor]], Tensor],
+    computation: Computation,
     *,
-    accelerator: Any,
-    device: Any,
-    dtype: Any,
     seed: tuple[int, ...],
-    cached: bool = False,
-    autocast: Callable[[], Any] = nullcontext,
     scale: float = 1.0,
 ) -> Tensor:
-    """The loss of a step; leaves its gradient (times `scale`) in the networks' parameters, this process's share of it."""
+    """The loss of a step, a scalar; leaves its gradient (times `scale`) in the networks' parameters, this process's share of it.
+
+    `loss_of` takes the matrices of the sources, (rows, width) each. `seed` decides the dropout, with the numbers of source and
+    micro-batch.
+    """
     import torch
 
+    accelerator, device, dtype = computation.accelerator, computation.device, computation.dtype
     graphs: list[tuple[int, int, Tensor | None]] = []  # (source, micro-batch, its rows with their graph)
     matrices = []
     for number, source in enumerate(sources):
@@ -98,10 +111,10 @@ def backward(
         for batch, rows in enumerate(source.batches):
             if batch % accelerator.num_processes != accelerator.process_index:
                 continue
-            with torch.set_grad_enabled(not cached), autocast():
+            with torch.set_grad_enabled(not computation.cached), computation.autocast():
                 out = _forward(source, rows, (*seed, number, batch), dtype)
             matrix[torch.from_numpy(rows).to(device)] = out.detach()
-            graphs.append((number, batch, None if cached else out))
+            graphs.append((number, batch, None if computation.cached else out))
         if accelerator.num_processes > 1:
             matrix = accelerator.reduce(matrix, reduction="sum")  # the others' rows are 0
         matrices.append(matrix.requires_grad_())
@@ -112,7 +125,7 @@ def backward(
         if gradient is None:
             continue
         if graph is None:
-            with autocast():
+            with computation.autocast():
                 graph = _forward(sources[number], rows, (*seed, number, batch), dtype)
         graph.backward(gradient[torch.from_numpy(rows).to(device)])
     return loss.detach()
@@ -126,7 +139,7 @@ def _forward(source: Source, rows: np.ndarray, seed: tuple[int, ...], dtype: Any
 
 
 def sum_gradients(parameters: Iterable[Any], accelerator: Any) -> None:
-    """Adds the gradients of all processes up, in one message."""
+    """Adds up the gradients that all processes hold of those parameters, in one message; None stays None where all have it."""
     import torch
 
     if accelerator.num_processes == 1:

@@ -1,72 +1,103 @@
 """GenDataset: the groups of one round, with the scores of teacher and assistants stored beside them.
 
-A group is one positive and group-1 negatives of a query. Negatives come from the pool: the models' lists fused by
-reciprocal rank fusion, relevant passages dropped, cut to depth / 2^round. Every draw is a pure function of (seed, round,
-epoch, query id): a 64-bit mix of those numbers orders the candidates, and the smallest are taken.
+A group is one positive and group-1 negatives of a query (see draws.py). A round's dataset is a folder:
 
     queries.npy     (groups,) int32 query numbers in training order
     passages.npy    (groups, group) int32, the positive first
     kept.npy        (groups, group) bool, False for a dropped false negative
     relevant.npy    (groups, group) bool, True for the positive and relabelled false negatives
-    scores/N.npy    (groups, group) float32, one file a scorer
-    groups.json     labels, temperatures, counts
+    scores/N.npy    (groups, group) float32, one file a scorer: the teacher, the assistants, the student before the round
+    groups.json     labels, temperatures, counts: see `Groups.about`
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mta4dpr.data.columns import Column, blocks
+from mta4dpr.data.columns import Column
 from mta4dpr.data.corpus import Corpus
-from mta4dpr.distill.assistants import entropy, fit_temperature, log_distribution, zscore
-from mta4dpr.distill.counter import mix
+from mta4dpr.distill.distributions import entropy, fit_temperature, log_distribution, zscore
+from mta4dpr.distill.draws import candidates_of_block, draw, pool_blocks, query_order
 from mta4dpr.distill.queries import TrainingQueries
-from mta4dpr.engines.engine import Scorer
-from mta4dpr.engines.table import TableScorer
+from mta4dpr.engines.scorer import Scorer
 from mta4dpr.errors import UserError
 from mta4dpr.files import folder_written_aside, lack_of_disk, read_json, write_json
 from mta4dpr.options import Distill
-from mta4dpr.retrieval.fusion import reciprocal_rank_fusion
 
 log = logging.getLogger(__name__)
 
-RANK_BLOCK = 4096  # queries fused at once
 FIT_GROUPS = 2000  # groups a temperature is fitted on
 PREVIOUS = "student before the round"
 
 
 @dataclass
 class Groups:
-    """An open dataset of one round; arrays are memory-mapped."""
+    """An open dataset of one round. Arrays are memory-mapped; the file's docstring has their shapes.
+
+    `about` says: round, teacher and assistants (labels), previous (whether the student before the round is scored too),
+    calibration and temperatures (of each label), depth of the pool, false_negatives, filled places and wrong_queries (counts),
+    notes (of a label, for the reader), teacher_entropy (mean, in nats).
+    """
 
     queries: np.ndarray
     passages: np.ndarray
     kept: np.ndarray
     relevant: np.ndarray
-    scores: dict[str, np.ndarray]
+    scores: dict[str, np.ndarray]  # raw, by label
     about: dict[str, Any]
 
     def log_distributions(self, rows: slice, device: Any) -> tuple[Any, dict[str, Any], Any]:
-        """Calibrated log distributions (queries, group) of the teacher, of each assistant, and of the earlier student if it is there."""
+        """Calibrated log distributions of those groups, as tensors (groups, group) on the device, -inf where a passage is not kept.
+
+        They are the teacher's, each assistant's by label, and that of the student before the round, or None where it has no scores.
+        """
         import torch
 
         kept = torch.from_numpy(np.array(self.kept[rows])).to(device)
-        found = {}
+        log_p = {}
         for label, stored in self.scores.items():
             scores = torch.from_numpy(np.array(stored[rows])).to(device)
             if label in self.about["assistants"] and self.about["calibration"] == "zscore":
                 scores = zscore(scores, kept)
-            found[label] = log_distribution(scores / self.about["temperatures"][label], kept)
-        return found[self.about["teacher"]], {label: found[label] for label in self.about["assistants"]}, found.get(PREVIOUS)
+            log_p[label] = log_distribution(scores / self.about["temperatures"][label], kept)
+        return log_p[self.about["teacher"]], {label: log_p[label] for label in self.about["assistants"]}, log_p.get(PREVIOUS)
+
+
+@dataclass(frozen=True)
+class RoundData:
+    """What the groups of one round are made of."""
+
+    number: int  # of the round, which decides draws and depth; 0 throughout in the static regime
+    size: int  # groups
+    teacher: Scorer
+    assistants: Sequence[Scorer]  # those that score the groups
+    rankings: Mapping[str, np.ndarray]  # passages of the models that mine, (train queries, depth) each: they are fused
+    wrong: np.ndarray  # (train queries,) bool: what the student got wrong
+    tau_teacher: float | str  # the teacher's temperature, or entropy:X
+    previous: Scorer | None = None  # the student before the round
+    only_wrong: bool = False  # leaves out all other queries (PROD's confusing queries), unless there is no wrong one
+    # Draws from `scored` candidates of a query even where none of these scorers scores pairs: strategies that do without such a
+    # scorer then see the same groups as those that ask it.
+    few_candidates: bool = False
+
+
+@dataclass
+class _Calibration:
+    """The temperature of each scorer, the teacher's mean entropy in nats, and what a reader should know of the fit."""
+
+    temperatures: dict[str, float]
+    teacher_entropy: float
+    notes: dict[str, str] = field(default_factory=dict)
 
 
 def open_groups(folder: Path) -> Groups | None:
+    """The dataset in that folder; None where there is none."""
     if not (folder / "groups.json").exists():
         return None
     about = read_json(folder / "groups.json")
@@ -76,235 +107,121 @@ def open_groups(folder: Path) -> Groups | None:
     return Groups(**arrays, scores=scores, about=about)
 
 
-def generate(
-    folder: Path,
-    *,
-    round_number: int,
-    groups: int,
-    queries: TrainingQueries,
-    corpus: Corpus,
-    teacher: Scorer,
-    assistants: Sequence[Scorer],
-    lists: dict[str, np.ndarray],
-    wrong: np.ndarray,
-    tau_teacher: float | str,
-    seed: int,
-    options: Distill,
-    previous: Scorer | None = None,
-    only_wrong: bool = False,
-    few: bool = False,
-) -> Groups:
-    """Draws and scores the groups of a round; writes them to `folder`.
+def generate(folder: Path, data: RoundData, *, queries: TrainingQueries, corpus: Corpus, seed: int, options: Distill) -> Groups:
+    """Draws and scores the groups of a round; writes them to `folder`, whole or not at all.
 
-    `lists` are the rankings that are fused, (train queries, depth) each; `wrong` (train queries,) marks queries that the
-    student got wrong, `only_wrong` leaves out the others (PROD's confusing queries). `previous` is the student before the round.
-    `few` draws from `options.scored` candidates of a query, as it is where a scorer of the round scores pairs: strategies that do
-    without such a scorer then see the same groups as those that ask it.
+    Raises UserError where a score is no finite number, the corpus is too small for a group, or the disk is full.
     """
-    depth = options.depth // 2**round_number if options.harder and options.regime == "rounds" else options.depth
+    depth = options.depth // 2**data.number if options.harder and options.regime == "rounds" else options.depth
     depth = max(depth, options.group - 1)
-    few = few or not all(scorer.ranks for scorer in (teacher, *assistants))
-    order, epochs, copies = query_order(
+    order = query_order(
         queries,
-        wrong,
-        groups=groups,
+        data.wrong,
+        groups=data.size,
         weight=options.wrong_weight,
         seed=seed,
-        round_number=round_number,
-        others=0 if only_wrong and wrong.any() else 1,
+        round_number=data.number,
+        others=0 if data.only_wrong and data.wrong.any() else 1,
     )
     folder.parent.mkdir(parents=True, exist_ok=True)
     place = folder.with_name(f".{folder.name}.pool.npy")
     try:
-        with Column(place, np.int32, min(depth, max(options.scored, options.group - 1)) if few else depth) as column:
-            for start, block in _pool_blocks(lists, queries, corpus, depth=depth, rrf_k=options.rrf_k):
-                hashes = queries.hashes[start : start + len(block)]
-                column.append(_some(block, hashes, column.shape[0], seed=seed, round_number=round_number) if few else block)
+        _write_pool(place, data, queries, corpus, depth=depth, seed=seed, options=options)
         passages, filled = draw(
-            np.load(place, mmap_mode="r"),
-            order,
-            epochs,
-            copies,
-            queries=queries,
-            corpus_size=len(corpus),
-            group=options.group,
-            seed=seed,
-            round_number=round_number,
+            np.load(place, mmap_mode="r"), order, queries, corpus_size=len(corpus), group=options.group, seed=seed, round_number=data.number
         )
     except OSError as error:
         raise lack_of_disk(error, place) from error
     finally:
         place.unlink(missing_ok=True)
-    scorers = {s.label: s for s in (teacher, *assistants)} | ({PREVIOUS: previous} if previous else {})
-    scores = {}
-    for label, scorer in scorers.items():
-        if isinstance(scorer, TableScorer):
-            scorer.missing = 0
-        scores[label] = scorer.score(order, passages)
-        if not np.isfinite(scores[label]).all():
-            where = np.argwhere(~np.isfinite(scores[label]))[0]
-            raise UserError(
-                f"{label} gives a score that is NaN or infinite for query {queries.ids[order[where[0]]]!r} and passage "
-                f"{corpus.id(int(passages[tuple(where)]))!r}; check its weights or its table"
-            )
+    scores, notes = _scores(data, order.queries, passages, queries, corpus)
+    of_teacher = scores[data.teacher.label]
+    false_negatives = of_teacher > of_teacher[:, :1]
     relevant = np.zeros(passages.shape, bool)
     relevant[:, 0] = True
-    false_negatives = scores[teacher.label] > scores[teacher.label][:, :1]
     kept = ~false_negatives if options.false_negatives == "drop" else np.ones(passages.shape, bool)
     if options.false_negatives == "relabel":
         relevant |= false_negatives
-    temperatures, notes = _temperatures(scores, kept, teacher.label, tau_teacher, options)
-    for scorer in (teacher, *assistants):
-        if isinstance(scorer, TableScorer) and scorer.missing:
-            note = f"{scorer.missing:,} of {passages.size:,} pairs are not in its table; each gets its query's lowest score there"
-            notes[scorer.label] = "; ".join(filter(None, [notes.get(scorer.label), note]))
+    calibration = _calibration(scores, kept, data.teacher.label, data.tau_teacher, options)
+    for label, note in notes.items():
+        calibration.notes[label] = "; ".join(filter(None, [calibration.notes.get(label), note]))
     about = {
-        "round": round_number,
-        "teacher": teacher.label,
-        "assistants": [a.label for a in assistants],
-        "previous": previous is not None,
+        "round": data.number,
+        "teacher": data.teacher.label,
+        "assistants": [a.label for a in data.assistants],
+        "previous": data.previous is not None,
         "calibration": options.calibration,
-        "temperatures": temperatures,
+        "temperatures": calibration.temperatures,
         "depth": depth,
         "false_negatives": int(false_negatives.sum()),
         "filled": filled,
-        "wrong_queries": int(wrong.sum()),
-        "notes": notes,
-        "teacher_entropy": notes.pop("teacher entropy"),
+        "wrong_queries": int(data.wrong.sum()),
+        "notes": calibration.notes,
+        "teacher_entropy": calibration.teacher_entropy,
     }
+    _write(folder, Groups(order.queries, passages, kept, relevant, scores, about))
+    groups = open_groups(folder)
+    assert groups is not None
+    return groups
+
+
+def _write_pool(place: Path, data: RoundData, queries: TrainingQueries, corpus: Corpus, *, depth: int, seed: int, options: Distill) -> None:
+    """The candidates of each train query as a file: the pool of half a million queries would take 400 MB of memory."""
+    few = data.few_candidates or not all(scorer.ranks for scorer in (data.teacher, *data.assistants))
+    with Column(place, np.int32, min(depth, max(options.scored, options.group - 1)) if few else depth) as column:
+        for start, block in pool_blocks(data.rankings, queries, corpus, depth=depth, rrf_k=options.rrf_k):
+            hashes = queries.hashes[start : start + len(block)]
+            width = column.shape[0]
+            column.append(candidates_of_block(block, hashes, width, seed=seed, round_number=data.number) if few else block)
+
+
+def _scores(
+    data: RoundData, numbers: np.ndarray, passages: np.ndarray, queries: TrainingQueries, corpus: Corpus
+) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Raw scores of every scorer of the round, (groups, group) by label, and the notes of those that have one."""
+    scorers = {scorer.label: scorer for scorer in (data.teacher, *data.assistants)}
+    if data.previous:
+        scorers[PREVIOUS] = data.previous
+    scores, notes = {}, {}
+    for label, scorer in scorers.items():
+        scores[label] = scorer.score(numbers, passages)
+        if not np.isfinite(scores[label]).all():
+            where = np.argwhere(~np.isfinite(scores[label]))[0]
+            raise UserError(
+                f"{label} gives a score that is NaN or infinite for query {queries.ids[numbers[where[0]]]!r} and passage "
+                f"{corpus.id(int(passages[tuple(where)]))!r}; check its weights or its table"
+            )
+        if note := scorer.note():
+            notes[label] = note
+    return scores, notes
+
+
+def _write(folder: Path, groups: Groups) -> None:
     with folder_written_aside(folder, sums=True) as aside:
-        for name, array in (("queries", order), ("passages", passages), ("kept", kept), ("relevant", relevant)):
-            np.save(aside / f"{name}.npy", array)
+        for name in ("queries", "passages", "kept", "relevant"):
+            np.save(aside / f"{name}.npy", getattr(groups, name))
         (aside / "scores").mkdir()
-        for n, label in enumerate(scores):
-            np.save(aside / "scores" / f"{n}.npy", scores[label])
-        write_json(aside / "groups.json", about)
-    opened = open_groups(folder)
-    assert opened is not None
-    return opened
+        for n, label in enumerate(groups.scores):
+            np.save(aside / "scores" / f"{n}.npy", groups.scores[label])
+        write_json(aside / "groups.json", groups.about)
 
 
-def negative_pool(lists: dict[str, np.ndarray], queries: TrainingQueries, corpus: Corpus, *, depth: int, rrf_k: int) -> np.ndarray:
-    """Fused candidates of each train query without its relevant passages, (train queries, depth) int32, -1 beyond the end."""
-    return np.concatenate([block for _, block in _pool_blocks(lists, queries, corpus, depth=depth, rrf_k=rrf_k)])
-
-
-def _pool_blocks(
-    lists: dict[str, np.ndarray], queries: TrainingQueries, corpus: Corpus, *, depth: int, rrf_k: int
-) -> Iterator[tuple[int, np.ndarray]]:
-    """(first query, candidates of the queries from there on), block by block."""
-    for rows in blocks(queries.train_size, RANK_BLOCK):
-        numbers = queries.train[rows]
-        most_relevant = int(queries.relevant.lengths(numbers).max())
-        fused = reciprocal_rank_fusion(
-            [ranking[rows] for ranking in lists.values()], k=rrf_k, depth=depth + most_relevant, id_rank=corpus.id_rank
-        ).passages
-        dropped = (fused < 0) | queries.relevant.contain(numbers, fused)
-        left = np.argsort(dropped, axis=1, kind="stable")[:, :depth]  # those that stay come first, in their order
-        yield rows.start, np.where(np.take_along_axis(dropped, left, axis=1), -1, np.take_along_axis(fused, left, axis=1)).astype(np.int32)
-
-
-def candidates_of_round(pool: np.ndarray, queries: TrainingQueries, *, scored: int, seed: int, round_number: int) -> np.ndarray:
-    """The pool with `scored` candidates of each query drawn from it, in the pool's order, (train queries, up to scored) int32.
-
-    All epochs of a round draw from these, so that a model that scores pairs has no more than these to score.
-    """
-    rows_of = blocks(len(pool), RANK_BLOCK)
-    return np.concatenate([_some(pool[rows], queries.hashes[rows], scored, seed=seed, round_number=round_number) for rows in rows_of])
-
-
-def _some(block: np.ndarray, hashes: np.ndarray, scored: int, *, seed: int, round_number: int) -> np.ndarray:
-    order = np.where(block < 0, np.uint64(2**64 - 1), mix(seed, round_number, hashes[:, None], 5, block))
-    columns = np.sort(np.argsort(order, axis=1, kind="stable")[:, :scored], axis=1)
-    return np.take_along_axis(block, columns, axis=1)
-
-
-def query_order(
-    queries: TrainingQueries, wrong: np.ndarray, *, groups: int, weight: float, seed: int, round_number: int, others: int = 1
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(query, epoch, copy) of each of `groups` groups. In an epoch a wrong query comes `weight` times on average, others `others` times."""
-    numbers, hashes = queries.train, queries.hashes[: queries.train_size]
-    found: list[np.ndarray] = []
-    total = epoch = 0
-    while total < groups:
-        fraction = (mix(seed, round_number, epoch, hashes, 1) >> np.uint64(11)) * 2.0**-53
-        times = np.where(wrong, np.floor(weight) + (fraction < weight % 1), others).astype(np.int64)
-        query = np.repeat(numbers, times)
-        copy = np.arange(len(query)) - np.repeat(np.cumsum(times) - times, times)
-        order = np.argsort(mix(seed, round_number, epoch, hashes[query], 2, copy), kind="stable")
-        found.append(np.stack([query, np.full(len(query), epoch), copy])[:, order])
-        total += len(query)
-        epoch += 1
-    query, epochs, copy = np.concatenate(found, axis=1)[:, :groups]
-    return query.astype(np.int32), epochs, copy
-
-
-def draw(
-    pool: np.ndarray,
-    order: np.ndarray,
-    epochs: np.ndarray,
-    copies: np.ndarray,
-    *,
-    queries: TrainingQueries,
-    corpus_size: int,
-    group: int,
-    seed: int,
-    round_number: int,
-) -> tuple[np.ndarray, int]:
-    """Passages of each group, (groups, group) int32, the positive first; and how many places a short pool left to random passages."""
-    passages, filled = np.empty((len(order), group), np.int32), 0
-    for rows in blocks(len(order), RANK_BLOCK):
-        numbers = order[rows]
-        counters = [np.int64(seed), np.int64(round_number), epochs[rows], queries.hashes[numbers], 3 + copies[rows]]
-        place = mix(*counters, 1) % queries.positives.lengths(numbers).astype(np.uint64)
-        passages[rows, 0] = queries.positives.flat[queries.positives.starts[numbers] + place.astype(np.int64)]
-        candidates = np.asarray(pool[numbers])
-        columns = [counter[:, None] if counter.ndim else counter for counter in counters]
-        mixed = np.where(candidates < 0, np.uint64(2**64 - 1), mix(*columns, 2, candidates))
-        chosen = np.take_along_axis(candidates, np.argsort(mixed, axis=1, kind="stable")[:, : group - 1], axis=1)
-        passages[rows, 1 : 1 + chosen.shape[1]] = chosen
-        passages[rows, 1 + chosen.shape[1] :] = -1
-        for row in rows.start + np.flatnonzero((passages[rows] < 0).any(axis=1)):
-            counter = (seed, round_number, int(epochs[row]), queries.hashes[order[row]], 3 + int(copies[row]))
-            filled += _fill(passages[row], counter, queries.relevant[order[row]], corpus_size)
-    return passages, filled
-
-
-def _fill(passages: np.ndarray, counter: Sequence[Any], relevant: np.ndarray, corpus_size: int) -> int:
-    """Random passages in the places of a group that its pool left open; returns how many. For the few queries with a short pool."""
-    attempt = 0
-    places = np.flatnonzero(passages < 0)
-    for place in places:
-        while True:
-            candidate = int(mix(*counter, 4, attempt)) % corpus_size
-            attempt += 1
-            if candidate not in passages[:place] and candidate not in relevant:
-                break
-            if attempt > 1000 + 10 * corpus_size:
-                raise UserError(f"the corpus has too few passages ({corpus_size}) for groups of {len(passages)}; set distill.group to less")
-        passages[place] = candidate
-    return len(places)
-
-
-def _temperatures(
-    scores: dict[str, np.ndarray], kept: np.ndarray, teacher: str, tau_teacher: float | str, options: Distill
-) -> tuple[dict[str, float], dict[str, Any]]:
-    """The temperature of each scorer, and what a reader should know of the fit."""
+def _calibration(scores: dict[str, np.ndarray], kept: np.ndarray, teacher: str, tau_teacher: float | str, options: Distill) -> _Calibration:
+    """Temperatures of all scorers (method, "Assistants"): an assistant's gives it the teacher's mean entropy, where that is asked for."""
     import torch
 
     step = max(1, len(kept) // FIT_GROUPS)
     mask = torch.from_numpy(kept[::step])
-    sampled = {label: torch.from_numpy(array[::step]) for label, array in scores.items()}
-    notes: dict[str, Any] = {}
+    sample = {label: torch.from_numpy(array[::step]) for label, array in scores.items()}
+    notes: dict[str, str] = {}
     if isinstance(tau_teacher, str):
         wanted = float(tau_teacher.removeprefix("entropy:")) * float(np.log(options.group))
-        tau_teacher, reached = fit_temperature(sampled[teacher], mask, wanted)
-        if not reached:
+        tau_teacher, is_reached = fit_temperature(sample[teacher], mask, wanted)
+        if not is_reached:
             notes[teacher] = f"mean entropy {wanted:.3f} cannot be reached, temperature {tau_teacher:.4g} is the nearest"
-    target = float(entropy(log_distribution(sampled[teacher] / tau_teacher, mask)).mean())
-    notes["teacher entropy"] = target
+    target = float(entropy(log_distribution(sample[teacher] / tau_teacher, mask)).mean())
     temperatures = {teacher: float(tau_teacher)}
-    for label, array in sampled.items():
+    for label, array in sample.items():
         if label == teacher:
             continue
         if label == PREVIOUS:
@@ -312,7 +229,7 @@ def _temperatures(
             continue
         temperatures[label] = 1.0
         if options.calibration == "temperature":
-            temperatures[label], reached = fit_temperature(array, mask, target)
-            if not reached:
+            temperatures[label], is_reached = fit_temperature(array, mask, target)
+            if not is_reached:
                 notes[label] = f"the teacher's entropy {target:.3f} cannot be reached, temperature {temperatures[label]:.4g} is the nearest"
-    return temperatures, notes
+    return _Calibration(temperatures, target, notes)

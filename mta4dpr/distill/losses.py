@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from mta4dpr.distill.assistants import divergence, entropy, ranks
+from mta4dpr.distill.distributions import divergence, entropy, ranks, softened
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,11 +19,6 @@ if TYPE_CHECKING:
 def kl_loss(target: Tensor, student: Tensor) -> Tensor:
     """Mean KL(target || student) of log distributions."""
     return divergence(target, student).mean()
-
-
-def softened(log_p: Tensor, tau: float) -> Tensor:
-    """The log distribution whose logits are divided by tau."""
-    return (log_p / tau).log_softmax(dim=-1)
 
 
 def soft_kl_loss(target: Tensor, student: Tensor, tau: float) -> Tensor:
@@ -94,10 +89,3 @@ def policy_features(log_ps: Tensor, teacher: Tensor, relevant: Tensor) -> Tensor
     import torch
 
     return torch.stack([torch.stack([gold_nll(x, relevant), divergence(teacher, x), entropy(x)], dim=-1) for x in log_ps])
-
-
-def mean_distribution(log_ps: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Log of the (weighted) mean of distributions, (teachers, queries, group) -> (queries, group); weights (teachers, queries)."""
-    if weights is None:
-        return log_ps.logsumexp(dim=0) - math.log(len(log_ps))
-    return (log_ps + weights.log()[:, :, None]).logsumexp(dim=0)

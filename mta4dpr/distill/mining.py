@@ -14,9 +14,9 @@ from filelock import FileLock
 
 from mta4dpr.data.columns import Column, blocks, join
 from mta4dpr.distill.bench import Bench
-from mta4dpr.distill.groups import RANK_BLOCK
+from mta4dpr.distill.draws import RANK_BLOCK
 from mta4dpr.distill.queries import TrainingQueries
-from mta4dpr.engines.engine import Scorer
+from mta4dpr.engines.scorer import Scorer
 from mta4dpr.files import file_name, key_of, written_aside
 from mta4dpr.progress import bar
 from mta4dpr.shared_work import missing_pieces

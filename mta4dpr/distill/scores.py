@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mta4dpr.distill.assistants import divergence, entropy, rank_biased_overlap
+from mta4dpr.distill.distributions import divergence, entropy
 from mta4dpr.distill.groups import Groups
+from mta4dpr.distill.selection import rank_biased_overlap
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-PERSISTENCE = 0.9  # of rank-biased overlap
 COLLAPSED = 0.05  # a mean entropy below this share of ln(group) stands on one passage
 FLAT = 0.99  # and above this share it tells passages no more apart
 PAIRS = 2**21  # pairs of passages compared at once: bounds the memory
@@ -28,7 +28,7 @@ PAIRS = 2**21  # pairs of passages compared at once: bounds the memory
 Report = dict[str, dict[str, float | int | None]]
 
 
-def describe(groups: Groups, *, sample: int = 2000) -> Report:
+def describe(groups: Groups, *, persistence: float, sample: int = 2000) -> Report:
     """What each scorer's scores look like over at most `sample` evenly spaced groups; the teacher comes first.
 
     Of each scorer, over its kept passages; None where a value is not defined or not finite:
@@ -48,7 +48,8 @@ def describe(groups: Groups, *, sample: int = 2000) -> Report:
         kendall             tau-b of raw scores, mean over the groups in which neither is constant (Kendall 1945)
         kendall_undefined   groups in which one is constant
         kl                  KL(teacher || assistant) of the calibrated softmaxes in nats, mean over groups
-        rbo                 rank-biased overlap of the calibrated softmaxes, mean over groups; ties by position, as in TASelect
+        rbo                 rank-biased overlap of the calibrated softmaxes, mean over groups; `persistence` is that of TASelect
+                            (option `rbo_p`), and ties are by position as there
     """
     number, size = groups.kept.shape
     rows = np.unique(np.linspace(0, number - 1, min(number, sample)).round().astype(np.int64)) if number else np.empty(0, np.int64)
@@ -56,7 +57,7 @@ def describe(groups: Groups, *, sample: int = 2000) -> Report:
     labels = [groups.about["teacher"], *groups.about["assistants"]]
     found: dict[str, dict[str, list[np.ndarray]]] = {label: defaultdict(list) for label in labels}
     for start in range(0, len(rows), block):
-        for label, values in _of_block(_taken(groups, rows[start : start + block]), labels).items():
+        for label, values in _of_block(_taken(groups, rows[start : start + block]), labels, persistence).items():
             for name, array in values.items():
                 found[label][name].append(array)
     report = {}
@@ -133,7 +134,7 @@ def _taken(groups: Groups, rows: np.ndarray) -> Groups:
     return replace(groups, **arrays)
 
 
-def _of_block(groups: Groups, labels: list[str]) -> dict[str, dict[str, np.ndarray]]:
+def _of_block(groups: Groups, labels: list[str], persistence: float) -> dict[str, dict[str, np.ndarray]]:
     """{label: {name: values (groups,)}} of a block of groups; NaN for a group with one kept passage, save lowest and highest."""
     teacher_log_p, assistants, *_ = groups.log_distributions(slice(None), "cpu")
     log_p: dict[str, Tensor] = {labels[0]: teacher_log_p, **assistants}
@@ -158,7 +159,7 @@ def _of_block(groups: Groups, labels: list[str]) -> dict[str, dict[str, np.ndarr
         if label != labels[0]:
             values["kendall"] = kendall_tau_b(groups.scores[labels[0]], raw, kept)
             values["kl"] = divergence(teacher_log_p, log_p[label]).numpy()
-            values["rbo"] = rank_biased_overlap(teacher_log_p, log_p[label], PERSISTENCE).numpy()
+            values["rbo"] = rank_biased_overlap(teacher_log_p, log_p[label], persistence).numpy()
         found[label] = {name: np.where(alone, np.nan, value.astype(np.float64)) for name, value in values.items()}
         found[label] |= {"alone": alone, "lowest": np.nanmin(scores, axis=1), "highest": np.nanmax(scores, axis=1)}
     return found

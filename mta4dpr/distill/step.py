@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mta4dpr.distill.assistants import distances, fused_subsets, select, with_fused
 from mta4dpr.distill.counter import mix
 from mta4dpr.distill.losses import contrastive_loss
+from mta4dpr.distill.selection import CRITERIA, Basis, distances, fused_subsets, nearest, with_fused
 from mta4dpr.options import Distill
 
 if TYPE_CHECKING:
@@ -57,17 +57,18 @@ class Step:
         import torch
 
         options, queries = self.options, len(self.student)
-        if options.select == "best":
+        criterion = CRITERIA[options.select]
+        if criterion.basis is Basis.STANDING:
             self.notes["assistant"] = self.best_assistant()
             return self.assistants[self.notes["assistant"]]
         offered = with_fused(self.assistants, fused_subsets(list(self.assistants), options.fused))
         labels = list(offered)
-        if options.select == "random":
+        if criterion.basis is Basis.CHANCE:
             draws = self.draw(queries if options.granularity == "query" else 1)
             chosen = torch.from_numpy((draws * len(labels)).astype(np.int64)).to(self.student.device).expand(queries)
         else:
-            distance = distances(options.select, self.teacher, offered, rbo_p=options.rbo_p)
-            chosen = select(distance, options.granularity)
+            own = {name: getattr(options, name) for name in criterion.options}
+            chosen = nearest(distances(criterion, self.teacher, offered, **own), options.granularity)
         names = [labels[n] for n in chosen.tolist()]
         self.notes["assistant"] = names[0] if options.granularity == "batch" else names
         return torch.stack(list(offered.values()))[chosen, torch.arange(queries, device=self.student.device)]

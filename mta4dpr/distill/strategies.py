@@ -6,55 +6,21 @@ a row of the leaderboard differs in the strategy alone (method, section 8). A lo
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from mta4dpr.distill import losses
+from mta4dpr.distill.distributions import divergence, mean_distribution
+from mta4dpr.distill.selection import CRITERIA
+from mta4dpr.distill.strategy import Requirement, Strategy, Terms
+from mta4dpr.distill.terms import TERMS
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from mta4dpr.distill.step import Step
 
-Terms = dict[str, tuple[float, "Tensor"]]
-
 CURRICULUM = ((5, 12, 13), (10, 10, 10), (20, 5, 5))  # CL-DRD's parts of 30 passages in its three iterations
 PROD_CE, PROD_KL, LEAD_SMOOTHING = 0.1, 0.9, 10.0  # Lin 2023; Sun 2024
-
-
-@dataclass(frozen=True)
-class Strategy:
-    """`loss` gives the terms of a step. The flags say what has to be there for it."""
-
-    source: str
-    about: str
-    loss: Callable[[Step], Terms]
-    cost: str = "as kd"  # of a training
-    assistants: bool = False  # wants their scores
-    replaces: bool = False  # the worst assistant gives way to the student
-    standing: bool = False  # wants teacher and assistants measured on D_eval before training
-    previous: bool = False  # wants the student as it was when the round began
-    trains_teacher: bool = False
-    layers: bool = False  # wants distributions of hidden layers, student's and teacher's
-    policy: bool = False  # has a policy that is learnt beside the student
-    chain: bool = False  # assistants are trained one after the other, the last one teaches
-    stages: bool = False  # a round for each teacher, from weak to strong, the last on confusing queries
-    judgements: bool = False  # uses judgements alone, no teacher
-    overrides: dict[str, Any] = field(default_factory=dict)  # options that make it what it is
-    options: tuple[str, ...] = ()  # options that mean something to it and not to every other strategy
-
-    @property
-    def needs(self) -> str:
-        wants = [
-            "judgements alone" if self.judgements else "a teacher",
-            "assistants" if self.assistants and not self.chain else "",
-            "bi-encoder assistants that can be trained" if self.chain else "",
-            "weights of the teacher" if self.trains_teacher else "",
-            "a bi-encoder teacher's layers" if self.layers else "",
-            "regime rounds" if self.stages else "",
-        ]
-        return ", ".join(filter(None, wants))
 
 
 def _contrastive(step: Step) -> Terms:
@@ -80,7 +46,7 @@ def _kd_ta(step: Step) -> Terms:
 def _mean_ta(step: Step) -> Terms:
     import torch
 
-    return _taught_by(step, "kl_mean", losses.mean_distribution(torch.stack(list(step.everyone.values()))))
+    return _taught_by(step, "kl_mean", mean_distribution(torch.stack(list(step.everyone.values()))))
 
 
 def _margin_mse(step: Step) -> Terms:
@@ -101,7 +67,7 @@ def _weighted_ta(step: Step) -> Terms:
 
     o, everyone = step.options, torch.stack(list(step.everyone.values()))
     weights = losses.gold_weights(everyone, step.relevant)  # (teachers, queries)
-    each = torch.stack([losses.divergence(target, step.student) for target in everyone])
+    each = torch.stack([divergence(target, step.student) for target in everyone])
     return {
         "ce": (o.ce_weight, step.cross_entropy()),
         "kl_mean": (o.teacher_weight + o.assistant_weight, (weights * each).sum(dim=0).mean()),
@@ -135,7 +101,7 @@ def _rl_ta(step: Step) -> Terms:
     uniform = torch.from_numpy(step.draw(features.shape[0] * features.shape[1])).to(features).reshape(features.shape[:2])
     chosen, policy_loss = step.policy(features, uniform, reward=-losses.gold_nll(step.student, step.relevant).mean().detach())
     step.notes["chosen"] = dict(zip(step.everyone, [round(x, 4) for x in chosen.mean(dim=1).tolist()], strict=True))
-    target = losses.mean_distribution(everyone, chosen / chosen.sum(dim=0))
+    target = mean_distribution(everyone, chosen / chosen.sum(dim=0))
     return {**_taught_by(step, "kl_mean", target), "policy": (1.0, policy_loss)}
 
 
@@ -181,26 +147,32 @@ def _lead(step: Step) -> Terms:
     }
 
 
-_SELECT = ("fused", "rbo_p", "granularity")
+_SELECT = ("select", "fused", "granularity", *(option for criterion in CRITERIA.values() for option in criterion.options))
 _WEIGHTS = ("ce_weight", "teacher_weight", "assistant_weight")
 _KD = (*_WEIGHTS, "tau_teacher")
 _TA = (*_KD, "calibration")
 
 STRATEGIES: dict[str, Strategy] = {
-    "contrastive": Strategy("DPR (Karpukhin 2020)", "cross-entropy alone", _contrastive, judgements=True),
+    "contrastive": Strategy("DPR (Karpukhin 2020)", "cross-entropy alone", _contrastive, requires={Requirement.JUDGEMENTS_ALONE}),
     "kd": Strategy("Hinton 2015; SimLM (Wang 2023)", "cross-entropy and KL to the teacher", _kd, options=_KD),
     "kd_ta": Strategy(
-        "control: ours", "kd with an assistant in the teacher's place", _kd_ta, assistants=True, standing=True, options=("ta", *_TA)
+        "control: ours",
+        "kd with an assistant in the teacher's place",
+        _kd_ta,
+        requires={Requirement.ASSISTANTS, Requirement.STANDING},
+        options=("ta", *_TA),
     ),
     "margin_mse": Strategy(
         "Hofstätter 2020", "squared error of the margins between positive and negatives", _margin_mse, options=("tau_teacher",)
     ),
-    "mean_ta": Strategy("control: ours", "KL to the mean of teacher and all assistants", _mean_ta, assistants=True, options=_TA),
+    "mean_ta": Strategy(
+        "control: ours", "KL to the mean of teacher and all assistants", _mean_ta, requires={Requirement.ASSISTANTS}, options=_TA
+    ),
     "random_ta": Strategy(
         "control: ours",
         "as mta4dpr, with a random assistant each batch",
         _mta4dpr,
-        assistants=True,
+        requires={Requirement.ASSISTANTS},
         overrides={"select": "random", "replace": False},
         options=("fused", "granularity", *_TA),
     ),
@@ -208,8 +180,7 @@ STRATEGIES: dict[str, Strategy] = {
         "control: ours",
         "as mta4dpr, always with the assistant that is best on D_eval",
         _mta4dpr,
-        assistants=True,
-        standing=True,
+        requires={Requirement.ASSISTANTS, Requirement.STANDING},
         overrides={"select": "best", "replace": False},
         options=_TA,
     ),
@@ -217,7 +188,7 @@ STRATEGIES: dict[str, Strategy] = {
         "MT-BERT (Wu 2021), its score part",
         "KL to teacher and assistants, each weighted by how well it finds the positive",
         _weighted_ta,
-        assistants=True,
+        requires={Requirement.ASSISTANTS},
         options=_TA,
     ),
     "takd": Strategy(
@@ -225,23 +196,21 @@ STRATEGIES: dict[str, Strategy] = {
         "a chain: teacher, then each assistant trained by the one before, then the student",
         _takd,
         cost="as kd, and a training of each assistant",
-        assistants=True,
-        chain=True,
+        requires={Requirement.ASSISTANTS, Requirement.CHAIN},
         options=("soft_weight", "soft_tau", "tau_teacher", "calibration"),
     ),
     "dgkd": Strategy(
         "Son 2021",
         "KL to teacher and all assistants, one of them dropped each step",
         _dgkd,
-        assistants=True,
+        requires={Requirement.ASSISTANTS},
         options=("soft_weight", "soft_tau", "tau_teacher", "calibration"),
     ),
     "rl_ta": Strategy(
         "Yuan 2021",
         "a learnt policy chooses among teacher and assistants for each query",
         _rl_ta,
-        assistants=True,
-        policy=True,
+        requires={Requirement.ASSISTANTS, Requirement.POLICY},
         options=("policy_lr", *_TA),
     ),
     "cl_drd": Strategy("CL-DRD (Zeng 2022)", "listwise loss over the teacher's order, finer from third to third", _cl_drd),
@@ -250,10 +219,7 @@ STRATEGIES: dict[str, Strategy] = {
         "teachers from weak to strong, a round each, held back by the student as it was",
         _prod,
         cost="as kd, with a round for each teacher",
-        assistants=True,
-        standing=True,
-        previous=True,
-        stages=True,
+        requires={Requirement.ASSISTANTS, Requirement.STANDING, Requirement.PREVIOUS_STUDENT, Requirement.STAGES},
         overrides={"wrong_rule": "prod"},
         options=("soft_tau", "tau_teacher", "calibration"),
     ),
@@ -262,7 +228,7 @@ STRATEGIES: dict[str, Strategy] = {
         "teacher and student trained together",
         _rocketqav2,
         cost="as kd, and training the teacher",
-        trains_teacher=True,
+        requires={Requirement.TEACHER_TRAINING},
         options=("joint_kl", "teacher_lr", "tau_teacher"),
     ),
     "lead": Strategy(
@@ -270,17 +236,15 @@ STRATEGIES: dict[str, Strategy] = {
         "teacher and student trained together, layers aligned",
         _lead,
         cost="as kd, and training the teacher",
-        trains_teacher=True,
-        layers=True,
+        requires={Requirement.TEACHER_TRAINING, Requirement.LAYERS},
         options=("teacher_lr", "tau_teacher"),
     ),
     "mta4dpr": Strategy(
         "MTA4DPR (Lu 2024)",
         "KL to the teacher and to the assistant nearest to it, the worst assistant replaced by the student",
         _mta4dpr,
-        assistants=True,
-        replaces=True,
-        options=("select", "replace", *_SELECT, *_TA),
+        requires={Requirement.ASSISTANTS, Requirement.REPLACEMENT},
+        options=("replace", *_SELECT, *_TA),
     ),
 }
 
@@ -292,3 +256,13 @@ ABLATIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "mta4dpr-no-harder": ("without harder data and without drawing wrong queries more often", {"harder": False, "wrong_weight": 1.0}),
     "mta4dpr-one-round": ("one round with the same number of steps", {"rounds": 1}),
 }
+
+
+def headings_of_terms(strategy: str) -> dict[str, str]:
+    """What the plots of a training call its terms, in their order: those of TERMS, then those that strategies name themselves.
+
+    `strategy` is the name under which a student was trained. That of a variant is no strategy's: then any strategy's titles do.
+    """
+    own = STRATEGIES[strategy].terms if strategy in STRATEGIES else {}
+    others = {name: title for one in STRATEGIES.values() for name, title in one.terms.items() if name not in TERMS}
+    return {**{name: term.heading for name, term in TERMS.items()}, **others, **own}

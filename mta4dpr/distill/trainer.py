@@ -11,8 +11,8 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,13 +20,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mta4dpr.data.tokens import TokenStore
-from mta4dpr.distill.assistants import log_distribution
-from mta4dpr.distill.gradients import PairSource, Source, TextSource, backward, sum_gradients
+from mta4dpr.distill.distributions import log_distribution
+from mta4dpr.distill.gradients import Computation, PairSource, Source, TextSource, backward, sum_gradients
 from mta4dpr.distill.groups import Groups
-from mta4dpr.distill.left import checkpoints, keep_lines
 from mta4dpr.distill.queries import TrainingQueries
 from mta4dpr.distill.step import Step
-from mta4dpr.distill.strategies import Strategy
+from mta4dpr.distill.strategy import Requirement, Strategy
+from mta4dpr.distill.terms import STEP_NUMBERS, TOTAL
+from mta4dpr.distill.training_folder import checkpoints, keep_lines
 from mta4dpr.errors import UserError
 from mta4dpr.files import folder_written_aside, read_json, write_json
 from mta4dpr.models.encoder import Encoder
@@ -47,71 +48,70 @@ class Texts:
     passages: TokenStore
 
 
+@dataclass(frozen=True)
+class TrainerSetup:
+    """What a student is trained with."""
+
+    options: Distill
+    queries: TrainingQueries
+    texts: Texts  # by the student's tokenizer
+    folder: Path  # checkpoints and steps.jsonl go there
+    seed: int
+    accelerator: Any = None  # one of Accelerate's, for several processes; without it there is one
+    teacher: tuple[Any, Texts] | None = None  # encoder or reranker, and its texts, where the teacher is trained too
+    assistants: int = 0  # their number, for a policy
+    standing: Mapping[str, float] = field(default_factory=dict)  # Compare's measure of teacher and assistants on D_eval, by label
+    tensorboard: bool = False  # writes the numbers of steps.jsonl for TensorBoard too
+
+
 @dataclass
 class Batch:
-    """The groups of one step, of all processes together."""
+    """The groups of one step, of all processes together. Log distributions are tensors (queries, group) of stored scores."""
 
     numbers: np.ndarray  # (queries,) query numbers
     distinct: np.ndarray  # the passages of the batch, each once
     place: np.ndarray  # (queries, group): where in `distinct`
     kept: np.ndarray  # (queries, group) bool
     relevant: np.ndarray  # (queries, group) bool
-    teacher: Any  # log distributions (queries, group)
-    assistants: dict[str, Any]
-    previous: Any
+    teacher: Any  # log distributions
+    assistants: dict[str, Any]  # log distributions by label
+    previous: Any  # log distributions of the student before the round, or None
     teacher_name: str
     teacher_temperature: float
 
 
 class Trainer:
-    """A student, its optimiser and the step it is at. The optimiser goes on over rounds; the student is never reset [A].
+    """A student, its optimiser and the step it is at. The optimiser goes on over rounds; the student is never reset [A]."""
 
-    `teacher` is given where it is trained too, as (encoder or reranker, texts). `standing` is Compare's measure of teacher and
-    assistants on D_eval, for strategies that want it.
-    """
-
-    def __init__(
-        self,
-        student: Encoder,
-        strategy: Strategy,
-        options: Distill,
-        queries: TrainingQueries,
-        texts: Texts,
-        folder: Path,
-        seed: int,
-        *,
-        accelerator: Any = None,
-        teacher: tuple[Any, Texts] | None = None,
-        assistants: int = 0,
-        standing: dict[str, float] | None = None,
-        tensorboard: bool = False,
-    ) -> None:
+    def __init__(self, student: Encoder, strategy: Strategy, setup: TrainerSetup) -> None:
         import torch
         from accelerate import Accelerator
 
-        self.student, self.strategy, self.options, self.queries, self.texts = student, strategy, options, queries, texts
-        self.folder, self.seed, self.step, self.teacher, self.standing = folder, seed, 0, teacher, standing or {}
-        self.accelerator = accelerator or Accelerator(cpu=student.device.type == "cpu")
+        options = setup.options
+        self.student, self.strategy, self.options, self.step = student, strategy, options, 0
+        self.queries, self.texts, self.folder, self.seed = setup.queries, setup.texts, setup.folder, setup.seed
+        self.teacher, self.standing = setup.teacher, dict(setup.standing)
+        self.accelerator = setup.accelerator or Accelerator(cpu=student.device.type == "cpu")
         self.batch_size = options.batch_queries * self.accelerator.num_processes
         self.dtype = next(student.network.parameters()).dtype
         self.networks: dict[str, Any] = {"student": student.network}  # all that is trained; `policy` alike in every process
         rates = {"student": options.lr, "teacher": options.teacher_lr, "policy": options.policy_lr}
-        if teacher:
-            self.networks["teacher"] = teacher[0].network
-        if strategy.policy:
+        if self.teacher:
+            self.networks["teacher"] = self.teacher[0].network
+        if Requirement.POLICY in strategy.requires:
             from mta4dpr.distill.policy import Policy
 
-            self.networks["policy"] = Policy(1 + assistants, self.batch_size).to(student.device, self.dtype)
+            self.networks["policy"] = Policy(1 + setup.assistants, self.batch_size).to(student.device, self.dtype)
         for name, network in self.networks.items():
             set_dropout(network, options.dropout)
             if options.freeze_embeddings and name != "policy":
                 _word_embeddings(network).requires_grad_(False)
         self.trainable = {name: [p for p in n.parameters() if p.requires_grad] for name, n in self.networks.items()}
-        groups = [{"params": parameters, "lr": rates[name]} for name, parameters in self.trainable.items()]
-        self.optimizer = torch.optim.AdamW(groups, weight_decay=options.weight_decay)
+        parameters = [{"params": of_network, "lr": rates[name]} for name, of_network in self.trainable.items()]
+        self.optimizer = torch.optim.AdamW(parameters, weight_decay=options.weight_decay)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, self._lr_factor)
         self.scaler = torch.amp.GradScaler(student.device.type, enabled=options.precision == "float16")
-        self._wants_tensorboard = tensorboard
+        self._wants_tensorboard = setup.tensorboard
         self._tracker: Any = None
 
     def _lr_factor(self, step: int) -> float:
@@ -123,6 +123,7 @@ class Trainer:
     # --- checkpoints ---
 
     def save(self) -> None:
+        """Writes a checkpoint of this step, then removes those beyond `keep_checkpoints`; the main process alone does."""
         import torch
         from safetensors.torch import save_model
 
@@ -166,7 +167,10 @@ class Trainer:
     # --- one round ---
 
     def train_round(self, groups: Groups, *, round_number: int, first_step: int, last_step: int, label: str) -> None:
-        """Steps from where the trainer stands to `last_step`; the round's groups start at `first_step`."""
+        """Steps from where the trainer stands to `last_step`; the round's groups start at `first_step`.
+
+        `label` is what the progress bar says. Raises UserError where a loss or a gradient is no finite number.
+        """
         main = self.accelerator.is_main_process
         with open(self.folder / "steps.jsonl" if main else os.devnull, "a", encoding="utf-8", buffering=1) as lines:
             for step in track(range(self.step, last_step), label, "steps"):
@@ -237,7 +241,10 @@ class Trainer:
         )
 
     def loss(self, batch: Batch, round_number: int = 0) -> tuple[Tensor, dict[str, Any]]:
-        """L_total of a batch of groups, its gradient left in the networks; and the terms for the log."""
+        """L_total of a batch of groups, a scalar, its gradient left in the networks; and the step's terms and notes for the log.
+
+        Raises UserError where the strategy calls a term as something that a line of steps.jsonl has already.
+        """
         import torch
 
         record: dict[str, Any] = dict.fromkeys(("ce", "kl_teacher", "kl_assistant", "assistant"))
@@ -250,19 +257,24 @@ class Trainer:
             over, in_groups = read(matrices[:2])
             step = self._step(batch, round_number, over, in_groups, read_teacher(matrices[2:])[1] if self.teacher else [])
             terms = {name: (weight, value) for name, (weight, value) in self.strategy.loss(step).items() if weight}
+            reserved = terms.keys() & {TOTAL, *STEP_NUMBERS}
+            if reserved:
+                raise UserError(f"a term of a loss is called {min(reserved)!r}, which steps.jsonl has already; give it another name")
             record.update({name: value.item() for name, (_, value) in terms.items()}, **step.notes)
             return sum((weight * value for weight, value in terms.values()), torch.zeros((), dtype=self.dtype, device=device))
 
-        autocast = partial(torch.autocast, device.type, dtype=getattr(torch, precision), enabled=precision != "float32")
-        loss = backward(
-            [*sources, *(of_teacher if self.teacher else [])],
-            loss_of,
+        computation = Computation(
             accelerator=self.accelerator,
             device=device,
             dtype=self.dtype,
-            seed=(self.seed, self.step),
             cached=self.options.gradient_cache,
-            autocast=autocast,
+            autocast=partial(torch.autocast, device.type, dtype=getattr(torch, precision), enabled=precision != "float32"),
+        )
+        loss = backward(
+            [*sources, *(of_teacher if self.teacher else [])],
+            loss_of,
+            computation,
+            seed=(self.seed, self.step),
             scale=float(self.scaler.scale(torch.ones((), device=device))),  # get_scale would leave the scaler unmade
         )
         return loss, record
@@ -305,7 +317,7 @@ class Trainer:
         """
         import torch
 
-        budget, layers = self.options.micro_batch_tokens, self.strategy.layers
+        budget, layers = self.options.micro_batch_tokens, Requirement.LAYERS in self.strategy.requires
         if not isinstance(encoder, Encoder):
             passages = batch.distinct[batch.place]  # (queries, group)
             of_reranker = encoder.pairs(texts.queries, texts.passages)
@@ -342,7 +354,7 @@ def _word_embeddings(network: Any) -> Any:
 
 
 def set_dropout(network: Any, share: float) -> None:
-    """Sets every dropout of a network, attention's included, which some architectures (T5, ModernBERT) keep as a number."""
+    """Sets every dropout of a torch module to `share`, attention's included, which some architectures (T5, ModernBERT) keep as a number."""
     import torch
 
     for module in network.modules():

@@ -12,7 +12,8 @@ import numpy as np
 
 from mta4dpr.benchmark import Benchmark, ModelSpec
 from mta4dpr.data.sizes import Texts
-from mta4dpr.engines.engine import Engine, Queries
+from mta4dpr.engines.engine import Engine
+from mta4dpr.engines.scorer import Queries, Scorer
 from mta4dpr.errors import EnvironmentLack
 from mta4dpr.files import copy_folder, key_of
 from mta4dpr.machine.work import ID_COLUMNS, PYTHON, Piece, Work
@@ -155,7 +156,7 @@ class Bm25(Engine):
         return Bm25Scorer(self._opened(), queries.texts, key)
 
 
-class Bm25Scorer:
+class Bm25Scorer(Scorer):
     """BM25 as a teacher or an assistant; 0 where a passage shares no term with the query."""
 
     label, kind, ranks = "bm25", "bm25", True

@@ -11,7 +11,8 @@ from mta4dpr.benchmark import Benchmark, ModelSpec
 from mta4dpr.data.sizes import Texts
 from mta4dpr.distill.pairs import PairScores
 from mta4dpr.engines.dense import DenseOptions, inference_memory, tokens_piece
-from mta4dpr.engines.engine import Engine, Queries
+from mta4dpr.engines.engine import Engine
+from mta4dpr.engines.scorer import Queries, Scorer
 from mta4dpr.errors import UserError
 from mta4dpr.machine.work import Piece, Work, unknown
 from mta4dpr.models.reranker import Reranker, load_reranker
@@ -89,7 +90,7 @@ class CrossEncoder(Engine):
         )
 
 
-class CrossEncoderScorer:
+class CrossEncoderScorer(Scorer):
     """Kept pair scores; a pair is scored when it is first asked for."""
 
     kind, ranks = "cross-encoder", False
@@ -104,5 +105,4 @@ class CrossEncoderScorer:
         return self._pairs.scores(queries[:, None], passages)
 
     def score_along(self) -> None:
-        """Scores what the main process of a launch waits for, with it."""
         self._pairs.score_along()

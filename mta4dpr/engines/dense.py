@@ -15,7 +15,8 @@ from mta4dpr import environment
 from mta4dpr.benchmark import Benchmark, ModelSpec
 from mta4dpr.data.columns import CUT_OFF
 from mta4dpr.data.sizes import Texts
-from mta4dpr.engines.engine import Engine, Queries
+from mta4dpr.engines.engine import Engine
+from mta4dpr.engines.scorer import Queries, Scorer
 from mta4dpr.engines.workplace import Workplace
 from mta4dpr.errors import UserError
 from mta4dpr.files import key_of, read_json
@@ -440,7 +441,7 @@ class _Opened:
         return self.pyserini or self.approximate or self.exact
 
 
-class BiEncoderScorer:
+class BiEncoderScorer(Scorer):
     """Inner products of kept vectors: no pair is ever encoded twice."""
 
     kind, ranks = "bi-encoder", True

@@ -11,12 +11,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 import numpy as np
 
 from mta4dpr.benchmark import Benchmark, ModelSpec
 from mta4dpr.data.sizes import Texts
+from mta4dpr.engines.scorer import Queries, Scorer
 from mta4dpr.engines.workplace import Workplace
 from mta4dpr.errors import UserError
 from mta4dpr.machine.work import ID_COLUMNS, PYTHON, Piece, Work
@@ -205,36 +206,7 @@ class Engine(ABC):
         return SearchScorer(self, queries)
 
 
-class Queries(Protocol):
-    """Queries that a scorer is bound to; query numbers are their positions."""
-
-    ids: list[str]
-    texts: list[str]
-
-    @property
-    def text_hashes(self) -> np.ndarray:
-        """A 64-bit number for each text, (queries,) uint64."""
-        ...
-
-
-class Scorer(Protocol):
-    """What the distiller asks of a teacher or an assistant: rankings of the corpus for training queries, and scores of pairs."""
-
-    label: str
-    kind: str
-    key: str  # changes with everything that decides its scores
-    ranks: bool  # without it, it only scores pairs: it cannot mine
-
-    def rank(self, queries: np.ndarray, k: int) -> Iterator[Hits]:
-        """The corpus ranked for those query numbers, a block of queries at a time."""
-        ...
-
-    def score(self, queries: np.ndarray, passages: np.ndarray) -> np.ndarray:
-        """Scores of groups: queries (n,), passages (n, group) -> (n, group) float32."""
-        ...
-
-
-class SearchScorer:
+class SearchScorer(Scorer):
     """An engine that can search and not score pairs: a pair that is not among a query's hits gets the lowest score of these."""
 
     DEPTH = 1000  # hits of a query among which pairs are looked up

@@ -13,7 +13,8 @@ from mta4dpr.benchmark import Benchmark, ModelSpec
 from mta4dpr.data.corpus import Corpus
 from mta4dpr.data.sizes import Texts
 from mta4dpr.engines.dense import DenseOptions
-from mta4dpr.engines.engine import Engine, Queries
+from mta4dpr.engines.engine import Engine
+from mta4dpr.engines.scorer import Queries, Scorer
 from mta4dpr.errors import UserError
 from mta4dpr.files import key_of
 from mta4dpr.machine.work import Piece
@@ -52,16 +53,17 @@ class ScoreTable(Engine):
         return TableScorer(self.label, Path(self.options.model.scores), queries.ids, self.place.corpus, key_of(self.identity))
 
 
-class TableScorer:
+class TableScorer(Scorer):
     """Scores from a Parquet file with the columns query, passage, score (ids as text).
 
-    A pair that the table lacks gets the lowest score that the table has for its query; `missing` counts them.
+    A pair that the table lacks gets the lowest score that the table has for its query; the note counts them.
     """
 
     kind, ranks = "score table", True
 
     def __init__(self, label: str, path: Path, ids: Sequence[str], corpus: Corpus, key: str) -> None:
-        self.label, self.key, self.missing, self._corpus = label, key, 0, corpus
+        self.label, self.key, self._corpus = label, key, corpus
+        self._asked = self._missing = 0  # pairs of the last call of `score`
         self._pairs, self._scores, self._floor = _read_table(label, path, ids, corpus)
         self._size = len(corpus)
 
@@ -77,9 +79,14 @@ class TableScorer:
     def score(self, queries: np.ndarray, passages: np.ndarray) -> np.ndarray:
         wanted = queries[:, None].astype(np.int64) * self._size + passages
         place = np.minimum(np.searchsorted(self._pairs, wanted), len(self._pairs) - 1)
-        found = self._pairs[place] == wanted
-        self.missing += int((~found).sum())
-        return np.where(found, self._scores[place], self._floor[queries][:, None]).astype(np.float32)
+        is_there = self._pairs[place] == wanted
+        self._asked, self._missing = wanted.size, int((~is_there).sum())
+        return np.where(is_there, self._scores[place], self._floor[queries][:, None]).astype(np.float32)
+
+    def note(self) -> str:
+        if not self._missing:
+            return ""
+        return f"{self._missing:,} of {self._asked:,} pairs are not in its table; each gets its query's lowest score there"
 
 
 def _read_table(label: str, path: Path, ids: Sequence[str], corpus: Corpus) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

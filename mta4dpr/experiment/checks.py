@@ -9,6 +9,9 @@ import importlib.util
 from collections.abc import Iterable, Sequence
 
 from mta4dpr.benchmark import Benchmark, EvalSet, Recipe, Variant
+from mta4dpr.distill.selection import CRITERIA, Basis
+from mta4dpr.distill.strategies import ABLATIONS, STRATEGIES
+from mta4dpr.distill.strategy import Requirement
 from mta4dpr.engines.registry import engine_named
 from mta4dpr.errors import EnvironmentLack, UserError, nearest
 from mta4dpr.experiment.request import REDO, Request
@@ -30,7 +33,6 @@ def check_request(request: Request) -> None:
 
 def check_names(bench: Benchmark, systems: Sequence[System]) -> None:
     """Measures, contrasts and fused assistants against what there is; one error for all mistakes."""
-    from mta4dpr.distill.strategies import ABLATIONS, STRATEGIES
     from mta4dpr.evaluation.measures import parse_measures
 
     own = (STUDENT_INIT, *STRATEGIES, *ABLATIONS)
@@ -96,35 +98,32 @@ def check_answered(eval_sets: Sequence[EvalSet]) -> None:
 
 def _not_taken(variant: Variant) -> list[str]:
     """The options of a variant that its strategy does not take."""
-    from mta4dpr.distill.strategies import STRATEGIES
-
     problems = []
     for option in variant.distill:
         takers = [name for name, strategy in STRATEGIES.items() if option in strategy.options]
         if takers and variant.strategy not in takers:
             problems.append(f"{variant.strategy} does not take distill.{option}, an option of {', '.join(takers)}; leave it out")
-        elif option == "rounds" and STRATEGIES[variant.strategy].stages:
+        elif option == "rounds" and Requirement.STAGES in STRATEGIES[variant.strategy].requires:
             problems.append(f"{variant.strategy} makes a round for each teacher, so distill.rounds has no effect; leave it out")
     return problems
 
 
 def _unfit(bench: Benchmark, recipe: Recipe) -> list[str]:
     """What a recipe's strategy needs and does not get."""
-    from mta4dpr.distill.strategies import STRATEGIES
-
     if recipe.strategy not in STRATEGIES:
         return []
     strategy, teacher = STRATEGIES[recipe.strategy], engine_named(system_of(bench, recipe.teacher).engine)
     problems = []
-    if strategy.assistants and not recipe.assistants:
+    if Requirement.ASSISTANTS in strategy.requires and not recipe.assistants:
         problems.append(f"{recipe.strategy} needs assistants; the benchmark names none")
-    if strategy.chain and recipe.assistants and not trainable(bench, recipe.assistants):
+    if Requirement.CHAIN in strategy.requires and recipe.assistants and not trainable(bench, recipe.assistants):
         problems.append(f"{recipe.strategy} trains its assistants in a chain, but none of {', '.join(recipe.assistants)} is a bi-encoder")
-    if strategy.trains_teacher and not teacher.has_weights:
+    if Requirement.TEACHER_TRAINING in strategy.requires and not teacher.has_weights:
         problems.append(f"{recipe.strategy} trains its teacher too, and {recipe.teacher!r} has no weights; give a variant another teacher")
-    if strategy.layers and teacher.has_weights and not teacher.encodes:
+    if Requirement.LAYERS in strategy.requires and teacher.has_weights and not teacher.encodes:
         problems.append(f"{recipe.strategy} aligns layers of two bi-encoders, and {recipe.teacher!r} is {teacher.noun}")
-    if recipe.distill.select == "best" and "select" in strategy.options and not strategy.standing:
+    by_standing = CRITERIA[recipe.distill.select].basis is Basis.STANDING
+    if by_standing and "select" in strategy.options and Requirement.STANDING not in strategy.requires:
         problems.append(f"{recipe.strategy} selects by nearness to the teacher; always the best on D_eval is the strategy best_ta")
     if "ta" in strategy.options and recipe.distill.ta not in ("best", *recipe.assistants):
         near = nearest(recipe.distill.ta, list(recipe.assistants))
@@ -144,8 +143,6 @@ def _wrong_subsets(fused: str | list[list[str]], assistants: Sequence[str]) -> l
 
 def idle_settings(bench: Benchmark, systems: Sequence[System], given: Iterable[str]) -> list[str]:
     """A sentence for each of those distillation options that no requested student takes."""
-    from mta4dpr.distill.strategies import STRATEGIES
-
     students = {system.label: system.recipe.strategy for system in systems if system.recipe}
     problems = []
     for option in given:
@@ -166,10 +163,11 @@ def idle_settings(bench: Benchmark, systems: Sequence[System], given: Iterable[s
 
 def _fixes(bench: Benchmark, name: str, option: str) -> bool:
     """Whether that student has its own value of an option, whatever the benchmark's is."""
-    from mta4dpr.distill.strategies import STRATEGIES
-
     variant = variant_of(bench, name)
-    return variant is not None and (option in variant.distill or (option == "rounds" and STRATEGIES[variant.strategy].stages))
+    if variant is None:
+        return False
+    own_rounds = Requirement.STAGES in STRATEGIES[variant.strategy].requires
+    return option in variant.distill or (option == "rounds" and own_rounds)
 
 
 def _trained(students: Iterable[str]) -> str:

@@ -19,7 +19,8 @@ from mta4dpr.experiment.manifest import Manifest, RunFile
 from mta4dpr.experiment.systems import System, differences
 from mta4dpr.files import key_of, sha256_of_file
 
-NOT_SETTINGS = {"systems", "variants", "strategies", "engines", "eval_sets", "suites", "contrasts", "title", "notes"}  # of a benchmark: they may change in a folder
+# of a benchmark: what may change in a folder, since rows are told apart by what goes into their stages
+NOT_SETTINGS = {"systems", "variants", "strategies", "engines", "eval_sets", "suites", "contrasts", "title", "notes"}
 
 
 def describe(experiment: Experiment) -> Manifest:

@@ -18,8 +18,8 @@ from mta4dpr import environment
 from mta4dpr.benchmark import Benchmark, Recipe, parse_settings
 from mta4dpr.data.collection import QuerySet, Source, judged_by_answers, load_query_set
 from mta4dpr.data.corpus import Corpus
-from mta4dpr.distill.left import vectors_folder
 from mta4dpr.distill.rounds import best_round
+from mta4dpr.distill.training_folder import vectors_folder
 from mta4dpr.engines.engine import Engine
 from mta4dpr.engines.registry import engine_named
 from mta4dpr.engines.workplace import Workplace

@@ -12,6 +12,8 @@ from typing import Any
 
 from mta4dpr import benchmark
 from mta4dpr.benchmark import Benchmark, ModelSpec, Recipe, Variant
+from mta4dpr.distill.strategies import ABLATIONS, STRATEGIES
+from mta4dpr.distill.strategy import Requirement
 from mta4dpr.engines.registry import engine_named
 from mta4dpr.errors import UserError, nearest
 from mta4dpr.evaluation.leaderboard import place_of_kind
@@ -57,8 +59,6 @@ def resolve_systems(bench: Benchmark, wanted: Sequence[str]) -> list[System]:
 
 def variant_of(bench: Benchmark, name: str) -> Variant | None:
     """What a student's name stands for: a variant of the benchmark, a strategy, or an ablation of mta4dpr."""
-    from mta4dpr.distill.strategies import ABLATIONS, STRATEGIES
-
     if name in bench.variants:
         variant = bench.variants[name]
         overrides = STRATEGIES[variant.strategy].overrides if variant.strategy in STRATEGIES else {}
@@ -69,9 +69,7 @@ def variant_of(bench: Benchmark, name: str) -> Variant | None:
 
 
 def _recipe(bench: Benchmark, name: str, variant: Variant) -> Recipe:
-    from mta4dpr.distill.strategies import STRATEGIES
-
-    stages = variant.strategy in STRATEGIES and STRATEGIES[variant.strategy].stages
+    stages = variant.strategy in STRATEGIES and Requirement.STAGES in STRATEGIES[variant.strategy].requires
     if stages and variant.distill.get("regime", bench.distill.regime) == "static":
         raise UserError(f"{name}: {variant.strategy} changes its data from stage to stage, so it needs regime rounds")
     try:
@@ -86,8 +84,6 @@ def _recipe(bench: Benchmark, name: str, variant: Variant) -> Recipe:
 
 def differences(recipe: Recipe, bench: Benchmark) -> dict[str, Any]:
     """What a student's row should say: roles and options that are neither the benchmark's nor part of the strategy."""
-    from mta4dpr.distill.strategies import STRATEGIES
-
     roles = {"teacher": bench.teacher, "assistants": tuple(bench.assistants), "student": bench.student}
     found = {role: getattr(recipe, role) for role, usual in roles.items() if getattr(recipe, role) != usual}
     usual = {**bench.distill.model_dump(), **STRATEGIES[recipe.strategy].overrides}
@@ -95,8 +91,6 @@ def differences(recipe: Recipe, bench: Benchmark) -> dict[str, Any]:
 
 
 def student_names(bench: Benchmark) -> list[str]:
-    from mta4dpr.distill.strategies import ABLATIONS, STRATEGIES
-
     return [*STRATEGIES, *ABLATIONS, *bench.variants]
 
 

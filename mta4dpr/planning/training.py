@@ -9,6 +9,7 @@ from mta4dpr.benchmark import Recipe
 from mta4dpr.data.sizes import Texts
 from mta4dpr.distill.mining import MINING_PIECE
 from mta4dpr.distill.strategies import STRATEGIES
+from mta4dpr.distill.strategy import Requirement
 from mta4dpr.engines.engine import Engine
 from mta4dpr.errors import UserError
 from mta4dpr.experiment.experiment import Experiment
@@ -54,7 +55,7 @@ def _mining(experiment: Experiment, engine: Engine, sizes: Sizes) -> Piece:
 def _pairs(experiment: Experiment, label: str) -> int:
     """Pairs of all students' groups that a model scores, if it scores pairs: as their teacher, or as an assistant that they ask."""
     recipes = [recipe for _, recipe in experiment.students]
-    asking = [r for r in recipes if label == r.teacher or (label in r.assistants and STRATEGIES[r.strategy].assistants)]
+    asking = [r for r in recipes if label == r.teacher or (label in r.assistants and asks_assistants(r))]
     return sum(groups_of(recipe) * recipe.distill.group for recipe in asking)
 
 
@@ -64,13 +65,13 @@ def _steps(experiment: Experiment, system: System, recipe: Recipe, sizes: Sizes)
         student, *others = [_size(experiment, label) for label in (recipe.student, *beside)]
     except UserError:
         return unknown(name, model.model)
-    distill, strategy, texts = recipe.distill, STRATEGIES[recipe.strategy], sizes.texts
+    distill, texts, chain = recipe.distill, sizes.texts, Requirement.CHAIN in STRATEGIES[recipe.strategy].requires
     groups, queries = groups_of(recipe), sizes.train_queries[0]
-    scorers = 2 + (len(recipe.assistants) if strategy.assistants else 0)
+    scorers = 2 + (len(recipe.assistants) if asks_assistants(recipe) else 0)
     parameters = student.parameters + sum(size.parameters for size in others)
     itemsize = 2 if experiment.bench.dense.dtype == "float16" else 4
     students = min(distill.rounds, 1 + len(recipe.assistants))  # kept are those that are assistants now
-    vectors = float(itemsize * texts.passages * (students * student.hidden + (sum(s.hidden for s in others) if strategy.chain else 0)))
+    vectors = float(itemsize * texts.passages * (students * student.hidden + (sum(s.hidden for s in others) if chain else 0)))
     lists = distill.rounds * 4.0 * queries * distill.depth
     disk = vectors + lists + groups * (4 + distill.group * (6 + 4 * scorers)) + parameters * (12 * (distill.keep_checkpoints + 1))
     disk += 4 * student.parameters * (distill.rounds + 1)
@@ -80,7 +81,7 @@ def _steps(experiment: Experiment, system: System, recipe: Recipe, sizes: Sizes)
     in_groups = groups / distill.rounds * (GROUP + distill.group * (7 + 4 * scorers)) + POOL * distill.depth * (1 + len(recipe.assistants))
     mining = experiment.engine_of_role(recipe.student).mining_memory(min(queries, MINING_PIECE), distill.depth)
     encoded = distill.rounds * texts.passages * student.operations * texts.cut(model.passage_length)
-    if strategy.chain:  # each link is measured and teaches
+    if chain:  # each link is measured and teaches
         encoded += sum(texts.passages * size.operations * texts.cut(None) for size in others)
     return Piece(
         name,
@@ -104,6 +105,11 @@ def _size(experiment: Experiment, label: str) -> ModelSize:
     return size
 
 
+def asks_assistants(recipe: Recipe) -> bool:
+    """Whether the assistants of a recipe score its groups, or are trained for it."""
+    return Requirement.ASSISTANTS in STRATEGIES[recipe.strategy].requires
+
+
 def groups_of(recipe: Recipe) -> int:
     """Groups that a student is trained on, over all steps and processes."""
     return recipe.distill.steps * recipe.distill.batch_queries * environment.process_count()
@@ -118,10 +124,10 @@ def step_tokens(experiment: Experiment, recipe: Recipe, texts: Texts) -> float:
 
 def trained_beside(experiment: Experiment, recipe: Recipe) -> list[str]:
     """Labels of the models that are trained beside a student or before it."""
-    strategy = STRATEGIES[recipe.strategy]
-    if strategy.trains_teacher:
+    requires = STRATEGIES[recipe.strategy].requires
+    if Requirement.TEACHER_TRAINING in requires:
         return [recipe.teacher]
-    return trainable(experiment.bench, recipe.assistants) if strategy.chain else []
+    return trainable(experiment.bench, recipe.assistants) if Requirement.CHAIN in requires else []
 
 
 def training_operations(experiment: Experiment, recipe: Recipe, sizes: Sizes) -> float:

@@ -6,6 +6,8 @@ import math
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+from mta4dpr.distill.strategies import headings_of_terms
+from mta4dpr.distill.terms import STEP_NUMBERS
 from mta4dpr.report.figures import BLUE, COLOURS, GROUND, INK, MARKERS, MUTED, REST, WIDTH, figure_of, legend, shortened, title
 from mta4dpr.report.leaderboard import one_line
 from mta4dpr.report.training import Training
@@ -14,28 +16,15 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-TERMS = {
-    "loss": "total loss",
-    "ce": "cross-entropy",
-    "kl_teacher": "KL to the teacher (nats)",
-    "kl_assistant": "KL to the chosen assistant (nats)",
-    "kl_mean": "KL to teacher and assistants together (nats)",
-    "kl_previous": "KL to the student before the round (nats)",
-    "kl_layers": "KL between layers (nats)",
-    "ce_teacher": "cross-entropy of the teacher",
-    "margin": "squared error of the margins",
-    "listwise": "listwise loss",
-    "policy": "loss of the policy",
-}
-
 
 def training_curves(training: Training) -> Figure | None:
     """A panel for each term of the loss that the training logged, by optimiser step. None when it logged none."""
     lines, positions = training.steps, training.positions()
-    values = {term: [_number(line.get(term)) for line in lines] for term in TERMS}
-    terms = [term for term in TERMS if not all(map(math.isnan, values[term]))]
+    headings = _headings(training)
+    terms = list(headings)
     if not terms:
         return None
+    values = {term: [_number(line.get(term)) for line in lines] for term in terms}
     import matplotlib.pyplot as plt
 
     columns = min(2, len(terms))
@@ -49,7 +38,7 @@ def training_curves(training: Training) -> Figure | None:
         axes.plot(positions[::every], values[term][::every], color=COLOURS[0], alpha=0.3, linewidth=0.8)
         smooth = _running_mean(values[term], window)
         axes.plot(positions[::every], smooth[::every], color=COLOURS[0], linewidth=1.8)
-        axes.set_title(TERMS[term], loc="left", fontsize=9.5, color=INK, pad=14 if len(boundaries) > 1 else 5)
+        axes.set_title(headings[term], loc="left", fontsize=9.5, color=INK, pad=14 if len(boundaries) > 1 else 5)
         axes.grid(axis="y")
         axes.margins(x=0.01)
         if min(value for value in values[term] if not math.isnan(value)) >= 0:
@@ -156,6 +145,14 @@ def student_by_round(training: Training) -> Figure | None:
     return figure
 
 
+def _headings(training: Training) -> dict[str, str]:
+    """What is drawn, each under its heading: the terms that have a number in some step. An unknown one is called by its own name."""
+    drawn = {name for line in training.steps for name, value in line.items() if not math.isnan(_number(value))} - {*STEP_NUMBERS}
+    known = headings_of_terms(training.strategy)
+    unknown = dict.fromkeys(name for line in training.steps for name in line if name not in known)
+    return {name: known.get(name, name) for name in [*known, *unknown] if name in drawn}
+
+
 def _mark_rounds(axes: Axes, boundaries: list[tuple[int, int]]) -> None:
     every = math.ceil(len(boundaries) / 5)
     for number, (label, start) in enumerate(boundaries):
@@ -179,4 +176,5 @@ def _running_mean(values: list[float], window: int) -> list[float]:
 
 
 def _number(value: Any) -> float:
-    return float(value) if isinstance(value, int | float) and math.isfinite(value) else math.nan
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if is_number and math.isfinite(value) else math.nan

@@ -11,9 +11,9 @@ from typing import Any
 
 from mta4dpr import environment
 from mta4dpr.benchmark import Recipe
-from mta4dpr.distill.left import mend, read_lines
 from mta4dpr.distill.rounds import distil
 from mta4dpr.distill.strategies import STRATEGIES
+from mta4dpr.distill.training_folder import mend, read_lines
 from mta4dpr.evaluation.efficiency import energy_used
 from mta4dpr.experiment.experiment import Experiment
 from mta4dpr.experiment.ledger import StageName

@@ -68,3 +68,12 @@ def test_top_and_low_bits_are_even(top: bool) -> None:
     parts = (values >> np.uint64(60) if top else values & np.uint64(15)).astype(int)
     counts = np.bincount(parts, minlength=16)
     assert abs(counts - 1024).max() < 4.5 * np.sqrt(1024 * 15 / 16)
+
+
+def test_mix_has_no_bias_in_its_top_bits() -> None:
+    """Consecutive counters must look independent: 53 top bits as numbers in [0, 1) have mean 1/2 and spread evenly over 16 bins."""
+    numbers = (mix(1, 2, np.arange(16000), 3) >> np.uint64(11)) * 2.0**-53
+    assert len(set(numbers.tolist())) == 16000
+    counts = np.bincount((numbers * 16).astype(int), minlength=16)
+    assert ((counts - 1000) ** 2 / 1000).sum() < 44.3  # 15 degrees, 0.9999
+    assert int(mix(1, 2)) != int(mix(2, 1))

@@ -21,7 +21,7 @@ from mta4dpr.distill.counter import mix
 from mta4dpr.distill.gradients import PairSource, TextSource
 from mta4dpr.distill.step import Step
 from mta4dpr.distill.strategies import STRATEGIES
-from mta4dpr.distill.trainer import Batch, Texts, Trainer
+from mta4dpr.distill.trainer import Batch, Texts, Trainer, TrainerSetup
 from mta4dpr.models.encoder import load_encoder
 from mta4dpr.models.reranker import load_reranker
 
@@ -77,14 +77,16 @@ def new_trainer(models: Models, tmp_path: Path) -> Callable[..., Trainer]:
         return Trainer(
             student,
             STRATEGIES[name],
-            small_options(**{"micro_batch_tokens": BIG, **changes}),
-            ASKED,
-            texts_of(student),
-            tmp_path,
-            3,
-            teacher=(teacher, texts_of(teacher)) if teacher else None,
-            assistants=2,
-            standing=STANDING,
+            TrainerSetup(
+                options=small_options(**{"micro_batch_tokens": BIG, **changes}),
+                queries=ASKED,
+                texts=texts_of(student),
+                folder=tmp_path,
+                seed=3,
+                teacher=(teacher, texts_of(teacher)) if teacher else None,
+                assistants=2,
+                standing=STANDING,
+            ),
         )
 
     return make
@@ -266,11 +268,8 @@ def test_a_source_that_the_loss_does_not_use_is_left_alone(new_trainer: Callable
         loss = gradients.backward(
             used,
             lambda matrices: matrices[-1].square()[:, ::2].sum(),
-            accelerator=trainer.accelerator,
-            device=trainer.student.device,
-            dtype=torch.float32,
+            gradients.Computation(trainer.accelerator, trainer.student.device, torch.float32, cached=cached),
             seed=(0,),
-            cached=cached,
         )
         assert not loss.requires_grad
         found.append({name: p.grad.clone() for name, p in parameters(trainer).items() if p.grad is not None})

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,14 +12,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from mta4dpr.data.corpus import Corpus
-from mta4dpr.distill import groups as groups_module
-from mta4dpr.distill.assistants import entropy
-from mta4dpr.distill.groups import Groups, candidates_of_round, draw, generate, mix, negative_pool, open_groups, query_order
-from mta4dpr.distill.queries import PassageLists, TrainingQueries
+from mta4dpr.distill.distributions import entropy
+from mta4dpr.distill.draws import negative_pool
+from mta4dpr.distill.groups import Groups, RoundData, generate, open_groups
+from mta4dpr.distill.queries import TrainingQueries
 from mta4dpr.engines.table import TableScorer
 from mta4dpr.errors import UserError
 
@@ -63,15 +59,11 @@ def make_groups(
     marked[list(wrong)] = True
     return generate(
         folder / "groups",
-        round_number=round_number,
-        groups=groups,
+        RoundData(
+            number=round_number, size=groups, teacher=scorers[0], assistants=scorers[1:], rankings=lists, wrong=marked, tau_teacher=tau
+        ),
         queries=queries,
         corpus=corpus,
-        teacher=scorers[0],
-        assistants=scorers[1:],
-        lists=lists,
-        wrong=marked,
-        tau_teacher=tau,
         seed=seed,
         options=options,
     )
@@ -150,47 +142,7 @@ def test_fewer_groups_are_the_first_of_more(tmp_path: Path, queries: TrainingQue
     assert (short.passages == long.passages[:10]).all()
 
 
-def test_draws_are_uniform(queries: TrainingQueries) -> None:
-    """3 of 10 candidates in 2,000 epochs: each is drawn 600 times, chi-square with 9 degrees of freedom below its 0.9999 quantile."""
-    epochs = np.arange(2000)
-    pool = np.arange(20, 30, dtype=np.int32)[None].repeat(TRAIN, 0)
-    passages, _ = draw(
-        pool, np.full(2000, 3), epochs, np.zeros(2000, int), queries=queries, corpus_size=PASSAGES, group=4, seed=1, round_number=0
-    )
-    counts = np.bincount(passages[:, 1:].ravel(), minlength=PASSAGES)[20:]
-    assert counts.sum() == 6000
-    assert ((counts - 600) ** 2 / 600).sum() < 33.7
-    pairs = Counter(zip(passages[:-1, 1].tolist(), passages[1:, 1].tolist(), strict=True))
-    assert sum((pairs[a, b] - 19.99) ** 2 / 19.99 for a in range(20, 30) for b in range(20, 30)) < 161  # 99 degrees: no serial pattern
-    positives = Counter(passages[:, 0].tolist())  # query 3 has two positives
-    assert set(positives) == set(queries.positives[3].tolist())
-    assert abs(positives[3] - 1000) < 4 * math.sqrt(500)
-
-
-def test_mix_has_no_bias_in_its_top_bits() -> None:
-    """Consecutive counters must look independent: 53 top bits as numbers in [0, 1) have mean 1/2 and spread evenly over 16 bins."""
-    numbers = (mix(1, 2, np.arange(16000), 3) >> np.uint64(11)) * 2.0**-53
-    assert len(set(numbers.tolist())) == 16000
-    counts = np.bincount((numbers * 16).astype(int), minlength=16)
-    assert ((counts - 1000) ** 2 / 1000).sum() < 44.3  # 15 degrees, 0.9999
-    assert int(mix(1, 2)) != int(mix(2, 1))
-
-
 # --- wrong queries ---
-
-
-@pytest.mark.parametrize("weight", [1.0, 1.5, 2.0, 3.0])
-def test_wrong_queries_are_drawn_weight_times_as_often(queries: TrainingQueries, weight: float) -> None:
-    """Over 400 epochs of 24 queries with 8 wrong ones; whole weights exactly, 1.5 within 4 deviations."""
-    wrong = np.arange(TRAIN) < 8
-    expected = 400 * (16 + 8 * weight)
-    order, epochs, copies = query_order(queries, wrong, groups=int(expected * 1.2), weight=weight, seed=1, round_number=1)
-    inside = epochs < 400
-    counts = np.bincount(order[inside], minlength=TRAIN)
-    assert (counts[~wrong] == 400).all()
-    tolerance = 0 if weight % 1 == 0 else 4 * math.sqrt(400 * 0.25)
-    assert (np.abs(counts[wrong] - 400 * weight) <= tolerance).all()
-    assert len(set(zip(order.tolist(), epochs.tolist(), copies.tolist(), strict=True))) == len(order)
 
 
 def test_the_copies_of_a_wrong_query_are_different_groups(tmp_path: Path, queries: TrainingQueries, corpus: Corpus) -> None:
@@ -203,16 +155,6 @@ def test_the_copies_of_a_wrong_query_are_different_groups(tmp_path: Path, querie
 
 
 # --- the pool ---
-
-
-def test_the_pool_is_fused_by_reciprocal_rank(corpus: Corpus) -> None:
-    """k = 60: 7 has 1/61 + 1/62, 8 has 1/62 + 1/61 (a tie: the greater id first), 9 has 2/63, 5 has 1/64; relevant 3 is gone."""
-    queries = make_queries([3], train=1, held_out=0, positives=lambda n: [3])
-    lists = {"a": np.array([[7, 8, 9, 5, 3]], np.int32), "b": np.array([[8, 7, 9, 3, -1]], np.int32)}
-    pool = negative_pool(lists, queries, corpus, depth=6, rrf_k=60)
-    first = sorted([7, 8], key=lambda n: corpus.id(n), reverse=True)
-    assert pool.tolist() == [[*first, 9, 5, -1, -1]]
-    assert negative_pool(lists, queries, corpus, depth=3, rrf_k=60).tolist() == [[*first, 9]]  # relevant ones take no place
 
 
 def test_relevant_but_not_positive_passages_are_never_negatives(tmp_path: Path, corpus: Corpus) -> None:
@@ -261,13 +203,6 @@ def test_a_short_pool_is_filled_with_random_passages_not_relevant(tmp_path: Path
     assert fillers == set(range(PASSAGES))
 
 
-def test_a_corpus_too_small_for_a_group_is_an_error_not_an_endless_loop(queries: TrainingQueries) -> None:
-    """Query 3 has 2 relevant passages among 5: 3 negatives exist, 4 are wanted."""
-    pool = np.full((TRAIN, 1), -1, np.int32)
-    with pytest.raises(UserError, match="too few passages"):
-        draw(pool, np.array([3]), np.array([0]), np.array([0]), queries=queries, corpus_size=5, group=5, seed=0, round_number=0)
-
-
 # --- candidates of a round, where pairs must be scored ---
 
 
@@ -295,15 +230,17 @@ def test_epochs_of_a_round_draw_from_the_same_candidates(tmp_path: Path, queries
     made = [
         generate(
             tmp_path / str(round_number),
-            round_number=round_number,
-            groups=40 * TRAIN,
+            RoundData(
+                number=round_number,
+                size=40 * TRAIN,
+                teacher=scorers[0],
+                assistants=scorers[1:],
+                rankings=lists,
+                wrong=np.zeros(TRAIN, bool),
+                tau_teacher=1.0,
+            ),
             queries=queries,
             corpus=corpus,
-            teacher=scorers[0],
-            assistants=scorers[1:],
-            lists=lists,
-            wrong=np.zeros(TRAIN, bool),
-            tau_teacher=1.0,
             seed=3,
             options=small_options(depth=16, scored=5, harder=False),
         )
@@ -317,42 +254,22 @@ def test_epochs_of_a_round_draw_from_the_same_candidates(tmp_path: Path, queries
         assert all(len(set(groups.passages[groups.queries == 3, 0])) == 2 for groups in made)  # both positives of query 3 stay
 
 
-def test_candidates_of_a_round_are_a_uniform_draw_in_the_pools_order(queries: TrainingQueries) -> None:
-    """Each of 12 places is chosen 4 times in 12 (chi-square, 11 degrees, 0.9999); pools that are short stay whole, -1 at the end."""
-    pool = np.arange(12, dtype=np.int32)[None].repeat(TRAIN, 0)
-    found = np.concatenate([candidates_of_round(pool, queries, scored=4, seed=1, round_number=n) for n in range(100)])
-    assert found.shape == (100 * TRAIN, 4)
-    assert (np.diff(found) > 0).all()
-    counts = np.bincount(found.ravel(), minlength=12)
-    assert ((counts - 800) ** 2 / 800).sum() < 37.4
-    pool[:, 3:] = -1
-    assert (candidates_of_round(pool, queries, scored=4, seed=1, round_number=0) == [0, 1, 2, -1]).all()
-    assert candidates_of_round(pool, queries, scored=48, seed=1, round_number=0).tolist() == pool.tolist()
-
-
-def test_candidates_of_a_query_do_not_depend_on_the_others(queries: TrainingQueries, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nor on its place or on the block of queries that is drawn for at once."""
-    pool = np.stack([np.random.default_rng(n).permutation(PASSAGES)[:12] for n in range(TRAIN)]).astype(np.int32)
-    order = np.random.default_rng(0).permutation(TRAIN)
-    plain = candidates_of_round(pool, queries, scored=4, seed=1, round_number=0)
-    monkeypatch.setattr("mta4dpr.distill.groups.RANK_BLOCK", 7)
-    assert (candidates_of_round(pool[order], make_queries(order.tolist()), scored=4, seed=1, round_number=0) == plain[order]).all()
-
-
 def test_a_group_has_its_negatives_though_fewer_are_to_be_scored(tmp_path: Path, queries: TrainingQueries, corpus: Corpus) -> None:
     """The default of `scored` must not leave the places of a large group to random passages."""
     scorer = PairScorer("teacher", matrix_of(queries, 0), corpus)
     made = generate(
         tmp_path / "groups",
-        round_number=0,
-        groups=TRAIN,
+        RoundData(
+            number=0,
+            size=TRAIN,
+            teacher=scorer,
+            assistants=[],
+            rankings={"a": ranking(scorer, queries, 20)},
+            wrong=np.zeros(TRAIN, bool),
+            tau_teacher=1.0,
+        ),
         queries=queries,
         corpus=corpus,
-        teacher=scorer,
-        assistants=[],
-        lists={"a": ranking(scorer, queries, 20)},
-        wrong=np.zeros(TRAIN, bool),
-        tau_teacher=1.0,
         seed=3,
         options=small_options(depth=20).model_copy(update={"scored": 1}),
     )
@@ -407,15 +324,17 @@ def test_a_score_that_is_no_number_names_query_and_passage(
     with pytest.raises(UserError, match=f"{label} gives a score that is NaN or infinite for query 'q5' and passage '{corpus.id(5)}'"):
         generate(
             tmp_path / "groups",
-            round_number=0,
-            groups=TRAIN,
+            RoundData(
+                number=0,
+                size=TRAIN,
+                teacher=MatrixScorer("teacher", matrices["teacher"], corpus),
+                assistants=[MatrixScorer(name, matrices[name], corpus) for name in "ab"],
+                rankings={name: ranking(scorer, queries, 10) for name, scorer in lists.items()},
+                wrong=np.zeros(TRAIN, bool),
+                tau_teacher=1.0,
+            ),
             queries=queries,
             corpus=corpus,
-            teacher=MatrixScorer("teacher", matrices["teacher"], corpus),
-            assistants=[MatrixScorer(name, matrices[name], corpus) for name in "ab"],
-            lists={name: ranking(scorer, queries, 10) for name, scorer in lists.items()},
-            wrong=np.zeros(TRAIN, bool),
-            tau_teacher=1.0,
             seed=0,
             options=small_options(),
         )
@@ -501,100 +420,23 @@ def test_pairs_that_a_table_lacks_are_counted(tmp_path: Path, queries: TrainingQ
     teacher = MatrixScorer("teacher", matrix_of(queries, 0), corpus)
     made = generate(
         tmp_path / "groups",
-        round_number=0,
-        groups=TRAIN,
+        RoundData(
+            number=0,
+            size=TRAIN,
+            teacher=teacher,
+            assistants=[TableScorer("stored", tmp_path / "scores.parquet", queries.ids, corpus, "key")],
+            rankings={"teacher": ranking(teacher, queries, 10)},
+            wrong=np.zeros(TRAIN, bool),
+            tau_teacher=1.0,
+        ),
         queries=queries,
         corpus=corpus,
-        teacher=teacher,
-        assistants=[TableScorer("stored", tmp_path / "scores.parquet", queries.ids, corpus, "key")],
-        lists={"teacher": ranking(teacher, queries, 10)},
-        wrong=np.zeros(TRAIN, bool),
-        tau_teacher=1.0,
         seed=0,
         options=small_options(),
     )
     missing = int((made.passages != 0).sum())
     assert missing > 0
     assert f"{missing:,} of {made.passages.size:,} pairs are not in its table" in made.about["notes"]["stored"]
-
-
-# --- thousands of queries at once draw what one query after the other draws ---
-
-
-def pool_of_one(lists: Sequence[np.ndarray], n: int, relevant: np.ndarray, *, depth: int, rrf_k: int, id_rank: np.ndarray) -> list[int]:
-    """By the formula: sum of 1 / (k + rank) in the lists' order, ties by the larger id."""
-    gains: dict[int, float] = {}
-    for ranking_of in lists:
-        for rank, passage in enumerate(ranking_of[n].tolist(), 1):
-            if passage >= 0:
-                gains[passage] = gains.get(passage, 0.0) + 1.0 / (rrf_k + rank)
-    ranked = sorted(gains, key=lambda passage: (np.float32(gains[passage]), id_rank[passage]), reverse=True)
-    return [passage for passage in ranked if passage not in relevant][:depth]
-
-
-def draw_of_one(
-    pool: np.ndarray,
-    query: int,
-    epoch: int,
-    copy: int,
-    queries: TrainingQueries,
-    corpus_size: int,
-    group: int,
-    seed: int,
-    round_number: int,
-) -> list[int]:
-    """One group, as the module's docstring describes it."""
-    counter = (seed, round_number, epoch, queries.hashes[query], 3 + copy)
-    positives = queries.positives[query]
-    candidates = pool[query][pool[query] >= 0]
-    found = [int(positives[int(mix(*counter, 1)) % len(positives)])]
-    found += candidates[np.argsort(mix(*counter, 2, candidates), kind="stable")[: group - 1]].tolist()
-    attempt = 0
-    while len(found) < group:
-        candidate = int(mix(*counter, 4, attempt)) % corpus_size
-        attempt += 1
-        if candidate not in found and candidate not in queries.relevant[query]:
-            found.append(candidate)
-    return found
-
-
-@pytest.mark.parametrize("block", [5, 4096])
-def test_blocks_of_queries_give_what_single_queries_give(monkeypatch: pytest.MonkeyPatch, block: int) -> None:
-    """Bit for bit: relevant passages in the lists, lists that end early, pools too short for a group, copies and epochs."""
-    monkeypatch.setattr(groups_module, "RANK_BLOCK", block)
-    size, count, depth = 400, 83, 12
-    chance = np.random.default_rng(11)
-    relevant = PassageLists.of([np.sort(chance.choice(size, 1 + n % 4, replace=False)).astype(np.int32) for n in range(count)])
-    positives = PassageLists.of([passages[:1] for passages in relevant])
-    queries = TrainingQueries([f"q{n}" for n in range(count)], ["text"] * count, positives, relevant, count, [])
-    lists = []
-    for _ in range(3):
-        ranked = np.array([chance.permutation(40)[:depth] + 5 * n % 300 for n in range(count)], np.int32)
-        ranked[:, 2] = [np.setdiff1d(relevant[n], ranked[n])[:1].tolist()[0] if n % 2 else ranked[n, 2] for n in range(count)]
-        ranked[::7, 3:] = -1
-        lists.append(ranked)
-    many: Any = SimpleNamespace(id_rank=chance.permutation(size).astype(np.int32))
-    pool = negative_pool(dict(enumerate(lists)), queries, many, depth=depth, rrf_k=60)  # type: ignore[arg-type]
-    for n in range(count):
-        expected = pool_of_one(lists, n, relevant[n], depth=depth, rrf_k=60, id_rank=many.id_rank)
-        assert pool[n].tolist() == expected + [-1] * (depth - len(expected))
-    order = query_order(queries, np.arange(count) % 3 == 0, groups=300, weight=2.5, seed=4, round_number=1)
-    passages, filled = draw(pool, *order, queries=queries, corpus_size=size, group=9, seed=4, round_number=1)
-    expected_groups = [draw_of_one(pool, *(int(x) for x in one), queries, size, 9, 4, 1) for one in zip(*order, strict=True)]
-    assert passages.tolist() == expected_groups
-    assert filled == sum(max(0, 8 - int((pool[n] >= 0).sum())) for n in order[0]) > 0
-
-
-@given(st.lists(st.lists(st.integers(0, 9), max_size=4, unique=True), min_size=1, max_size=6), st.data())
-def test_passage_lists_are_the_lists(lists: list[list[int]], data: st.DataObject) -> None:
-    """Queries in any order and more than once, empty lists, and -1, which is no passage."""
-    packed = PassageLists.of([np.array(one, np.int32) for one in lists])
-    assert [one.tolist() for one in packed] == lists
-    queries = np.array(data.draw(st.lists(st.integers(0, len(lists) - 1), max_size=8)), np.int64)
-    places, flat = packed.of_queries(queries)
-    assert list(zip(places.tolist(), flat.tolist(), strict=True)) == [(i, p) for i, n in enumerate(queries.tolist()) for p in lists[n]]
-    asked = np.random.default_rng(0).integers(-1, 12, (len(queries), 5))
-    assert packed.contain(queries, asked).tolist() == [[p in lists[n] for p in row] for n, row in zip(queries, asked.tolist(), strict=True)]
 
 
 def test_a_round_leaves_no_pool_behind(tmp_path: Path, queries: TrainingQueries, corpus: Corpus) -> None:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from mta4dpr.distill.assistants import divergence, log_distribution
+from mta4dpr.distill.distributions import divergence, log_distribution
 from mta4dpr.distill.losses import (
     contrastive_loss,
     curriculum_labels,
@@ -20,10 +20,8 @@ from mta4dpr.distill.losses import (
     kl_loss,
     listwise_loss,
     margin_mse_loss,
-    mean_distribution,
     policy_features,
     soft_kl_loss,
-    softened,
 )
 
 LN2, LN3 = math.log(2), math.log(3)
@@ -81,12 +79,6 @@ def test_kl_has_a_gradient_for_its_target_too_and_none_from_dropped_passages() -
     assert raw.grad is not None
     torch.testing.assert_close(raw.grad[:, [0, 1, 2, 4]], short.grad)
     assert (raw.grad[:, 3] == 0).all()
-
-
-def test_a_target_probability_of_zero_gives_a_zero_term() -> None:
-    """0 * ln 0 is 0: KL((1, 0) || (1/2, 1/2)) = ln 2."""
-    target = torch.tensor([[0.0, -math.inf]])
-    assert divergence(target, torch.tensor([[-LN2, -LN2]])).item() == pytest.approx(LN2)
 
 
 def test_contrastive_by_hand() -> None:
@@ -263,28 +255,12 @@ def test_gold_weights_by_hand() -> None:
     torch.testing.assert_close(gold_weights(log_ps, relevant), expected)
 
 
-def test_mean_distribution_by_hand_with_weights_of_zero() -> None:
-    """The mean of probabilities, not of logarithms; a weight of 0 takes a teacher out, and a dropped passage stays at 0."""
-    log_ps = torch.tensor([[[0.5, 0.5, 0.0]], [[0.1, 0.9, 0.0]]]).log()
-    torch.testing.assert_close(mean_distribution(log_ps).exp(), torch.tensor([[0.3, 0.7, 0.0]]))
-    weights = torch.tensor([[0.25], [0.75]])
-    torch.testing.assert_close(mean_distribution(log_ps, weights).exp(), torch.tensor([[0.2, 0.8, 0.0]]))
-    torch.testing.assert_close(mean_distribution(log_ps, torch.tensor([[0.0], [1.0]])).exp(), log_ps[1].exp())
-
-
 def test_policy_features_by_hand() -> None:
     """(CE, KL from the teacher, entropy) of (1/4, 3/4) with the teacher at (1/2, 1/2)."""
     log_ps = torch.tensor([[[0.5, 0.5]], [[0.25, 0.75]]]).log()
     found = policy_features(log_ps, log_ps[0], torch.tensor([[True, False]]))
     entropy = 0.25 * 2 * LN2 + 0.75 * (2 * LN2 - LN3)
     torch.testing.assert_close(found, torch.tensor([[[LN2, 0.0, LN2]], [[2 * LN2, LN2 - LN3 / 2, entropy]]]))
-
-
-def test_softened_divides_the_logits() -> None:
-    """A log distribution's own logits: softening twice by 2 is softening once by 4."""
-    log_p = scores(3).log_softmax(-1)
-    torch.testing.assert_close(softened(log_p, 4.0), (scores(3) / 4).log_softmax(-1))
-    torch.testing.assert_close(softened(softened(log_p, 2.0), 2.0), softened(log_p, 4.0))
 
 
 @settings(max_examples=40, deadline=None)

@@ -14,7 +14,8 @@ from mta4dpr.benchmark import ModelSpec
 from mta4dpr.data.corpus import Corpus
 from mta4dpr.data.tokens import TokenStore, tokens_of_corpus
 from mta4dpr.distill import pairs as pairs_module
-from mta4dpr.distill.groups import generate, negative_pool
+from mta4dpr.distill.draws import negative_pool
+from mta4dpr.distill.groups import RoundData, generate
 from mta4dpr.distill.pairs import PairScores
 from mta4dpr.distill.queries import TrainingQueries
 from mta4dpr.engines.cross_encoder import CrossEncoderScorer
@@ -284,15 +285,17 @@ def test_a_round_of_groups_costs_no_more_than_its_candidates(
     lists = {"a": np.concatenate([hits.passages for hits in assistant.rank(queries.train, 16)])}
     made = generate(
         tmp_path / "groups",
-        round_number=0,
-        groups=40 * TRAIN,
+        RoundData(
+            number=0,
+            size=40 * TRAIN,
+            teacher=CrossEncoderScorer(opened(tmp_path, queries)),
+            assistants=[assistant],
+            rankings=lists,
+            wrong=np.zeros(TRAIN, bool),
+            tau_teacher=1.0,
+        ),
         queries=queries,
         corpus=corpus,
-        teacher=CrossEncoderScorer(opened(tmp_path, queries)),
-        assistants=[assistant],
-        lists=lists,
-        wrong=np.zeros(TRAIN, bool),
-        tau_teacher=1.0,
         seed=0,
         options=options,
     )

@@ -9,10 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mta4dpr.data.collection import QuerySet
+from mta4dpr.data.collection import QuerySet, normalised
 from mta4dpr.data.corpus import Corpus
-from mta4dpr.data.records import normalised
-from mta4dpr.distill.queries import TrainingQueries, training_queries
+from mta4dpr.distill.queries import PassageLists, TrainingQueries, training_queries
 from mta4dpr.errors import UserError
 
 
@@ -127,3 +126,15 @@ def test_equal_ids_count_as_a_leak_within_one_collection_only(corpus: Corpus, na
     train = QuerySet("t/train", {n: f"question {n}" for n in ids}, {n: {"p00": 1} for n in ids})
     test = QuerySet("t/test", {"3": "asked", "4": "told", "x": "Question  9"}, {}, namespace=namespace)
     assert len(training_queries(train, [test], corpus, positive_rel=1, eval_fraction=0.1, eval_max=5).ids) == left
+
+
+@given(st.lists(st.lists(st.integers(0, 9), max_size=4, unique=True), min_size=1, max_size=6), st.data())
+def test_passage_lists_are_the_lists(lists: list[list[int]], data: st.DataObject) -> None:
+    """Queries in any order and more than once, empty lists, and -1, which is no passage."""
+    packed = PassageLists.of([np.array(one, np.int32) for one in lists])
+    assert [one.tolist() for one in packed] == lists
+    queries = np.array(data.draw(st.lists(st.integers(0, len(lists) - 1), max_size=8)), np.int64)
+    places, flat = packed.of_queries(queries)
+    assert list(zip(places.tolist(), flat.tolist(), strict=True)) == [(i, p) for i, n in enumerate(queries.tolist()) for p in lists[n]]
+    asked = np.random.default_rng(0).integers(-1, 12, (len(queries), 5))
+    assert packed.contain(queries, asked).tolist() == [[p in lists[n] for p in row] for n, row in zip(queries, asked.tolist(), strict=True)]

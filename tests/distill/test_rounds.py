@@ -11,10 +11,13 @@ import pytest
 
 from mta4dpr.benchmark import ModelSpec
 from mta4dpr.distill import rounds as rounds_module
-from mta4dpr.distill.groups import Groups
+from mta4dpr.distill.groups import Groups, RoundData
 from mta4dpr.distill.rounds import best_round
+from mta4dpr.distill.selection import rank_biased_overlap
 from mta4dpr.distill.strategies import STRATEGIES
-from mta4dpr.distill.trainer import Batch, Trainer
+from mta4dpr.distill.strategy import Requirement
+from mta4dpr.distill.trainer import Batch, Trainer, TrainerSetup
+from mta4dpr.files import read_json
 from mta4dpr.models.encoder import hash_of_weights, load_encoder
 
 from .tiny_distill import HELD_OUT, PASSAGES, TRAIN, small_options
@@ -88,7 +91,9 @@ def test_replace_false_compares_and_replaces_nothing(setting: Setting, compare_b
     assert setting.rounds()[0]["student"] > setting.rounds()[0]["assistants"]["bad"]
 
 
-@pytest.mark.parametrize("strategy", [name for name, strategy in STRATEGIES.items() if not strategy.replaces and not strategy.chain])
+@pytest.mark.parametrize(
+    "strategy", [name for name, strategy in STRATEGIES.items() if not {Requirement.REPLACEMENT, Requirement.CHAIN} & strategy.requires]
+)
 def test_only_mta4dpr_replaces(setting: Setting, strategy: str) -> None:
     """The others mine with the same assistants in all rounds, however good the student becomes."""
     setting.run(setting.bench(student=[GOOD] * 4), strategy=strategy)
@@ -139,9 +144,9 @@ def test_harder_halves_the_depth_each_round_and_adds_the_students_list(setting: 
     seen: list[tuple[int, list[str]]] = []
     real = rounds_module.generate
 
-    def spying(*arguments: Any, **more: Any) -> Groups:
-        seen.append((more["round_number"], list(more["lists"])))
-        return real(*arguments, **more)
+    def spying(folder: Path, data: RoundData, **more: Any) -> Groups:
+        seen.append((data.number, list(data.rankings)))
+        return real(folder, data, **more)
 
     rounds_module.generate = spying
     try:
@@ -165,7 +170,7 @@ def test_entropy_x_is_fitted_in_round_0_and_kept(setting: Setting) -> None:
 
 def test_the_static_regime_gives_every_strategy_the_same_groups(setting: Setting) -> None:
     """Section 8: the same groups in the same order, also for mta4dpr after it has replaced an assistant, and in every round."""
-    names = [name for name, strategy in STRATEGIES.items() if not strategy.stages]
+    names = [name for name, strategy in STRATEGIES.items() if Requirement.STAGES not in strategy.requires]
     for strategy in names:
         setting.run(setting.bench(student=[GOOD, GOOD], regime="static"), strategy=strategy, name=strategy)
     assert setting.rounds("mta4dpr")[0]["replaced"] == "bad"
@@ -197,7 +202,7 @@ def test_the_rounds_regime_gives_every_strategy_the_same_first_round(setting: Se
     for strategy in STRATEGIES:
         setting.run(setting.bench(student=[MIDDLE] * 4), strategy=strategy, name=strategy)
         alike = files_of_groups(setting, 0, strategy), files_of_groups(setting, 0, "contrastive")
-        if STRATEGIES[strategy].stages:  # its rounds are shorter: the same groups up to there
+        if Requirement.STAGES in STRATEGIES[strategy].requires:  # its rounds are shorter: the same groups up to there
             assert (
                 setting.groups(0, strategy).passages.tolist()
                 == setting.groups(0, "contrastive").passages.tolist()[: len(setting.groups(0, strategy).passages)]
@@ -256,11 +261,13 @@ def test_the_student_is_not_reset_between_rounds(setting: Setting) -> None:
     trainer = Trainer(
         student,
         STRATEGIES["mta4dpr"],
-        small_options(steps=4),
-        setting.queries,
-        setting.texts_for(student, setting.queries),
-        setting.root / "run",
-        5,
+        TrainerSetup(
+            options=small_options(steps=4),
+            queries=setting.queries,
+            texts=setting.texts_for(student, setting.queries),
+            folder=setting.root / "run",
+            seed=5,
+        ),
     )
     trainer.restore()
     assert (checkpoint.name, trainer.step) == (f"{4:08}", 4)
@@ -271,6 +278,17 @@ def test_vectors_that_nobody_needs_are_removed(setting: Setting) -> None:
     """A corpus of vectors for every round of every strategy would fill the disk; assistants' and the last student's stay."""
     setting.run(setting.bench(rounds=3, steps=3, replace=False))
     assert [(setting.root / "run" / f"round-{n}" / "vectors").exists() for n in range(3)] == [False, False, True]
+
+
+def test_the_score_report_has_the_persistence_of_the_run(setting: Setting) -> None:
+    """TASelect's overlap and the reported one are the same number; 0.9 is no more than the default of `rbo_p`."""
+    setting.run(setting.bench(student=[BAD, BAD], select="rbo", rbo_p=0.5))
+    report, groups = read_json(setting.root / "run" / "round-1" / "scores.json"), setting.groups(1)
+    teacher, assistants, _ = groups.log_distributions(slice(None), "cpu")
+    for label, log_p in assistants.items():
+        overlaps = [rank_biased_overlap(teacher, log_p, p).mean().item() for p in (0.5, 0.9)]
+        assert overlaps[0] != pytest.approx(overlaps[1], rel=1e-2)
+        assert report[label]["rbo"] == pytest.approx(overlaps[0], rel=1e-5)
 
 
 # --- killed and continued ---

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from mta4dpr.distill.compare import compare
 from mta4dpr.distill.groups import PREVIOUS
 from mta4dpr.distill.strategies import STRATEGIES
+from mta4dpr.distill.strategy import Requirement
 from mta4dpr.files import read_json, write_json
 
 from .tiny_distill import HELD_OUT
@@ -147,7 +148,9 @@ def test_the_teacher_moves_and_is_not_exported(setting: Setting, strategy: str) 
     assert sum(step["ce_teacher"] > 0 for step in setting.steps()) == 4
 
 
-@pytest.mark.parametrize("strategy", [name for name, one in STRATEGIES.items() if not one.trains_teacher and not one.chain])
+@pytest.mark.parametrize(
+    "strategy", [name for name, one in STRATEGIES.items() if not {Requirement.TEACHER_TRAINING, Requirement.CHAIN} & one.requires]
+)
 def test_the_others_open_no_network_but_the_student(setting: Setting, strategy: str) -> None:
     """A teacher's weights beside the student's would need memory for nothing."""
     setting.run(setting.bench(student=[MIDDLE] * 4), strategy=strategy)
@@ -158,7 +161,7 @@ def test_the_others_open_no_network_but_the_student(setting: Setting, strategy: 
 # --- what is not needed is not scored ---
 
 
-@pytest.mark.parametrize("strategy", [name for name, one in STRATEGIES.items() if not one.assistants])
+@pytest.mark.parametrize("strategy", [name for name, one in STRATEGIES.items() if Requirement.ASSISTANTS not in one.requires])
 @pytest.mark.parametrize("pair_scorers", [(), ("good",)])
 def test_strategies_without_assistants_score_none_and_see_the_same_groups(
     setting: Setting, strategy: str, pair_scorers: tuple[str, ...]
@@ -257,4 +260,4 @@ def test_killed_anywhere_ends_bit_for_bit_alike(
     setting.killed_run(monkeypatch, where, at, changes, strategy)
     setting.assert_alike("whole", "killed")
     policies = list((setting.root / "killed").rglob("policy.safetensors"))
-    assert bool(policies) == STRATEGIES[strategy].policy
+    assert bool(policies) == (Requirement.POLICY in STRATEGIES[strategy].requires)

@@ -15,11 +15,17 @@ from scipy.stats import kendalltau
 
 from mta4dpr.distill import scores as module
 from mta4dpr.distill.groups import Groups, open_groups
-from mta4dpr.distill.scores import describe, kendall_tau_b, lines, warnings
+from mta4dpr.distill.scores import describe as describe_groups
+from mta4dpr.distill.scores import kendall_tau_b, lines, warnings
 from mta4dpr.files import write_json
 
 TEACHER = [[2, 1, 0, -1], [1, 1, 0, 0]]
 ASSISTANT = [[3, 0, 1, -1], [0, 1, 1, 1]]
+
+
+def describe(groups: Groups, *, persistence: float = 0.9, **more: Any) -> Any:
+    """With the persistence that is the default of `rbo_p`."""
+    return describe_groups(groups, persistence=persistence, **more)
 
 
 def groups_of(
@@ -94,12 +100,15 @@ def test_the_teachers_row_by_hand() -> None:
 def test_agreement_with_the_teacher_by_hand() -> None:
     """Kendall: 1 of 6 pairs turned is 2/3; two of 4 x 3 untied pairs turned and none right is -2 / sqrt(12).
 
-    Overlap: prefixes 1, 1/2, 1, 1 and, ties by position, 0, 1/2, 2/3, 1 with weights 0.1, 0.09, 0.081, 0.0729 and a tail of 0.6561.
+    Overlap: prefixes 1, 1/2, 1, 1 and, ties by position, 0, 1/2, 2/3, 1 with weights 0.1, 0.09, 0.081, 0.0729
+    and a tail of 0.6561; at a persistence of 1/2 the weights are 1/2, 1/4, 1/8, 1/16 and the tail is 1/16.
     """
     row = describe(groups_of(TEACHER, ASSISTANT))["a"]
     assert row["kendall"] == pytest.approx((2 / 3 - 2 / math.sqrt(12)) / 2)
     assert row["kendall_undefined"] == 0
     assert row["rbo"] == pytest.approx((0.955 + 0.828) / 2, abs=1e-6)
+    halves = 0.5 + 0.25 / 2 + 0.125 + 0.0625 + 0.0625, 0 + 0.25 / 2 + 0.125 * 2 / 3 + 0.0625 + 0.0625
+    assert describe(groups_of(TEACHER, ASSISTANT), persistence=0.5)["a"]["rbo"] == pytest.approx(sum(halves) / 2, abs=1e-6)
     divergences = [
         sum(p * math.log(p / q) for p, q in zip(softmax(t), softmax(a), strict=True)) for t, a in zip(TEACHER, ASSISTANT, strict=True)
     ]

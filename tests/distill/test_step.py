@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch.nn import functional
 
+from mta4dpr.distill.selection import CRITERIA, Basis, Criterion
 from mta4dpr.distill.step import Step
 
 from .slow_reference import LABELS, distributions, hand_made, kl, offered, step_of
@@ -47,7 +48,7 @@ def test_select_by_query_takes_each_querys_own(seed: int) -> None:
         np.testing.assert_allclose(target[row].exp(), found[label][row], atol=1e-12)
 
 
-@pytest.mark.parametrize("select", ["kl", "footrule", "rbo", "random", "best"])
+@pytest.mark.parametrize("select", list(CRITERIA))
 def test_select_for_a_batch_notes_one(select: str) -> None:
     """Every criterion gives one name and that assistant's distributions for all queries."""
     plain = hand_made(1, queries=4, select=select)
@@ -58,7 +59,7 @@ def test_select_for_a_batch_notes_one(select: str) -> None:
     assert select != "best" or label == "b"
 
 
-@pytest.mark.parametrize("select", ["kl", "footrule", "rbo"])
+@pytest.mark.parametrize("select", [name for name, criterion in CRITERIA.items() if criterion.basis is Basis.NEARNESS])
 @pytest.mark.parametrize("granularity", ["batch", "query"])
 def test_a_copy_of_the_teacher_is_nearest(select: str, granularity: str) -> None:
     """By each criterion: KL 0, footrule 0, overlap 1; the direction of the comparison is right."""
@@ -66,6 +67,23 @@ def test_a_copy_of_the_teacher_is_nearest(select: str, granularity: str) -> None
     step.assistants["c"] = step.teacher.detach()
     step.select()
     assert step.notes["assistant"] in ("c", ["c"] * 4)
+
+
+def test_a_criterion_from_outside_chooses_with_the_options_that_it_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One entry in the registry is enough: here the assistant that differs most, by a distance that takes `rrf_k`."""
+    given = []
+
+    def farthest(teacher: torch.Tensor, assistant: torch.Tensor, *, rrf_k: int) -> torch.Tensor:
+        given.append(rrf_k)
+        return -(teacher - assistant).abs().sum(dim=-1)
+
+    monkeypatch.setitem(CRITERIA, "farthest", Criterion(farthest, options=("rrf_k",)))
+    step = made(2, fused="none")
+    step.options = step.options.model_copy(update={"select": "farthest"})
+    step.assistants["b"] = step.teacher.flip(1) * 9
+    step.select()
+    assert step.notes["assistant"] == "b"
+    assert given == [step.options.rrf_k] * 3
 
 
 def test_selection_ignores_the_student_and_has_no_gradient() -> None:

@@ -18,7 +18,9 @@ from hypothesis import strategies as st
 from mta4dpr.distill import strategies as strategies_module
 from mta4dpr.distill.losses import curriculum_labels
 from mta4dpr.distill.policy import Policy
-from mta4dpr.distill.strategies import ABLATIONS, STRATEGIES
+from mta4dpr.distill.strategies import ABLATIONS, STRATEGIES, headings_of_terms
+from mta4dpr.distill.strategy import Requirement
+from mta4dpr.distill.terms import TERMS
 from mta4dpr.options import Distill
 
 from .slow_reference import LABELS, OPTIONS, REFERENCES, Plain, hand_made, reordered, shifted, step_of, total
@@ -403,60 +405,61 @@ def test_options_and_overrides_exist(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", list(STRATEGIES))
-def test_flags_say_what_the_loss_reads(name: str) -> None:
+def test_requirements_say_what_the_loss_reads(name: str) -> None:
     """What a strategy does not ask for is not there when it runs; what it asks for it reads, else it would be computed in vain."""
     strategy, plain = STRATEGIES[name], make(name)
     step, _ = step_of(plain, ScriptedPolicy(plain.chosen))
+    requires = strategy.requires
     less = replace(
         step,
-        assistants=step.assistants if strategy.assistants else {},
-        standing=step.standing if strategy.standing else {},
-        previous=step.previous if strategy.previous else None,
-        student_layers=step.student_layers if strategy.layers else [],
-        teacher_layers=step.teacher_layers if strategy.layers else [],
-        policy=step.policy if strategy.policy else None,
-        teacher=step.teacher if not strategy.judgements else torch.full_like(step.teacher, math.nan),
+        assistants=step.assistants if Requirement.ASSISTANTS in requires else {},
+        standing=step.standing if Requirement.STANDING in requires else {},
+        previous=step.previous if Requirement.PREVIOUS_STUDENT in requires else None,
+        student_layers=step.student_layers if Requirement.LAYERS in requires else [],
+        teacher_layers=step.teacher_layers if Requirement.LAYERS in requires else [],
+        policy=step.policy if Requirement.POLICY in requires else None,
+        teacher=step.teacher if Requirement.JUDGEMENTS_ALONE not in requires else torch.full_like(step.teacher, math.nan),
     )
     terms, again = STRATEGIES[name].loss(step), STRATEGIES[name].loss(less)
     assert values_of(terms) == values_of(again)
-    lacking: dict[str, dict[str, Any]] = {
-        "assistants": {"assistants": {}},
-        "standing": {"standing": {}},
-        "previous": {"previous": None},
-        "layers": {"student_layers": [], "teacher_layers": []},
-        "policy": {"policy": None},
+    lacking: dict[Requirement, dict[str, Any]] = {
+        Requirement.ASSISTANTS: {"assistants": {}},
+        Requirement.STANDING: {"standing": {}},
+        Requirement.PREVIOUS_STUDENT: {"previous": None},
+        Requirement.LAYERS: {"student_layers": [], "teacher_layers": []},
+        Requirement.POLICY: {"policy": None},
     }
-    for flag, without in lacking.items():
-        if getattr(strategy, flag):
+    for requirement, without in lacking.items():
+        if requirement in requires:
             found = None
             with contextlib.suppress(KeyError, TypeError, ValueError, IndexError, RuntimeError):  # it asks for what is not there
                 found = values_of(STRATEGIES[name].loss(replace(step, notes={}, **without)))
-            assert found != values_of(terms), flag
-    assert strategy.trains_teacher == (name in TRAIN_TEACHER)
-    assert strategy.assistants == (name not in ONE_TEACHER)
+            assert found != values_of(terms), requirement
+    assert (Requirement.TEACHER_TRAINING in requires) == (name in TRAIN_TEACHER)
+    assert (Requirement.ASSISTANTS in requires) == (name not in ONE_TEACHER)
 
 
 @pytest.mark.parametrize("name", list(STRATEGIES))
-def test_needs_names_what_the_flags_say(name: str) -> None:
-    """What `list strategies` shows is made of the flags."""
-    strategy = STRATEGIES[name]
-    wants = {
-        "judgements alone": strategy.judgements,
-        "a teacher": not strategy.judgements,
-        "assistants": strategy.assistants and not strategy.chain,
-        "bi-encoder assistants that can be trained": strategy.chain,
-        "weights of the teacher": strategy.trains_teacher,
-        "a bi-encoder teacher's layers": strategy.layers,
-        "regime rounds": strategy.stages,
-    }
-    assert strategy.needs == ", ".join(what for what, wanted in wants.items() if wanted)
-    assert not strategy.chain or strategy.assistants
-    assert not strategy.layers or strategy.trains_teacher
+def test_every_term_has_a_title(name: str) -> None:
+    """A plot would show the name that the code has for it."""
+    for case in CASES.values():
+        terms, _, _ = found_by(name, make(name, **case))
+        assert set(terms) <= {*TERMS, *STRATEGIES[name].terms}
+
+
+def test_headings_of_a_strategys_own_terms_follow_the_usual_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A strategy from outside names its terms; a variant of it is trained under another name and still finds them."""
+    own = replace(STRATEGIES["kd"], terms={"hubness": "hubness of the batch", "kl_teacher": "KL to the oracle"})
+    monkeypatch.setitem(STRATEGIES, "mine", own)
+    usual = {name: term.heading for name, term in TERMS.items()}
+    assert headings_of_terms("kd") == headings_of_terms("mine-with-more-steps") == {**usual, "hubness": "hubness of the batch"}
+    assert headings_of_terms("mine") == {**usual, "hubness": "hubness of the batch", "kl_teacher": "KL to the oracle"}
+    assert list(headings_of_terms("mine")) == [*TERMS, "hubness"]
 
 
 def test_only_mta4dpr_replaces_assistants() -> None:
     """Section 8; its controls must not, and cannot be told to."""
-    assert [name for name, strategy in STRATEGIES.items() if strategy.replaces] == ["mta4dpr"]
+    assert [name for name, strategy in STRATEGIES.items() if Requirement.REPLACEMENT in strategy.requires] == ["mta4dpr"]
     assert [name for name, strategy in STRATEGIES.items() if "replace" in strategy.options] == ["mta4dpr"]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,8 @@ import pytest
 import torch
 
 from mta4dpr.distill.strategies import STRATEGIES
+from mta4dpr.distill.strategy import Requirement
+from mta4dpr.distill.terms import STEP_NUMBERS, TERMS, TOTAL
 from mta4dpr.distill.trainer import Batch, Trainer
 from mta4dpr.errors import UserError
 
@@ -222,7 +225,7 @@ CONTRACT = ["round", "step", "loss", "ce", "kl_teacher", "kl_assistant", "assist
 def test_steps_jsonl_has_the_contracts_fields(training: Training, strategy: str) -> None:
     """Section 3: loss and its terms, chosen assistant, lr, examples/s; what a strategy has besides stands between them."""
     trainer = training.trainer("t", strategy=strategy)
-    run(trainer, training.groups(previous=STRATEGIES[strategy].previous), last=2)
+    run(trainer, training.groups(previous=Requirement.PREVIOUS_STUDENT in STRATEGIES[strategy].requires), last=2)
     for step, line in enumerate(lines_of(training.root / "t")):
         assert list(line)[:7] == CONTRACT
         assert list(line)[-2:] == ["lr", "examples_per_second"]
@@ -232,3 +235,22 @@ def test_steps_jsonl_has_the_contracts_fields(training: Training, strategy: str)
         if strategy == "mta4dpr":
             assert not more
             assert line["loss"] == pytest.approx(0.2 * line["ce"] + 0.5 * line["kl_teacher"] + 0.5 * line["kl_assistant"], rel=1e-5)
+
+
+def test_numbers_of_a_step_are_terms_or_known_not_to_be(training: Training) -> None:
+    """What is neither would be drawn as a term; what is missing from a line would leave a gap."""
+    for name in STRATEGIES:
+        trainer = training.trainer(name, strategy=name)
+        run(trainer, training.groups(previous=Requirement.PREVIOUS_STUDENT in STRATEGIES[name].requires), last=1)
+        [line] = lines_of(trainer.folder)
+        numbers = {key for key, value in line.items() if isinstance(value, int | float)}
+        assert {*STEP_NUMBERS, TOTAL} <= numbers <= {*STEP_NUMBERS, *TERMS}
+
+
+@pytest.mark.parametrize("name", ["loss", "step", "lr"])
+def test_a_term_cannot_be_called_as_what_a_step_has_already(training: Training, name: str) -> None:
+    """It would take the other's place in steps.jsonl without a word."""
+    trainer = training.trainer("t", strategy="kd")
+    trainer.strategy = replace(trainer.strategy, loss=lambda step: {name: (1.0, step.cross_entropy())})
+    with pytest.raises(UserError, match=f"called '{name}'"):
+        run(trainer, training.groups(), last=1)

@@ -10,6 +10,7 @@ import torch
 
 from mta4dpr.distill.groups import Groups
 from mta4dpr.distill.strategies import STRATEGIES
+from mta4dpr.distill.strategy import Requirement
 from mta4dpr.distill.trainer import Batch, Texts, Trainer
 from mta4dpr.models.encoder import Encoder
 
@@ -103,7 +104,7 @@ def test_the_loss_is_the_methods(training: Training, strategy: str, teacher: str
     """From texts and stored scores to each term, against the slow reference, on 8 queries that share passages."""
     changes = {"false_negatives": rule, "ce_weight": 0.3, "teacher_weight": 0.6, "assistant_weight": 0.4}
     trainer = training.trainer("t", strategy=strategy, teacher=teacher, **changes)
-    groups = training.groups(false_negatives=rule, previous=STRATEGIES[strategy].previous)
+    groups = training.groups(false_negatives=rule, previous=Requirement.PREVIOUS_STUDENT in STRATEGIES[strategy].requires)
     rows = range(4, 12)
     if rule != "keep":
         assert groups.about["false_negatives"] > 10

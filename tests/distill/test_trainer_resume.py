@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from mta4dpr.distill.strategies import STRATEGIES
+from mta4dpr.distill.strategy import Requirement
 from mta4dpr.distill.trainer import set_dropout
 
 from .tiny_trainer import STEPS, Training, equal, killed, lines_of, run, weights, without_speed
@@ -46,14 +47,18 @@ def test_killed_and_restored_is_bitwise_the_same(
 def test_every_strategy_resumes_bitwise(training: Training, monkeypatch: pytest.MonkeyPatch, strategy: str, teacher: str) -> None:
     """Ten steps with a kill at the seventh: student, trained teacher and policy end with the same bits, random choices are the same."""
     changes = {"strategy": strategy, "teacher": teacher, "dropout": 0.1}
-    groups = training.groups(previous=STRATEGIES[strategy].previous)
+    groups = training.groups(previous=Requirement.PREVIOUS_STUDENT in STRATEGIES[strategy].requires)
     whole = training.trainer("whole", **changes)
     start = weights(whole)
     run(whole, groups)
     second = killed(training, monkeypatch, groups, 6, **changes)
     assert equal(weights(whole), weights(second))
     assert without_speed(lines_of(training.root / "killed")) == without_speed(lines_of(training.root / "whole"))
-    trained = {"student"} | ({"teacher"} if STRATEGIES[strategy].trains_teacher else set()) | ({"policy"} if strategy == "rl_ta" else set())
+    trained = (
+        {"student"}
+        | ({"teacher"} if Requirement.TEACHER_TRAINING in STRATEGIES[strategy].requires else set())
+        | ({"policy"} if strategy == "rl_ta" else set())
+    )
     moved = {name.split(".")[0] for name, tensor in weights(whole).items() if not torch.equal(tensor, start[name])}
     assert set(whole.networks) == moved == trained
     state = [[one.tolist() for p in t.optimizer.state.values() for one in p.values()] for t in (whole, second)]

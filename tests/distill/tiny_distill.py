@@ -10,6 +10,7 @@ import numpy as np
 from mta4dpr.data.corpus import Corpus
 from mta4dpr.data.records import Passage, Qrel
 from mta4dpr.distill.queries import PassageLists, TrainingQueries
+from mta4dpr.engines.scorer import Scorer
 from mta4dpr.files import key_of
 from mta4dpr.options import Distill
 from mta4dpr.retrieval.hits import Hits, best
@@ -44,7 +45,7 @@ class ListSource:
         return len(self._passages)
 
 
-class MatrixScorer:
+class MatrixScorer(Scorer):
     """A scorer whose score of (query number, passage number) is an entry of a matrix; ranks at most `longest` passages."""
 
     kind, ranks = "matrix", True

@@ -19,9 +19,10 @@ from mta4dpr.distill.groups import Groups, open_groups
 from mta4dpr.distill.queries import TrainingQueries
 from mta4dpr.distill.rounds import distil
 from mta4dpr.distill.strategies import STRATEGIES
+from mta4dpr.distill.strategy import Requirement
 from mta4dpr.distill.trainer import Texts, Trainer
 from mta4dpr.engines.dense import BiEncoderScorer
-from mta4dpr.engines.engine import Scorer
+from mta4dpr.engines.scorer import Scorer
 from mta4dpr.models.encoder import Encoder, load_encoder
 from mta4dpr.options import Distill
 from mta4dpr.retrieval.exact import ExactIndex
@@ -117,7 +118,7 @@ class Setting:
     def run(self, bench: Bench, *, strategy: str = "mta4dpr", name: str = "run") -> Path:
         """With the options that make the strategy what it is, as a request adds them."""
         known = STRATEGIES[strategy]
-        own = {**known.overrides, **({"rounds": 1 + len(bench.assistants)} if known.stages else {})}
+        own = {**known.overrides, **({"rounds": 1 + len(bench.assistants)} if Requirement.STAGES in known.requires else {})}
         options = bench.options.model_copy(update=own)
         return distil(strategy, known, self.new_student(), replace(bench, options=options), self.root / name)
 

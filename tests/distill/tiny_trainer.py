@@ -15,10 +15,11 @@ import torch
 
 from mta4dpr.benchmark import ModelSpec
 from mta4dpr.data.corpus import Corpus
-from mta4dpr.distill.groups import Groups, generate
+from mta4dpr.distill.groups import Groups, RoundData, generate
 from mta4dpr.distill.queries import TrainingQueries
 from mta4dpr.distill.strategies import STRATEGIES
-from mta4dpr.distill.trainer import Batch, Texts, Trainer
+from mta4dpr.distill.strategy import Requirement
+from mta4dpr.distill.trainer import Batch, Texts, Trainer, TrainerSetup
 from mta4dpr.models.encoder import Encoder, load_encoder
 from mta4dpr.models.reranker import load_reranker
 from mta4dpr.options import Distill
@@ -53,18 +54,20 @@ class Training:
         student, known = fresh(self._student), STRATEGIES[strategy]
         folder = self.root / name
         folder.mkdir(exist_ok=True)
-        network = self._teacher(teacher) if known.trains_teacher else None
+        network = self._teacher(teacher) if Requirement.TEACHER_TRAINING in known.requires else None
         return Trainer(
             student,
             known,
-            self.options(**{**known.overrides, **changes}),
-            self.queries,
-            self._texts_for(student, self.queries),
-            folder,
-            seed,
-            teacher=(network, self._texts_for(network, self.queries)) if network else None,
-            assistants=3,
-            standing=STANDING if known.standing else None,
+            TrainerSetup(
+                options=self.options(**{**known.overrides, **changes}),
+                queries=self.queries,
+                texts=self._texts_for(student, self.queries),
+                folder=folder,
+                seed=seed,
+                teacher=(network, self._texts_for(network, self.queries)) if network else None,
+                assistants=3,
+                standing=STANDING if Requirement.STANDING in known.requires else {},
+            ),
         )
 
     def _teacher(self, kind: str) -> Any:
@@ -87,18 +90,20 @@ class Training:
         lists = {s.label: np.concatenate([hits.passages for hits in s.rank(self.queries.train, options.depth)]) for s in scorers}
         return generate(
             self.root / f"groups-{name}",
-            round_number=0,
-            groups=options.steps * options.batch_queries,
+            RoundData(
+                number=0,
+                size=options.steps * options.batch_queries,
+                teacher=scorers[0],
+                assistants=scorers[1:],
+                rankings=lists,
+                wrong=np.full(TRAIN, wrong),
+                tau_teacher=0.8,
+                previous=MatrixScorer("old", random_matrix(9) / 5, self.corpus) if previous else None,
+            ),
             queries=self.queries,
             corpus=self.corpus,
-            teacher=scorers[0],
-            assistants=scorers[1:],
-            lists=lists,
-            wrong=np.full(TRAIN, wrong),
-            tau_teacher=0.8,
             seed=0,
             options=options,
-            previous=MatrixScorer("old", random_matrix(9) / 5, self.corpus) if previous else None,
         )
 
 

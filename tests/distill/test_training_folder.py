@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from mta4dpr.data.corpus import Corpus
-from mta4dpr.distill.left import checkpoints, keep_lines, mend, read_lines
 from mta4dpr.distill.queries import TrainingQueries
 from mta4dpr.distill.trainer import Texts, Trainer
+from mta4dpr.distill.training_folder import checkpoints, keep_lines, mend, read_lines
 from mta4dpr.files import SUMS, folder_written_aside, is_whole
 from mta4dpr.models.encoder import Encoder
 
