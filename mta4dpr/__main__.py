@@ -10,8 +10,8 @@ import typer
 from typer.exceptions import TyperException
 
 from mta4dpr import cli
-from mta4dpr.environment import is_main_process
 from mta4dpr.errors import EnvironmentLack, UserError
+from mta4dpr.machine.environment import is_main_process
 from mta4dpr.terminal import print_error
 
 NOISY = ("ir_datasets", "httpx", "httpx2", "huggingface_hub", "sentence_transformers", "transformers", "faiss", "matplotlib", "filelock")
@@ -52,7 +52,7 @@ def main() -> None:
 
 
 def _environment_or_bug(error: OSError | MemoryError) -> int:
-    from mta4dpr.files import lack_of_disk
+    from mta4dpr.machine.files import lack_of_disk
 
     if isinstance(error, MemoryError):
         print_error("error: the memory is full; set dense.token_budget or distill.batch_queries to less, or use a larger machine")

@@ -173,7 +173,7 @@ class Results:
         return Folder(self.folder)
 
     def _document(self, name: str) -> Any:
-        from mta4dpr.files import read_json
+        from mta4dpr.machine.files import read_json
 
         path = getattr(self._place, name)
         return read_json(path) if path.exists() else {}

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mta4dpr.environment import is_main_process
 from mta4dpr.errors import EnvironmentLack, UserError, nearest
+from mta4dpr.machine.environment import is_main_process
 from mta4dpr.terminal import (
     HelpAsWritten,
     print_comparisons,
@@ -401,8 +401,8 @@ def tables(
     as_json: JsonOption = False,
 ) -> None:
     """The paper's tables: published figures beside what runs measured, with a verdict."""
-    from mta4dpr.benchmark import benchmark_folder
-    from mta4dpr.files import written_aside
+    from mta4dpr.config.benchmark import benchmark_folder
+    from mta4dpr.machine.files import written_aside
     from mta4dpr.report import paper
     from mta4dpr.report.measured import measured
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from typer.core import TyperGroup
 
-from mta4dpr.console import new_console
+from mta4dpr.machine.console import new_console
 
 
 class HelpAsWritten(TyperGroup):
@@ -34,7 +34,7 @@ def _as_written(help_text: str) -> str:
 
 def print_plan(document: Mapping[str, Any]) -> None:
     """What `plan` found: files to fetch, a row a stage, the disk that is needed, and where the rates behind the times come from."""
-    from mta4dpr.environment import gigabytes
+    from mta4dpr.machine.environment import gigabytes
 
     if document["downloads"]:
         _print_some_files(f"what {document['benchmark']} is made of", document["downloads"], {"what": "file or model", "from": "from"})
@@ -145,7 +145,7 @@ def print_hits(hits: Sequence[Mapping[str, Any]]) -> None:
 def print_leaderboard(folder: Path, as_json: bool) -> None:
     """The tables of the run in `folder`, or leaderboard.json as it is; where page and run files lie goes to stderr."""
     if as_json:
-        from mta4dpr.files import read_json
+        from mta4dpr.machine.files import read_json
 
         print_json(read_json(folder / "leaderboard.json"))
         return

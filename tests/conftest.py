@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from mta4dpr.__main__ import main
-from mta4dpr.benchmark import ModelSpec
+from mta4dpr.config.benchmark import ModelSpec
 from mta4dpr.data.collection import BeirFolder
 from mta4dpr.data.corpus import Corpus, open_corpus
 from mta4dpr.models.encoder import Encoder, load_encoder

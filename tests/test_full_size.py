@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mta4dpr.benchmark import load_benchmark
+from mta4dpr.config.benchmark import load_benchmark
 from mta4dpr.data.corpus import Corpus
-from mta4dpr.files import file_name, read_json
+from mta4dpr.machine.files import file_name, read_json
 
 from . import miniatures
 

@@ -14,10 +14,11 @@ import typer
 from rich.console import Console
 
 import mta4dpr
-from mta4dpr import progress, terminal
+from mta4dpr import terminal
 from mta4dpr.__main__ import main
 from mta4dpr.cli import app
-from mta4dpr.console import new_console
+from mta4dpr.machine import progress
+from mta4dpr.machine.console import new_console
 from mta4dpr.report.formats import to_rich
 from mta4dpr.report.leaderboard import Comparison, EvalSet, Leaderboard, Row, System
 

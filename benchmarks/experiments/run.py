@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from mta4dpr.evaluation.leaderboard import leaderboard
-from mta4dpr.files import read_json, write_json
+from mta4dpr.machine.files import read_json, write_json
 from mta4dpr.report import load, to_markdown
 from mta4dpr.report.seeds import evaluations_of, refuse_other_settings
 

@@ -192,10 +192,10 @@ def mine(size: int, folder: Path) -> Any:
 
 
 def draw_groups(size: int, folder: Path) -> Any:
+    from mta4dpr.config.options import Distill
     from mta4dpr.data.columns import Column
     from mta4dpr.distill.groups import RoundData, generate
     from mta4dpr.engines.dense import BiEncoderScorer
-    from mta4dpr.options import Distill
 
     index, queries = index_of(size, folder), queries_of(size, folder)()
     lists, draw = {}, np.random.default_rng(4)
@@ -237,8 +237,8 @@ def index_bm25(size: int, folder: Path) -> Any:
 def search_bm25(size: int, folder: Path) -> Any:
     from mta4dpr.retrieval.bm25 import Bm25Retriever
 
+    from mta4dpr.config.options import Bm25
     from mta4dpr.evaluation.trecrun import RunWriter
-    from mta4dpr.options import Bm25
 
     corpus, words, draw = corpus_of(size, folder), vocabulary(), np.random.default_rng(6)
     retriever = Bm25Retriever(index_bm25(size, folder)(), corpus, Bm25(heap="512m"), threads())
@@ -256,7 +256,7 @@ def search_bm25(size: int, folder: Path) -> Any:
 
 
 def threads() -> int:
-    from mta4dpr.environment import choose_threads
+    from mta4dpr.machine.environment import choose_threads
 
     return choose_threads()[0]
 

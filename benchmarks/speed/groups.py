@@ -24,9 +24,9 @@ import numpy as np
 
 def groups_of(arguments: argparse.Namespace) -> tuple[Any, Any, np.ndarray, np.ndarray]:
     """The open quickstart, its training queries, and (groups,), (groups, group) of all rounds drawn at random."""
+    from mta4dpr.config.options import Distill
     from mta4dpr.experiment.experiment import open_experiment
     from mta4dpr.experiment.request import Request
-    from mta4dpr.options import Distill
     from mta4dpr.stages.teaching import open_training_queries
 
     experiment = open_experiment(Request("quickstart", systems=("minilm",), output=arguments.folder))

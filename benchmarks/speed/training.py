@@ -49,13 +49,13 @@ def theirs(folder: Path, arguments: argparse.Namespace) -> dict[str, float]:
     from sentence_transformers.sentence_transformer.losses import DistillKLDivLoss
     from transformers import TrainerCallback
 
-    from mta4dpr.benchmark import ModelSpec
+    from mta4dpr.config.benchmark import ModelSpec
+    from mta4dpr.config.options import Distill
     from mta4dpr.distill.groups import open_groups
     from mta4dpr.distill.trainer import set_dropout
     from mta4dpr.experiment.experiment import open_experiment
     from mta4dpr.experiment.request import Request
     from mta4dpr.models.encoder import load_encoder
-    from mta4dpr.options import Distill
     from mta4dpr.stages.teaching import open_training_queries
 
     experiment = open_experiment(Request("quickstart", systems=("kd",), output=folder))

@@ -8,7 +8,6 @@ from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mta4dpr import environment
 from mta4dpr.commands.documents import Compared
 from mta4dpr.commands.evaluate import Judgements, judgements
 from mta4dpr.data.corpus import open_corpus, stored_corpus
@@ -16,6 +15,7 @@ from mta4dpr.data.records import Passage
 from mta4dpr.errors import UserError
 from mta4dpr.evaluation import significance
 from mta4dpr.evaluation.significance import ALPHA, most_different
+from mta4dpr.machine import environment
 
 if TYPE_CHECKING:
     from mta4dpr.data.corpus import Corpus

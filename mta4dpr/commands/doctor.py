@@ -8,9 +8,9 @@ import socket
 from pathlib import Path
 from typing import Any
 
-from mta4dpr import environment
-from mta4dpr.environment import gigabytes
 from mta4dpr.errors import UserError
+from mta4dpr.machine import environment
+from mta4dpr.machine.environment import gigabytes
 from mta4dpr.models.files import find_model
 from mta4dpr.models.registry import CHECKPOINTS
 

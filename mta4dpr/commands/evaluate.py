@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from mta4dpr.benchmark import benchmark_file, benchmark_names, read_yaml
 from mta4dpr.commands.documents import Evaluated, RunRow
+from mta4dpr.config.benchmark import benchmark_file, benchmark_names, read_yaml
 from mta4dpr.data.collection import QuerySet, Source, judged_by_answers, load_qrels, load_query_set, open_source
 from mta4dpr.data.corpus import Corpus, stored_corpus
-from mta4dpr.environment import cache_folder
 from mta4dpr.errors import EnvironmentLack, UserError
 from mta4dpr.experiment.request import ADHOC_MEASURES, usual_measures
+from mta4dpr.machine.environment import cache_folder
 
 if TYPE_CHECKING:
     from ir_measures import Measure

@@ -19,7 +19,7 @@ from mta4dpr.experiment.ledger import Ledger, StageName
 from mta4dpr.experiment.manifest import Manifest, engine_of, read_manifest
 from mta4dpr.experiment.recovery import check_unchanged, recover
 from mta4dpr.experiment.request import Request
-from mta4dpr.files import copy_folder, folder_written_aside, sha256_of_file
+from mta4dpr.machine.files import copy_folder, folder_written_aside, sha256_of_file
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ def export(folder: Path, system: str, *, student: Path | None, runs: Path | None
 
 
 def _export_student(folder: Path, manifest: Manifest, system: str, aside: Path, *, name: str, onnx: bool) -> None:
-    from mta4dpr.benchmark import ModelSpec
+    from mta4dpr.config.benchmark import ModelSpec
     from mta4dpr.models.encoder import load_encoder
     from mta4dpr.models.onnx import check_packages, write_onnx
     from mta4dpr.report import load
@@ -92,10 +92,10 @@ def _students(manifest: Manifest) -> list[str]:
 
 
 def _card(manifest: Manifest, system: str, encoder: Any, *, name: str, onnx: bool) -> Any:
+    from mta4dpr.config.options import Distill
     from mta4dpr.distill.strategies import STRATEGIES
     from mta4dpr.distill.strategy import Requirement
     from mta4dpr.models.registry import checkpoint_of, hub_of
-    from mta4dpr.options import Distill
     from mta4dpr.report.card import Card
 
     settings, recipe = manifest["settings"], manifest["recipes"][system]["recipe"]

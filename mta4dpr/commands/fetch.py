@@ -24,15 +24,15 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
-from mta4dpr import environment
 from mta4dpr.data.downloads import Download, bring, copy_unpacked, hashes_of
 from mta4dpr.errors import EnvironmentLack, UserError
 from mta4dpr.experiment.experiment import open_experiment
 from mta4dpr.experiment.request import Request
-from mta4dpr.files import folder_written_aside, lack_of_disk, read_json, write_json, written_aside
+from mta4dpr.machine import environment
+from mta4dpr.machine.files import folder_written_aside, lack_of_disk, read_json, write_json, written_aside
+from mta4dpr.machine.places import DATA, INDEXES, MODELS, SETTINGS, data_home, disk_lack, indexes_home, models_home
 from mta4dpr.models.files import find_model, snapshot
 from mta4dpr.models.registry import UNSTATED, checkpoint_of, hub_of, package_of
-from mta4dpr.places import DATA, INDEXES, MODELS, SETTINGS, data_home, disk_lack, indexes_home, models_home
 from mta4dpr.planning.needs import Needs
 
 if TYPE_CHECKING:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from mta4dpr import benchmark
-from mta4dpr.benchmark import benchmark_file, benchmark_names, read_yaml
+from mta4dpr.config import benchmark
+from mta4dpr.config.benchmark import benchmark_file, benchmark_names, read_yaml
 
 Rows = list[dict[str, Any]]
 

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from mta4dpr import environment
-from mta4dpr.environment import gigabytes
 from mta4dpr.experiment.experiment import open_experiment
 from mta4dpr.experiment.request import Request
+from mta4dpr.machine import environment
+from mta4dpr.machine.environment import gigabytes
+from mta4dpr.machine.places import SETTINGS, disk_lack
+from mta4dpr.machine.progress import duration
+from mta4dpr.machine.rates import Rates
 from mta4dpr.machine.work import Piece
-from mta4dpr.places import SETTINGS, disk_lack
 from mta4dpr.planning.needs import Needs
-from mta4dpr.progress import duration
-from mta4dpr.rates import Rates
 from mta4dpr.stages.costs import disk_of
 from mta4dpr.stages.pipeline import pieces_of
 

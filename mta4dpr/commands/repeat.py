@@ -15,14 +15,14 @@ from typing import Any
 
 import numpy as np
 
-from mta4dpr import environment
 from mta4dpr.errors import UserError
 from mta4dpr.experiment import settings
 from mta4dpr.experiment.folder import Folder
 from mta4dpr.experiment.manifest import Manifest, read_manifest
 from mta4dpr.experiment.recovery import check_unchanged, recover
 from mta4dpr.experiment.request import Request
-from mta4dpr.files import read_json, sha256_of_file, write_json
+from mta4dpr.machine import environment
+from mta4dpr.machine.files import read_json, sha256_of_file, write_json
 from mta4dpr.stages.pipeline import complete
 
 log = logging.getLogger(__name__)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from mta4dpr import environment
 from mta4dpr.commands.documents import Student, Trained
 from mta4dpr.distill.training_folder import finished_rounds
 from mta4dpr.errors import UserError
 from mta4dpr.experiment.experiment import open_experiment
 from mta4dpr.experiment.ledger import StageName
 from mta4dpr.experiment.request import Request
+from mta4dpr.machine import environment
 from mta4dpr.stages.pipeline import complete_trainings
 
 

@@ -12,7 +12,7 @@ from typing import IO, Any, Self
 
 import numpy as np
 
-from mta4dpr.files import forget_parts, written_aside
+from mta4dpr.machine.files import forget_parts, written_aside
 
 CUT_OFF = (OSError, ValueError, EOFError, KeyError)  # what numpy and json raise for a file that is absent, empty or too short
 

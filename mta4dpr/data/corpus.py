@@ -26,8 +26,8 @@ from mta4dpr.data.collection import Source
 from mta4dpr.data.columns import CUT_OFF, Column, blocks
 from mta4dpr.data.records import Passage
 from mta4dpr.errors import UserError
-from mta4dpr.files import file_name, folder_written_aside, key_of, lack_of_disk, read_json, write_json
-from mta4dpr.progress import track
+from mta4dpr.machine.files import file_name, folder_written_aside, key_of, lack_of_disk, read_json, write_json
+from mta4dpr.machine.progress import track
 
 log = logging.getLogger(__name__)
 

@@ -19,8 +19,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from mta4dpr.errors import EnvironmentLack, UserError
-from mta4dpr.files import forget_parts, written_aside
-from mta4dpr.progress import bar
+from mta4dpr.machine.files import forget_parts, written_aside
+from mta4dpr.machine.progress import bar
 
 log = logging.getLogger(__name__)
 

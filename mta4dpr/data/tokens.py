@@ -28,9 +28,9 @@ from filelock import FileLock
 
 from mta4dpr.data.columns import CUT_OFF, Column, blocks
 from mta4dpr.data.corpus import Corpus
-from mta4dpr.files import folder_written_aside, key_of, lack_of_disk, read_json, write_json, written_aside
-from mta4dpr.progress import bar
-from mta4dpr.shared_work import missing_pieces
+from mta4dpr.machine.files import folder_written_aside, key_of, lack_of_disk, read_json, write_json, written_aside
+from mta4dpr.machine.progress import bar
+from mta4dpr.machine.shared_work import missing_pieces
 
 log = logging.getLogger(__name__)
 

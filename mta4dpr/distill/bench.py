@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mta4dpr.config.options import Distill
 from mta4dpr.data.corpus import Corpus
 from mta4dpr.distill.queries import TrainingQueries
 from mta4dpr.distill.trainer import Texts
 from mta4dpr.engines.scorer import Scorer
-from mta4dpr.options import Distill
 
 
 @dataclass

@@ -13,9 +13,9 @@ import numpy as np
 
 from mta4dpr.data.columns import blocks
 from mta4dpr.data.corpus import Corpus
-from mta4dpr.distill.counter import mix
 from mta4dpr.distill.queries import TrainingQueries
 from mta4dpr.errors import UserError
+from mta4dpr.machine.counter import mix
 from mta4dpr.retrieval.fusion import reciprocal_rank_fusion
 
 RANK_BLOCK = 4096  # queries fused and drawn for at once: bounds the memory

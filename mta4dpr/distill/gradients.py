@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from mta4dpr.data.tokens import TokenPairs, TokenStore
-from mta4dpr.distill.counter import mix
+from mta4dpr.machine.counter import mix
 from mta4dpr.models.encoder import Encoder, batches_by_length
 
 if TYPE_CHECKING:

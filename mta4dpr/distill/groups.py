@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from mta4dpr.config.options import Distill
 from mta4dpr.data.columns import Column
 from mta4dpr.data.corpus import Corpus
 from mta4dpr.distill.distributions import entropy, fit_temperature, log_distribution, zscore
@@ -27,8 +28,7 @@ from mta4dpr.distill.draws import candidates_of_block, draw, pool_blocks, query_
 from mta4dpr.distill.queries import TrainingQueries
 from mta4dpr.engines.scorer import Scorer
 from mta4dpr.errors import UserError
-from mta4dpr.files import folder_written_aside, lack_of_disk, read_json, write_json
-from mta4dpr.options import Distill
+from mta4dpr.machine.files import folder_written_aside, lack_of_disk, read_json, write_json
 
 log = logging.getLogger(__name__)
 

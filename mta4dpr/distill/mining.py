@@ -17,9 +17,9 @@ from mta4dpr.distill.bench import Bench
 from mta4dpr.distill.draws import RANK_BLOCK
 from mta4dpr.distill.queries import TrainingQueries
 from mta4dpr.engines.scorer import Scorer
-from mta4dpr.files import file_name, key_of, written_aside
-from mta4dpr.progress import bar
-from mta4dpr.shared_work import missing_pieces
+from mta4dpr.machine.files import file_name, key_of, written_aside
+from mta4dpr.machine.progress import bar
+from mta4dpr.machine.shared_work import missing_pieces
 
 PROD_DEPTH = 15  # of PROD's confusing queries: the student has a positive among so many passages
 MINING_PIECE = 16_384  # queries between two files: as many are lost when the process is killed

@@ -20,7 +20,7 @@ from mta4dpr.data.columns import blocks
 from mta4dpr.data.corpus import Corpus
 from mta4dpr.data.records import normalised
 from mta4dpr.errors import UserError
-from mta4dpr.files import key_of
+from mta4dpr.machine.files import key_of
 
 BLOCK = 2**16  # queries whose judgements are looked up at once
 

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from mta4dpr.config.options import Distill
 from mta4dpr.distill.bench import Bench
 from mta4dpr.distill.compare import compare
 from mta4dpr.distill.groups import Groups, RoundData, generate, open_groups
@@ -28,9 +29,8 @@ from mta4dpr.distill.strategy import Requirement, Strategy
 from mta4dpr.distill.trainer import Texts, Trainer, TrainerSetup
 from mta4dpr.distill.training_folder import append, finished_rounds, groups_folder, round_bounds, student_folder, vectors_folder
 from mta4dpr.engines.scorer import Scorer
-from mta4dpr.files import file_name, folder_written_aside, read_json, write_json
+from mta4dpr.machine.files import file_name, folder_written_aside, read_json, write_json
 from mta4dpr.models.encoder import Encoder
-from mta4dpr.options import Distill
 
 log = logging.getLogger(__name__)
 

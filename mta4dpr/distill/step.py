@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mta4dpr.distill.counter import mix
+from mta4dpr.config.options import Distill
 from mta4dpr.distill.losses import contrastive_loss
 from mta4dpr.distill.selection import CRITERIA, Basis, distances, fused_subsets, nearest, with_fused
-from mta4dpr.options import Distill
+from mta4dpr.machine.counter import mix
 
 if TYPE_CHECKING:
     from torch import Tensor

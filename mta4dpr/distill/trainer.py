@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mta4dpr.config.options import Distill
 from mta4dpr.data.tokens import TokenStore
 from mta4dpr.distill.distributions import log_distribution
 from mta4dpr.distill.gradients import Computation, PairSource, Source, TextSource, backward, sum_gradients
@@ -29,10 +30,9 @@ from mta4dpr.distill.strategy import Requirement, Strategy
 from mta4dpr.distill.terms import STEP_NUMBERS, TOTAL
 from mta4dpr.distill.training_folder import checkpoints, keep_lines
 from mta4dpr.errors import UserError
-from mta4dpr.files import folder_written_aside, read_json, write_json
+from mta4dpr.machine.files import folder_written_aside, read_json, write_json
+from mta4dpr.machine.progress import track
 from mta4dpr.models.encoder import Encoder
-from mta4dpr.options import Distill
-from mta4dpr.progress import track
 
 if TYPE_CHECKING:
     from torch import Tensor

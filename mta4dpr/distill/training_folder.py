@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from mta4dpr.files import is_whole, read_json, written_aside
-from mta4dpr.options import Distill
+from mta4dpr.config.options import Distill
+from mta4dpr.machine.files import is_whole, read_json, written_aside
 
 log = logging.getLogger(__name__)
 

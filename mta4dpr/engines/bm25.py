@@ -10,15 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from mta4dpr.benchmark import Benchmark, ModelSpec
+from mta4dpr.config.benchmark import Benchmark, ModelSpec
+from mta4dpr.config.options import Bm25 as Bm25Options
 from mta4dpr.data.sizes import Texts
 from mta4dpr.engines.engine import Engine
 from mta4dpr.engines.scorer import Queries, Scorer
 from mta4dpr.errors import EnvironmentLack
-from mta4dpr.files import copy_folder, key_of
+from mta4dpr.machine.files import copy_folder, key_of
+from mta4dpr.machine.places import CACHE
 from mta4dpr.machine.work import ID_COLUMNS, PYTHON, Piece, Work
-from mta4dpr.options import Bm25 as Bm25Options
-from mta4dpr.places import CACHE
 from mta4dpr.retrieval.hits import Hits
 from mta4dpr.retrieval.java import find_java, heap_size
 from mta4dpr.retrieval.lucene import ABOUT, LuceneIndex, build_index, is_built

@@ -7,17 +7,17 @@ from typing import Any
 
 import numpy as np
 
-from mta4dpr.benchmark import Benchmark, ModelSpec
+from mta4dpr.config.benchmark import Benchmark, ModelSpec
 from mta4dpr.data.sizes import Texts
-from mta4dpr.distill.pairs import PairScores
 from mta4dpr.engines.dense import DenseOptions, inference_memory, tokens_piece
 from mta4dpr.engines.engine import Engine
+from mta4dpr.engines.pairs import PairScores
 from mta4dpr.engines.scorer import Queries, Scorer
 from mta4dpr.errors import UserError
+from mta4dpr.machine.places import CACHE
 from mta4dpr.machine.work import Piece, Work, unknown
 from mta4dpr.models.reranker import Reranker, load_reranker
 from mta4dpr.models.sizes import ModelSize, size_of_model
-from mta4dpr.places import CACHE
 from mta4dpr.retrieval.hits import Hits
 
 PAIR_TOKENS = 15  # of a query and the special tokens in a pair, beside the passage's

@@ -11,22 +11,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from filelock import FileLock
 
-from mta4dpr import environment
-from mta4dpr.benchmark import Benchmark, ModelSpec
+from mta4dpr.config.benchmark import Benchmark, ModelSpec
+from mta4dpr.config.options import Dense as DenseSettings
 from mta4dpr.data.columns import CUT_OFF
 from mta4dpr.data.sizes import Texts
 from mta4dpr.engines.engine import Engine
 from mta4dpr.engines.scorer import Queries, Scorer
 from mta4dpr.engines.workplace import Workplace
 from mta4dpr.errors import UserError
-from mta4dpr.files import key_of, read_json
+from mta4dpr.machine import environment
+from mta4dpr.machine.files import key_of, read_json
+from mta4dpr.machine.places import CACHE, OUTPUT
 from mta4dpr.machine.work import ID_BYTES, ID_COLUMNS, PYTHON, Piece, Work, unknown
 from mta4dpr.models.encoder import Encoder, load_encoder, weights_key
 from mta4dpr.models.registry import checkpoint_of
 from mta4dpr.models.sizes import ModelSize, size_of_model
 from mta4dpr.models.transformer import operations_of, shape_of
-from mta4dpr.options import Dense as DenseSettings
-from mta4dpr.places import CACHE, OUTPUT
 from mta4dpr.retrieval.exact import ExactIndex, memory_of_search
 from mta4dpr.retrieval.hits import Hits
 from mta4dpr.retrieval.vectors import Encoding, Vectors, encode, forget, passages_per_second, stored_vectors, vectors_folder

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from mta4dpr.benchmark import Benchmark, ModelSpec
+from mta4dpr.config.benchmark import Benchmark, ModelSpec
 from mta4dpr.data.sizes import Texts
 from mta4dpr.engines.scorer import Queries, Scorer
 from mta4dpr.engines.workplace import Workplace
@@ -214,7 +214,7 @@ class SearchScorer(Scorer):
     ranks = True
 
     def __init__(self, engine: Engine, queries: Queries) -> None:
-        from mta4dpr.files import key_of
+        from mta4dpr.machine.files import key_of
 
         self.label, self.kind = engine.label, engine.kind
         self.key = key_of([engine.identity, engine.place.corpus.text_hash])

@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from mta4dpr.benchmark import Benchmark, ModelSpec
+from mta4dpr.config.benchmark import Benchmark, ModelSpec
 from mta4dpr.data.corpus import Corpus
 from mta4dpr.data.sizes import Texts
 from mta4dpr.engines.dense import DenseOptions
 from mta4dpr.engines.engine import Engine
 from mta4dpr.engines.scorer import Queries, Scorer
 from mta4dpr.errors import UserError
-from mta4dpr.files import key_of
+from mta4dpr.machine.files import key_of
 from mta4dpr.machine.work import Piece
 from mta4dpr.retrieval.hits import Hits, best
 

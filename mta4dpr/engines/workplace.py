@@ -14,12 +14,12 @@ from typing import Any
 
 from filelock import FileLock
 
-from mta4dpr import environment
-from mta4dpr.benchmark import ModelSpec
+from mta4dpr.config.benchmark import ModelSpec
 from mta4dpr.data.collection import Source
 from mta4dpr.data.corpus import Corpus, open_corpus, stored_corpus
-from mta4dpr.files import key_of
-from mta4dpr.rates import Rates
+from mta4dpr.machine import environment
+from mta4dpr.machine.files import key_of
+from mta4dpr.machine.rates import Rates
 
 log = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from mta4dpr.data.corpus import Corpus
 from mta4dpr.errors import UserError
 from mta4dpr.evaluation.measures import Qrels, parse_measures
 from mta4dpr.evaluation.trecrun import Run
-from mta4dpr.progress import track
+from mta4dpr.machine.progress import track
 
 if TYPE_CHECKING:
     from ir_measures import Measure

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from mta4dpr.errors import UserError
-from mta4dpr.files import written_aside
+from mta4dpr.machine.files import written_aside
 
 
 def write_per_query(path: Path, query_ids: Sequence[str], values: Mapping[str, np.ndarray]) -> None:

@@ -23,7 +23,7 @@ from typing import IO, TYPE_CHECKING, Any, NoReturn, Self
 import numpy as np
 
 from mta4dpr.errors import UserError
-from mta4dpr.files import forget_parts, written_aside
+from mta4dpr.machine.files import forget_parts, written_aside
 
 if TYPE_CHECKING:
     import pyarrow

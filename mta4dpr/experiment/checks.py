@@ -8,7 +8,8 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Iterable, Sequence
 
-from mta4dpr.benchmark import Benchmark, EvalSet, Recipe, Variant
+from mta4dpr.config.benchmark import Benchmark, EvalSet, Recipe, Variant
+from mta4dpr.config.options import LATER_ROUNDS
 from mta4dpr.distill.selection import CRITERIA, Basis
 from mta4dpr.distill.strategies import ABLATIONS, STRATEGIES
 from mta4dpr.distill.strategy import Requirement
@@ -16,8 +17,7 @@ from mta4dpr.engines.registry import engine_named
 from mta4dpr.errors import EnvironmentLack, UserError, nearest
 from mta4dpr.experiment.request import REDO, Request
 from mta4dpr.experiment.systems import STUDENT_INIT, System, student_names, system_of, trainable, variant_of
-from mta4dpr.files import file_name
-from mta4dpr.options import LATER_ROUNDS
+from mta4dpr.machine.files import file_name
 
 
 def check_request(request: Request) -> None:

@@ -9,15 +9,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from mta4dpr import environment
-from mta4dpr.benchmark import EvalSet, parse_settings
+from mta4dpr.config.benchmark import EvalSet, parse_settings
 from mta4dpr.data.collection import IrDataset, QuerySet
 from mta4dpr.experiment import suite
 from mta4dpr.experiment.checks import idle_settings
 from mta4dpr.experiment.experiment import Experiment
 from mta4dpr.experiment.manifest import Manifest, RunFile
 from mta4dpr.experiment.systems import System, differences
-from mta4dpr.files import key_of, sha256_of_file
+from mta4dpr.machine import environment
+from mta4dpr.machine.files import key_of, sha256_of_file
 
 # of a benchmark: what may change in a folder, since rows are told apart by what goes into their stages
 NOT_SETTINGS = {"systems", "variants", "strategies", "engines", "eval_sets", "suites", "contrasts", "title", "notes"}

@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from mta4dpr import environment
-from mta4dpr.benchmark import Benchmark, Recipe, parse_settings
+from mta4dpr.config.benchmark import Benchmark, Recipe, parse_settings
 from mta4dpr.data.collection import QuerySet, Source, judged_by_answers, load_query_set
 from mta4dpr.data.corpus import Corpus
 from mta4dpr.distill.rounds import best_round
@@ -30,7 +29,8 @@ from mta4dpr.experiment.ledger import Ledger
 from mta4dpr.experiment.manifest import ManifestWriter
 from mta4dpr.experiment.request import Request, output_folder, resolve_benchmark
 from mta4dpr.experiment.systems import System, resolve_systems, system_of
-from mta4dpr.files import key_of, read_json
+from mta4dpr.machine import environment
+from mta4dpr.machine.files import key_of, read_json
 
 log = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from mta4dpr.files import file_name
+from mta4dpr.machine.files import file_name
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from typing import Any
 
 from mta4dpr.engines.registry import engine_named
 from mta4dpr.experiment.manifest import Manifest, engine_of
-from mta4dpr.files import file_name, written_aside
+from mta4dpr.machine.files import file_name, written_aside
 
 SUFFIX = ".ir_metadata.yml"
 START, END = "# ir_metadata.start", "# ir_metadata.end"  # as repro_eval looks for them; comments, so that the file is YAML

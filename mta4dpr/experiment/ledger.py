@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from mta4dpr.errors import UserError
 from mta4dpr.experiment.folder import Folder
-from mta4dpr.files import key_of, lack_of_disk, read_json, sha256_of_file, write_json
+from mta4dpr.machine.files import key_of, lack_of_disk, read_json, sha256_of_file, write_json
 
 
 class StageName(NamedTuple):

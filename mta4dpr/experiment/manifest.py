@@ -14,11 +14,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypedDict, cast
 
-from mta4dpr.benchmark import with_defaults
+from mta4dpr.config.benchmark import with_defaults
 from mta4dpr.errors import UserError
 from mta4dpr.experiment.folder import Folder
 from mta4dpr.experiment.settings import refuse_other_settings
-from mta4dpr.files import file_name, read_json, write_json
+from mta4dpr.machine.files import file_name, read_json, write_json
 
 
 class RunFile(TypedDict):

@@ -10,8 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mta4dpr import environment
-from mta4dpr.benchmark import Benchmark, EvalSet, ModelSpec, Recipe, parse_benchmark
+from mta4dpr.config.benchmark import Benchmark, EvalSet, ModelSpec, Recipe, parse_benchmark
+from mta4dpr.config.options import Bm25, Dense, Distill, Section
 from mta4dpr.data.collection import open_source
 from mta4dpr.errors import EnvironmentLack, UserError
 from mta4dpr.experiment.description import fingerprint
@@ -20,8 +20,8 @@ from mta4dpr.experiment.folder import Folder
 from mta4dpr.experiment.manifest import Manifest, engine_of
 from mta4dpr.experiment.request import Request
 from mta4dpr.experiment.systems import System
-from mta4dpr.files import key_of
-from mta4dpr.options import Bm25, Dense, Distill, Section
+from mta4dpr.machine import environment
+from mta4dpr.machine.files import key_of
 
 NEEDED = ("settings", "systems", "eval_sets", "recipes", "run_files", "request", "own_notes", "protected", "paths")
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mta4dpr import benchmark
-from mta4dpr.benchmark import Benchmark
+from mta4dpr.config import benchmark
+from mta4dpr.config.benchmark import Benchmark
 from mta4dpr.data.collection import BeirFolder, Source, judged_by_answers, open_source
 from mta4dpr.errors import UserError, nearest
-from mta4dpr.files import file_name
+from mta4dpr.machine.files import file_name
 
 ADHOC_MEASURES = ["nDCG@10", "RR@10", "R@100", "R@1000"]
 REDO = {  # what --redo takes, and the kinds of stages that are then done again, with all that follows from them

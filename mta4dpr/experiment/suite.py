@@ -12,14 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from mta4dpr.benchmark import Suite, parse_benchmark
+from mta4dpr.config.benchmark import Suite, parse_benchmark
 from mta4dpr.data.collection import IrDataset, QuerySet, open_source
 from mta4dpr.data.downloads import downloads_of
 from mta4dpr.errors import EnvironmentLack
 from mta4dpr.evaluation.measures import Evaluation
 from mta4dpr.experiment.experiment import Experiment
 from mta4dpr.experiment.folder import Folder
-from mta4dpr.files import file_name, read_json, sha256_of_file
+from mta4dpr.machine.files import file_name, read_json, sha256_of_file
 
 log = logging.getLogger(__name__)
 

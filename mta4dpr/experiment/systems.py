@@ -10,14 +10,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from mta4dpr import benchmark
-from mta4dpr.benchmark import Benchmark, ModelSpec, Recipe, Variant
+from mta4dpr.config import benchmark
+from mta4dpr.config.benchmark import Benchmark, ModelSpec, Recipe, Variant
 from mta4dpr.distill.strategies import ABLATIONS, STRATEGIES
 from mta4dpr.distill.strategy import Requirement
 from mta4dpr.engines.registry import engine_named
 from mta4dpr.errors import UserError, nearest
 from mta4dpr.evaluation.leaderboard import place_of_kind
-from mta4dpr.files import file_name
+from mta4dpr.machine.files import file_name
 
 STUDENT_INIT = "student-init"
 BM25 = "bm25"

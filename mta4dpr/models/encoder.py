@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from mta4dpr.benchmark import ModelSpec
+from mta4dpr.config.benchmark import ModelSpec
 from mta4dpr.data.tokens import MOST_TOKENS, TokenStore
 from mta4dpr.errors import UserError
-from mta4dpr.files import folder_written_aside, key_of, read_json, sha256_of_file, write_json
+from mta4dpr.machine.files import folder_written_aside, key_of, read_json, sha256_of_file, write_json
 from mta4dpr.models.completeness import check_vocabulary, check_weights, loading
 from mta4dpr.models.files import find_model
 from mta4dpr.models.network import Network

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mta4dpr.errors import EnvironmentLack
-from mta4dpr.files import sha256_of_file
+from mta4dpr.machine.files import sha256_of_file
 from mta4dpr.models.registry import checkpoint_of, hub_of, package_of
 
 WEIGHTS_PATTERN = "*.safetensors"

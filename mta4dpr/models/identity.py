@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from mta4dpr.benchmark import ModelSpec
+from mta4dpr.config.benchmark import ModelSpec
 from mta4dpr.errors import UserError
-from mta4dpr.files import sha256_of_file
+from mta4dpr.machine.files import sha256_of_file
 from mta4dpr.models.encoder import hash_of_files
 from mta4dpr.models.files import find_model
 

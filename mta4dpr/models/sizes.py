@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
-from mta4dpr.benchmark import ModelSpec
+from mta4dpr.config.benchmark import ModelSpec
 from mta4dpr.errors import UserError
-from mta4dpr.files import read_json
+from mta4dpr.machine.files import read_json
 from mta4dpr.models.files import find_model
 from mta4dpr.models.registry import checkpoint_of, hub_of
 from mta4dpr.models.transformer import LAYER_PARAMETERS, operations_of, shape_of, size_of

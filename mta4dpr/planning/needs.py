@@ -9,15 +9,15 @@ from collections.abc import Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from mta4dpr.benchmark import ModelSpec
+from mta4dpr.config.benchmark import ModelSpec
 from mta4dpr.data.collection import IrDataset
 from mta4dpr.engines.engine import Engine
 from mta4dpr.errors import UserError
 from mta4dpr.experiment.experiment import Experiment
+from mta4dpr.machine.places import CACHE, DATA, INDEXES, MODELS
 from mta4dpr.machine.work import ID_BYTES, Piece, Work
 from mta4dpr.models.registry import hub_of
 from mta4dpr.models.sizes import ModelSize, size_of_model
-from mta4dpr.places import CACHE, DATA, INDEXES, MODELS
 from mta4dpr.planning.sizes import UNPACKED, Sizes
 
 if TYPE_CHECKING:

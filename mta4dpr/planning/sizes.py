@@ -14,7 +14,7 @@ from mta4dpr.data.sizes import Texts
 from mta4dpr.engines.engine import Engine
 from mta4dpr.errors import UserError
 from mta4dpr.experiment.experiment import Experiment
-from mta4dpr.places import CACHE, DATA, INDEXES, MODELS, OUTPUT, data_home, indexes_home, models_home
+from mta4dpr.machine.places import CACHE, DATA, INDEXES, MODELS, OUTPUT, data_home, indexes_home, models_home
 
 UNPACKED = 2.9  # bytes of text for a byte of archive: MS MARCO's 3.06 GB from 1.06, DPR's 13.8 from 4.7
 PASSAGE_BYTES = 400  # where nothing at all is known

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from mta4dpr import environment
-from mta4dpr.benchmark import Recipe
+from mta4dpr.config.benchmark import Recipe
 from mta4dpr.data.sizes import Texts
 from mta4dpr.distill.mining import MINING_PIECE
 from mta4dpr.distill.strategies import STRATEGIES
@@ -14,9 +13,10 @@ from mta4dpr.engines.engine import Engine
 from mta4dpr.errors import UserError
 from mta4dpr.experiment.experiment import Experiment
 from mta4dpr.experiment.systems import System, trainable
+from mta4dpr.machine import environment
+from mta4dpr.machine.places import CACHE, OUTPUT
 from mta4dpr.machine.work import ID_COLUMNS, PYTHON, Piece, Work, unknown
 from mta4dpr.models.sizes import ModelSize
-from mta4dpr.places import CACHE, OUTPUT
 from mta4dpr.planning.sizes import Sizes
 
 GROUP = 60  # bytes in memory of a group's query, epoch and copy while a round is drawn

@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from mta4dpr.files import written_aside
+from mta4dpr.machine.files import written_aside
 from mta4dpr.report.formats import costs_to_markdown, to_csv, to_latex, to_markdown, to_rich
 from mta4dpr.report.leaderboard import Leaderboard, load
 from mta4dpr.report.page import to_html

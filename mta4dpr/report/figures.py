@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mta4dpr.files import file_name, written_aside
+from mta4dpr.machine.files import file_name, written_aside
 from mta4dpr.report.leaderboard import one_line
 
 if TYPE_CHECKING:

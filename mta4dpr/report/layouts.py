@@ -13,9 +13,9 @@ from pathlib import Path
 
 from pydantic import Field, ValidationError
 
-from mta4dpr.benchmark import read_yaml
+from mta4dpr.config.benchmark import read_yaml
+from mta4dpr.config.options import Section
 from mta4dpr.errors import UserError, nearest
-from mta4dpr.options import Section
 from mta4dpr.report.published import DEFINITIONS, UNKNOWN, PublishedResults
 
 MEASURE = re.compile(r"(RR|nDCG|R|Success)@(\d+)")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mta4dpr.errors import UserError
-from mta4dpr.files import read_json
+from mta4dpr.machine.files import read_json
 
 LETTERS = "abcdefghjkmnoprstuvwxyz"  # without i, l (look like 1) and q (has no superscript in Unicode)
 

@@ -11,14 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from mta4dpr.benchmark import with_defaults
+from mta4dpr.config.benchmark import with_defaults
 from mta4dpr.errors import UserError
 from mta4dpr.evaluation.leaderboard import leaderboard
 from mta4dpr.evaluation.measures import Evaluation
 from mta4dpr.evaluation.per_query import read_per_query, write_per_query
 from mta4dpr.experiment.folder import Folder
 from mta4dpr.experiment.settings import differences
-from mta4dpr.files import read_json, write_json
+from mta4dpr.machine.files import read_json, write_json
 from mta4dpr.report import write_report
 
 Seeds = dict[int, Evaluation]  # of one system on one eval set

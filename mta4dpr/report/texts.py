@@ -22,7 +22,7 @@ from mta4dpr.data.answers import Answers
 from mta4dpr.evaluation.per_query import read_per_query
 from mta4dpr.evaluation.significance import most_different
 from mta4dpr.experiment.folder import Folder
-from mta4dpr.files import write_json
+from mta4dpr.machine.files import write_json
 from mta4dpr.report.leaderboard import EvalSetRow, Leaderboard, load
 from mta4dpr.report.training import load_document
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mta4dpr.errors import UserError
-from mta4dpr.files import read_json
+from mta4dpr.machine.files import read_json
 
 log = logging.getLogger(__name__)
 

@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 from filelock import FileLock
 
+from mta4dpr.config.options import Dense
 from mta4dpr.data.columns import blocks
 from mta4dpr.data.corpus import Corpus
 from mta4dpr.errors import EnvironmentLack, UserError
-from mta4dpr.files import folder_written_aside, key_of, read_json, write_json
-from mta4dpr.options import Dense
-from mta4dpr.progress import track
+from mta4dpr.machine.files import folder_written_aside, key_of, read_json, write_json
+from mta4dpr.machine.progress import track
 from mta4dpr.retrieval.exact import PASSAGE_BLOCK, QUERY_BLOCK, ExactIndex
 from mta4dpr.retrieval.hits import Hits, best
 from mta4dpr.retrieval.vectors import Vectors

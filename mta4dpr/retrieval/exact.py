@@ -17,8 +17,8 @@ import numpy as np
 
 from mta4dpr.data.columns import blocks
 from mta4dpr.data.corpus import Corpus
-from mta4dpr.files import written_aside
-from mta4dpr.progress import bar
+from mta4dpr.machine.files import written_aside
+from mta4dpr.machine.progress import bar
 from mta4dpr.retrieval.hits import LOWEST, Hits, best, best_of, order_keys
 from mta4dpr.retrieval.vectors import Vectors
 

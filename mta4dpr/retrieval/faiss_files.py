@@ -10,7 +10,7 @@ import numpy as np
 
 from mta4dpr.data.corpus import Corpus
 from mta4dpr.errors import EnvironmentLack
-from mta4dpr.files import folder_written_aside
+from mta4dpr.machine.files import folder_written_aside
 from mta4dpr.retrieval.exact import PASSAGE_BLOCK
 from mta4dpr.retrieval.vectors import Vectors
 

@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mta4dpr.environment import gigabytes, memory_bytes
 from mta4dpr.errors import EnvironmentLack
+from mta4dpr.machine.environment import gigabytes, memory_bytes
 
 log = logging.getLogger(__name__)
 

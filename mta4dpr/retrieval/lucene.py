@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 from filelock import FileLock
 
+from mta4dpr.config.options import Bm25
 from mta4dpr.data.corpus import Corpus
 from mta4dpr.errors import EnvironmentLack, UserError
-from mta4dpr.files import folder_written_aside, key_of, write_json
-from mta4dpr.options import Bm25
-from mta4dpr.progress import track
+from mta4dpr.machine.files import folder_written_aside, key_of, write_json
+from mta4dpr.machine.progress import track
 from mta4dpr.retrieval import java
 from mta4dpr.retrieval.hits import Hits, best
 

@@ -22,9 +22,9 @@ from filelock import FileLock
 from mta4dpr.data.corpus import Corpus
 from mta4dpr.data.tokens import TokenStore
 from mta4dpr.errors import EnvironmentLack, UserError, nearest
-from mta4dpr.files import key_of, lack_of_disk, write_json
+from mta4dpr.machine.files import key_of, lack_of_disk, write_json
+from mta4dpr.machine.progress import bar
 from mta4dpr.models.encoder import Encoder
-from mta4dpr.progress import bar
 from mta4dpr.retrieval import java
 from mta4dpr.retrieval.vectors import Encoding, Vectors, stored_vectors
 

@@ -26,10 +26,10 @@ from filelock import FileLock
 from mta4dpr.data.columns import CUT_OFF
 from mta4dpr.data.tokens import TokenStore
 from mta4dpr.errors import UserError
-from mta4dpr.files import key_of, lack_of_disk, read_json, write_json, written_aside
+from mta4dpr.machine.files import key_of, lack_of_disk, read_json, write_json, written_aside
+from mta4dpr.machine.progress import bar
+from mta4dpr.machine.shared_work import missing_pieces
 from mta4dpr.models.encoder import Encoder
-from mta4dpr.progress import bar
-from mta4dpr.shared_work import missing_pieces
 
 log = logging.getLogger(__name__)
 

@@ -20,7 +20,7 @@ from mta4dpr.evaluation.trecrun import read_run
 from mta4dpr.experiment import suite
 from mta4dpr.experiment.experiment import Experiment
 from mta4dpr.experiment.ledger import StageName
-from mta4dpr.files import write_json
+from mta4dpr.machine.files import write_json
 from mta4dpr.machine.work import PYTHON, Piece
 from mta4dpr.planning.sizes import Sizes
 from mta4dpr.stages.stage import Stage

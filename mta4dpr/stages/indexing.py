@@ -7,13 +7,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mta4dpr import environment
 from mta4dpr.experiment.description import system_entry
 from mta4dpr.experiment.experiment import Experiment
 from mta4dpr.experiment.ledger import StageName
 from mta4dpr.experiment.systems import System
+from mta4dpr.machine import environment
+from mta4dpr.machine.places import CACHE, OUTPUT
 from mta4dpr.machine.work import Piece
-from mta4dpr.places import CACHE, OUTPUT
 from mta4dpr.planning.sizes import Sizes
 from mta4dpr.stages.stage import Stage
 

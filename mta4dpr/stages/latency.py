@@ -10,7 +10,7 @@ from mta4dpr.evaluation.efficiency import energy_used, time_calls
 from mta4dpr.experiment.experiment import Experiment
 from mta4dpr.experiment.ledger import StageName
 from mta4dpr.experiment.systems import System
-from mta4dpr.files import read_json, write_json
+from mta4dpr.machine.files import read_json, write_json
 from mta4dpr.stages import indexing
 from mta4dpr.stages.stage import Stage
 

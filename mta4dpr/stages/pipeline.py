@@ -14,7 +14,6 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from mta4dpr import environment
 from mta4dpr.errors import EnvironmentLack, UserError
 from mta4dpr.evaluation.efficiency import peak_memory_bytes
 from mta4dpr.experiment import suite
@@ -22,8 +21,9 @@ from mta4dpr.experiment.description import absent_passages, command_note, descri
 from mta4dpr.experiment.experiment import Experiment
 from mta4dpr.experiment.ledger import Ledger, StageName, locked
 from mta4dpr.experiment.request import REDO
+from mta4dpr.machine import environment
+from mta4dpr.machine.places import disk_lack
 from mta4dpr.machine.work import Piece
-from mta4dpr.places import disk_lack
 from mta4dpr.planning.needs import Needs
 from mta4dpr.planning.sizes import Sizes
 from mta4dpr.stages.costs import disk_of, rows_of

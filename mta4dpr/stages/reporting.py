@@ -11,7 +11,7 @@ from mta4dpr.evaluation.efficiency import peak_memory_bytes
 from mta4dpr.experiment import suite
 from mta4dpr.experiment.experiment import Experiment
 from mta4dpr.experiment.ledger import StageName
-from mta4dpr.files import read_json, sha256_of_file, write_json
+from mta4dpr.machine.files import read_json, sha256_of_file, write_json
 from mta4dpr.machine.work import Piece
 from mta4dpr.planning.sizes import Sizes
 from mta4dpr.stages.evaluation import run_files

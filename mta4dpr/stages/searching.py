@@ -12,17 +12,17 @@ from typing import Any
 
 import numpy as np
 
-from mta4dpr import environment
-from mta4dpr.benchmark import EvalSet
+from mta4dpr.config.benchmark import EvalSet
 from mta4dpr.evaluation.trecrun import RunWriter
 from mta4dpr.experiment.description import run_file_entry
 from mta4dpr.experiment.experiment import Experiment
 from mta4dpr.experiment.ir_metadata import write_ir_metadata
 from mta4dpr.experiment.ledger import StageName
 from mta4dpr.experiment.systems import System
-from mta4dpr.files import file_name, key_of
+from mta4dpr.machine import environment
+from mta4dpr.machine.files import file_name, key_of
+from mta4dpr.machine.places import OUTPUT
 from mta4dpr.machine.work import Piece
-from mta4dpr.places import OUTPUT
 from mta4dpr.planning.sizes import Sizes
 from mta4dpr.retrieval.hits import Hits
 from mta4dpr.stages.stage import Stage

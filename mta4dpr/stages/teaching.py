@@ -6,7 +6,8 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from mta4dpr.benchmark import ModelSpec, Recipe
+from mta4dpr.config.benchmark import ModelSpec, Recipe
+from mta4dpr.config.options import Distill
 from mta4dpr.data.tokens import tokens_of_corpus
 from mta4dpr.distill.bench import Bench
 from mta4dpr.distill.queries import TrainingQueries, training_queries
@@ -14,7 +15,6 @@ from mta4dpr.distill.trainer import Texts
 from mta4dpr.engines.engine import Scorer
 from mta4dpr.experiment.experiment import Experiment
 from mta4dpr.experiment.systems import System, system_of, trainable
-from mta4dpr.options import Distill
 
 log = logging.getLogger(__name__)
 

@@ -9,8 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mta4dpr import environment
-from mta4dpr.benchmark import Recipe
+from mta4dpr.config.benchmark import Recipe
 from mta4dpr.distill.rounds import distil
 from mta4dpr.distill.strategies import STRATEGIES
 from mta4dpr.distill.training_folder import mend, read_lines
@@ -18,7 +17,8 @@ from mta4dpr.evaluation.efficiency import energy_used
 from mta4dpr.experiment.experiment import Experiment
 from mta4dpr.experiment.ledger import StageName
 from mta4dpr.experiment.systems import System
-from mta4dpr.files import SUMS, copy_folder, folder_written_aside, key_of, read_json, write_json
+from mta4dpr.machine import environment
+from mta4dpr.machine.files import SUMS, copy_folder, folder_written_aside, key_of, read_json, write_json
 from mta4dpr.planning.sizes import Sizes
 from mta4dpr.planning.training import training_operations, training_pieces
 from mta4dpr.stages.stage import Stage

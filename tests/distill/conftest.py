@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mta4dpr.benchmark import ModelSpec
+from mta4dpr.config.benchmark import ModelSpec
 from mta4dpr.data.corpus import Corpus, open_corpus
 from mta4dpr.data.records import Passage
 from mta4dpr.data.tokens import tokens_of_corpus

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from mta4dpr.config.options import Distill
 from mta4dpr.distill.step import Step
-from mta4dpr.options import Distill
 
 Rows = list[list[float]]
 Values = dict[str, tuple[float, float]]  # weight and value of each term

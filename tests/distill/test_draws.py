@@ -13,10 +13,10 @@ import pytest
 
 from mta4dpr.data.corpus import Corpus
 from mta4dpr.distill import draws
-from mta4dpr.distill.counter import mix
 from mta4dpr.distill.draws import QueryOrder, candidates_of_round, draw, negative_pool, query_order
 from mta4dpr.distill.queries import PassageLists, TrainingQueries
 from mta4dpr.errors import UserError
+from mta4dpr.machine.counter import mix
 
 from .tiny_distill import PASSAGES, TRAIN, make_queries
 

@@ -14,14 +14,14 @@ import numpy as np
 import pytest
 import torch
 
-from mta4dpr.benchmark import ModelSpec
+from mta4dpr.config.benchmark import ModelSpec
 from mta4dpr.data.tokens import tokens_of_texts
 from mta4dpr.distill import gradients
-from mta4dpr.distill.counter import mix
 from mta4dpr.distill.gradients import PairSource, TextSource
 from mta4dpr.distill.step import Step
 from mta4dpr.distill.strategies import STRATEGIES
 from mta4dpr.distill.trainer import Batch, Texts, Trainer, TrainerSetup
+from mta4dpr.machine.counter import mix
 from mta4dpr.models.encoder import load_encoder
 from mta4dpr.models.reranker import load_reranker
 

@@ -20,13 +20,13 @@ import pytest
 import yaml
 from safetensors.numpy import load_file
 
-from mta4dpr.benchmark import benchmark_folder, read_yaml
 from mta4dpr.commands.run import run
 from mta4dpr.commands.train import train
-from mta4dpr.distill import pairs
+from mta4dpr.config.benchmark import benchmark_folder, read_yaml
 from mta4dpr.distill.trainer import Trainer
+from mta4dpr.engines import pairs
 from mta4dpr.experiment.request import Request
-from mta4dpr.files import read_json, sha256_of_file
+from mta4dpr.machine.files import read_json, sha256_of_file
 
 from .tiny_rounds import Killed, lines_of, without_time
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mta4dpr.benchmark import ModelSpec
+from mta4dpr.config.benchmark import ModelSpec
 from mta4dpr.distill import rounds as rounds_module
 from mta4dpr.distill.groups import Groups, RoundData
 from mta4dpr.distill.rounds import best_round
@@ -17,7 +17,7 @@ from mta4dpr.distill.selection import rank_biased_overlap
 from mta4dpr.distill.strategies import STRATEGIES
 from mta4dpr.distill.strategy import Requirement
 from mta4dpr.distill.trainer import Batch, Trainer, TrainerSetup
-from mta4dpr.files import read_json
+from mta4dpr.machine.files import read_json
 from mta4dpr.models.encoder import hash_of_weights, load_encoder
 
 from .tiny_distill import HELD_OUT, PASSAGES, TRAIN, small_options

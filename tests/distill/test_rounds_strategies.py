@@ -13,7 +13,7 @@ from mta4dpr.distill.compare import compare
 from mta4dpr.distill.groups import PREVIOUS
 from mta4dpr.distill.strategies import STRATEGIES
 from mta4dpr.distill.strategy import Requirement
-from mta4dpr.files import read_json, write_json
+from mta4dpr.machine.files import read_json, write_json
 
 from .tiny_distill import HELD_OUT
 from .tiny_rounds import BAD, GOOD, MIDDLE, Setting

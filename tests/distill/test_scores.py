@@ -17,7 +17,7 @@ from mta4dpr.distill import scores as module
 from mta4dpr.distill.groups import Groups, open_groups
 from mta4dpr.distill.scores import describe as describe_groups
 from mta4dpr.distill.scores import kendall_tau_b, lines, warnings
-from mta4dpr.files import write_json
+from mta4dpr.machine.files import write_json
 
 TEACHER = [[2, 1, 0, -1], [1, 1, 0, 0]]
 ASSISTANT = [[3, 0, 1, -1], [0, 1, 1, 1]]

@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mta4dpr.config.options import Distill
 from mta4dpr.distill.distributions import log_distribution
 from mta4dpr.distill.selection import (
     CRITERIA,
@@ -22,7 +23,6 @@ from mta4dpr.distill.selection import (
     rank_biased_overlap,
     with_fused,
 )
-from mta4dpr.options import Distill
 
 GROUP = 6
 NEARNESS = [name for name, criterion in CRITERIA.items() if criterion.basis is Basis.NEARNESS]

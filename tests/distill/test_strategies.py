@@ -15,13 +15,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mta4dpr.config.options import Distill
 from mta4dpr.distill import strategies as strategies_module
 from mta4dpr.distill.losses import curriculum_labels
 from mta4dpr.distill.policy import Policy
 from mta4dpr.distill.strategies import ABLATIONS, STRATEGIES, headings_of_terms
 from mta4dpr.distill.strategy import Requirement
 from mta4dpr.distill.terms import TERMS
-from mta4dpr.options import Distill
 
 from .slow_reference import LABELS, OPTIONS, REFERENCES, Plain, hand_made, reordered, shifted, step_of, total
 

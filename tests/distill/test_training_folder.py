@@ -15,7 +15,7 @@ from mta4dpr.data.corpus import Corpus
 from mta4dpr.distill.queries import TrainingQueries
 from mta4dpr.distill.trainer import Texts, Trainer
 from mta4dpr.distill.training_folder import checkpoints, keep_lines, mend, read_lines
-from mta4dpr.files import SUMS, folder_written_aside, is_whole
+from mta4dpr.machine.files import SUMS, folder_written_aside, is_whole
 from mta4dpr.models.encoder import Encoder
 
 from .tiny_rounds import BAD, MIDDLE, Killed, Setting

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from mta4dpr.config.options import Distill
 from mta4dpr.data.corpus import Corpus
 from mta4dpr.data.records import Passage, Qrel
 from mta4dpr.distill.queries import PassageLists, TrainingQueries
 from mta4dpr.engines.scorer import Scorer
-from mta4dpr.files import key_of
-from mta4dpr.options import Distill
+from mta4dpr.machine.files import key_of
 from mta4dpr.retrieval.hits import Hits, best
 
 PASSAGES = 30

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import torch
 
-from mta4dpr.benchmark import ModelSpec
+from mta4dpr.config.benchmark import ModelSpec
+from mta4dpr.config.options import Distill
 from mta4dpr.data.corpus import Corpus
 from mta4dpr.distill import rounds as rounds_module
 from mta4dpr.distill.bench import Bench
@@ -24,7 +25,6 @@ from mta4dpr.distill.trainer import Texts, Trainer
 from mta4dpr.engines.dense import BiEncoderScorer
 from mta4dpr.engines.scorer import Scorer
 from mta4dpr.models.encoder import Encoder, load_encoder
-from mta4dpr.options import Distill
 from mta4dpr.retrieval.exact import ExactIndex
 from mta4dpr.retrieval.vectors import Encoding, encode
 

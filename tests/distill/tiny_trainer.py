@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 import torch
 
-from mta4dpr.benchmark import ModelSpec
+from mta4dpr.config.benchmark import ModelSpec
+from mta4dpr.config.options import Distill
 from mta4dpr.data.corpus import Corpus
 from mta4dpr.distill.groups import Groups, RoundData, generate
 from mta4dpr.distill.queries import TrainingQueries
@@ -22,7 +23,6 @@ from mta4dpr.distill.strategy import Requirement
 from mta4dpr.distill.trainer import Batch, Texts, Trainer, TrainerSetup
 from mta4dpr.models.encoder import Encoder, load_encoder
 from mta4dpr.models.reranker import load_reranker
-from mta4dpr.options import Distill
 
 from .slow_reference import STANDING
 from .tiny_distill import TRAIN, MatrixScorer, knowing_matrix, random_matrix, small_options

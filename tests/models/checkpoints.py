@@ -13,7 +13,7 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
-from mta4dpr.benchmark import ModelSpec
+from mta4dpr.config.benchmark import ModelSpec
 from mta4dpr.models.encoder import Encoder, load_encoder
 
 WORDS = ["red", "blue", "fox", "whale", "dog", "river", "stone", "cloud", "winter", "song"]

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mta4dpr.benchmark import ModelSpec
+from mta4dpr.config.benchmark import ModelSpec
 from mta4dpr.data.tokens import MOST_TOKENS
 from mta4dpr.errors import UserError
-from mta4dpr.files import read_json, write_json
+from mta4dpr.machine.files import read_json, write_json
 from mta4dpr.models.encoder import Encoder, Reading, batches_by_length, hash_of_weights, keep_layers, load_encoder
 
 TEXTS = ["red fox", "", "winter song of iron", "The OCEAN, and a stone!", "dog " * 40, "lantern"]

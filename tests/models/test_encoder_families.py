@@ -16,7 +16,7 @@ import transformers
 from safetensors.torch import load_file
 
 from mta4dpr.errors import UserError
-from mta4dpr.files import read_json, write_json
+from mta4dpr.machine.files import read_json, write_json
 from mta4dpr.models.encoder import hash_of_files, hash_of_weights
 
 from .checkpoints import (

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from mta4dpr.benchmark import ModelSpec
+from mta4dpr.config.benchmark import ModelSpec
 from mta4dpr.data.tokens import MOST_TOKENS, TokenPairs, tokens_of_texts
 from mta4dpr.errors import UserError
-from mta4dpr.files import read_json, write_json
+from mta4dpr.machine.files import read_json, write_json
 from mta4dpr.models.reranker import Reranker, load_reranker
 
 LETTERS = [chr(code) for code in range(33, 127)]

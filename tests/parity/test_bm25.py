@@ -13,7 +13,7 @@ import pytest
 from mta4dpr.commands.run import run
 from mta4dpr.evaluation.trecrun import Run, read_run
 from mta4dpr.experiment.request import Request
-from mta4dpr.files import read_json
+from mta4dpr.machine.files import read_json
 
 
 @pytest.mark.needs_collection("beir/nfcorpus/test")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import yaml
 
-from mta4dpr.benchmark import ModelSpec
+from mta4dpr.config.benchmark import ModelSpec
 from mta4dpr.models.encoder import Encoder, load_encoder
 from mta4dpr.report.card import Card, Origin, model_card
 

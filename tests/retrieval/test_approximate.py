@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mta4dpr.config.options import Dense
 from mta4dpr.errors import UserError
-from mta4dpr.options import Dense
 from mta4dpr.retrieval import approximate
 from mta4dpr.retrieval.approximate import ApproximateIndex, build, expected_bytes, index_folder, recall
 from mta4dpr.retrieval.exact import ExactIndex

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mta4dpr.config.options import Bm25
 from mta4dpr.data.collection import BeirFolder
 from mta4dpr.data.corpus import Corpus, open_corpus
 from mta4dpr.errors import EnvironmentLack
-from mta4dpr.options import Bm25
 from mta4dpr.retrieval import lucene
 from mta4dpr.retrieval.lucene import LuceneIndex, build_index
 

@@ -13,12 +13,12 @@ import faiss
 import numpy as np
 import pytest
 
+from mta4dpr.config.options import Bm25
 from mta4dpr.data.collection import BeirFolder
 from mta4dpr.data.corpus import Corpus, open_corpus
 from mta4dpr.data.tokens import TokenStore, tokens_of_corpus
 from mta4dpr.errors import EnvironmentLack, UserError
 from mta4dpr.models.encoder import Encoder
-from mta4dpr.options import Bm25
 from mta4dpr.retrieval import java
 from mta4dpr.retrieval.lucene import LuceneIndex, build_index
 from mta4dpr.retrieval.prebuilt import bring, check_lucene, find, vectors_of

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from mta4dpr.data.corpus import Corpus
 from mta4dpr.data.tokens import TokenStore, tokens_of_corpus
 from mta4dpr.errors import UserError
-from mta4dpr.files import key_of
+from mta4dpr.machine.files import key_of
 from mta4dpr.models.encoder import Encoder
 from mta4dpr.retrieval import vectors as vectors_module
 from mta4dpr.retrieval.vectors import Encoding, Vectors, encode, shard_starts, stored_vectors, vectors_folder, verify

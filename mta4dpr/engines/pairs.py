@@ -20,11 +20,11 @@ from filelock import FileLock
 
 from mta4dpr.data.columns import CUT_OFF, blocks, join
 from mta4dpr.data.tokens import TokenPairs
-from mta4dpr.distill.counter import mix
-from mta4dpr.files import folder_written_aside, key_of, written_aside
+from mta4dpr.machine.counter import mix
+from mta4dpr.machine.files import folder_written_aside, key_of, written_aside
+from mta4dpr.machine.progress import bar
+from mta4dpr.machine.shared_work import missing_pieces
 from mta4dpr.models.reranker import Reranker
-from mta4dpr.progress import bar
-from mta4dpr.shared_work import missing_pieces
 
 BLOCK = 2048  # pairs that are scored between two writes: as many are lost when the process is killed
 MOST_BLOCKS = 4096  # of one call; more pairs make larger blocks

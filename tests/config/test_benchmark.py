@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from mta4dpr.benchmark import (
+from mta4dpr.config.benchmark import (
     Benchmark,
     Distill,
     ModelSpec,

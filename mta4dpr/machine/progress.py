@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sized
 from contextlib import contextmanager
 from typing import Any, Protocol
 
-from mta4dpr.console import new_console
+from mta4dpr.machine.console import new_console
 
 log = logging.getLogger(__name__)
 

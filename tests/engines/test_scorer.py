@@ -11,7 +11,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from mta4dpr.retrieval.dense import ExactIndex
 
 from mta4dpr.data.corpus import Corpus
 from mta4dpr.engines.bm25 import Bm25Scorer
@@ -20,6 +19,7 @@ from mta4dpr.engines.dense import BiEncoderScorer
 from mta4dpr.engines.scorer import Scorer
 from mta4dpr.engines.table import TableScorer
 from mta4dpr.errors import UserError
+from mta4dpr.retrieval.exact import ExactIndex
 from mta4dpr.retrieval.hits import Hits
 from mta4dpr.retrieval.vectors import Vectors
 
@@ -148,7 +148,7 @@ def test_bi_encoder_scores_are_inner_products_in_blocks(corpus: Corpus, monkeypa
     """The block size must not show, and `rank` and `score` must agree on a pair."""
     generator = np.random.default_rng(0)
     passage_vectors, query_vectors = generator.normal(size=(len(corpus), 8)), generator.normal(size=(9, 8)).astype(np.float32)
-    monkeypatch.setattr("mta4dpr.distill.scorers.SCORE_BLOCK", 2)
+    monkeypatch.setattr("mta4dpr.engines.dense.SCORE_BLOCK", 2)
     index = ExactIndex(Vectors(tmp_path, passage_vectors.astype(np.float32)), corpus, "cpu")
     scorer = BiEncoderScorer("dense", index, query_vectors, "key")
     asked, groups = np.array([8, 0, 3, 3, 1]), generator.integers(0, len(corpus), (5, 4))

@@ -14,7 +14,7 @@ from mta4dpr.commands.repeat import repeat
 from mta4dpr.commands.run import run
 from mta4dpr.errors import EnvironmentLack, UserError
 from mta4dpr.experiment.request import Request
-from mta4dpr.files import read_json, write_json
+from mta4dpr.machine.files import read_json, write_json
 from mta4dpr.models.encoder import Encoder
 
 PASSAGES = [("d1", "Foxes", "the red fox runs"), ("d2", "", "a blue whale sings"), ("d3", "", "the dog sleeps"), ("d4", "", "red dog")]
@@ -105,7 +105,7 @@ def test_what_differs_is_named(original: Path, tmp_path: Path) -> None:
     columns = lines[0].split()
     columns[4] = str(float(columns[4]) + 0.5)
     changed.write_text("\n".join([" ".join(columns), *lines[1:]]) + "\n")
-    from mta4dpr.files import sha256_of_file
+    from mta4dpr.machine.files import sha256_of_file
 
     keep["runs/mini-test/bm25.trec"]["sha256"] = sha256_of_file(changed)
     manifest["run_files"] = keep

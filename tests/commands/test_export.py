@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 import yaml
 
-from mta4dpr.benchmark import ModelSpec
 from mta4dpr.commands.export import export
 from mta4dpr.commands.run import run as run_benchmark
+from mta4dpr.config.benchmark import ModelSpec
 from mta4dpr.errors import EnvironmentLack, UserError
 from mta4dpr.evaluation.trecrun import read_run
 from mta4dpr.experiment.request import Request
-from mta4dpr.files import read_json, write_json
+from mta4dpr.machine.files import read_json, write_json
 from mta4dpr.models.encoder import load_encoder
 
 TEXTS = ["a", "Return a list of names.", "open the file and read it line by line", "x " * 100, "größe – naïve"]

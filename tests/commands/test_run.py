@@ -15,7 +15,7 @@ import pytest
 from mta4dpr.commands.run import run
 from mta4dpr.errors import EnvironmentLack, UserError
 from mta4dpr.experiment.request import Request
-from mta4dpr.files import read_json, write_json
+from mta4dpr.machine.files import read_json, write_json
 
 STRATEGIES = ("contrastive", "kd", "mta4dpr")
 SYSTEMS = ("bm25", "teacher", "assistant", "student-init", *STRATEGIES)
@@ -226,7 +226,7 @@ def test_a_trained_student_loads_in_sentence_transformers(tiny: Path) -> None:
     import numpy as np
     from sentence_transformers import SentenceTransformer
 
-    from mta4dpr.benchmark import ModelSpec
+    from mta4dpr.config.benchmark import ModelSpec
     from mta4dpr.models.encoder import load_encoder
 
     folder = tiny / "models" / "mta4dpr"

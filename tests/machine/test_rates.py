@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from mta4dpr import rates
-from mta4dpr.rates import Rates
+from mta4dpr.machine import rates
+from mta4dpr.machine.rates import Rates
 
 
 @pytest.fixture

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 import yaml
 
-from mta4dpr.benchmark import Recipe, benchmark_folder, read_yaml
+from mta4dpr.config.benchmark import Recipe, benchmark_folder, read_yaml
 from mta4dpr.distill.strategies import ABLATIONS, STRATEGIES
 from mta4dpr.errors import EnvironmentLack, UserError
 from mta4dpr.experiment.experiment import Experiment, open_experiment
 from mta4dpr.experiment.request import Request
 from mta4dpr.experiment.systems import differences
-from mta4dpr.files import write_json
+from mta4dpr.machine.files import write_json
 
 CE = {"kind": "cross-encoder", "untrained": {"layers": 1, "hidden": 32, "heads": 2, "seed": 4}, "pair_length": 48}
 

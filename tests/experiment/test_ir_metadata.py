@@ -12,7 +12,7 @@ import yaml
 from mta4dpr.commands.run import run as run_benchmark
 from mta4dpr.experiment.ir_metadata import END, START, ir_metadata
 from mta4dpr.experiment.request import Request
-from mta4dpr.files import read_json
+from mta4dpr.machine.files import read_json
 
 # the checklists of https://www.ir-metadata.org/metadata/, version 0.1
 PUBLISHED = {

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from mta4dpr import environment
-from mta4dpr.environment import gigabytes
+from mta4dpr.machine import environment
+from mta4dpr.machine.environment import gigabytes
 
 DATA, MODELS, INDEXES, CACHE, OUTPUT = "ir_datasets", "models", "indexes", "cache", "output"
 SETTINGS = {  # what moves each

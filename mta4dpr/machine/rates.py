@@ -16,7 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from mta4dpr import environment
+from mta4dpr.machine import environment
 
 log = logging.getLogger(__name__)
 

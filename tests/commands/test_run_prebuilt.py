@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 import yaml
 
-from mta4dpr.benchmark import benchmark_folder, read_yaml
 from mta4dpr.commands.plan import plan
 from mta4dpr.commands.run import run
+from mta4dpr.config.benchmark import benchmark_folder, read_yaml
 from mta4dpr.errors import EnvironmentLack, UserError
 from mta4dpr.experiment.experiment import open_experiment
 from mta4dpr.experiment.request import Request
-from mta4dpr.files import read_json
+from mta4dpr.machine.files import read_json
 from mta4dpr.models.encoder import Encoder
 from mta4dpr.retrieval import java
 from mta4dpr.stages.pipeline import complete

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mta4dpr.benchmark import Suite, parse_benchmark
 from mta4dpr.commands.run import run
+from mta4dpr.config.benchmark import Suite, parse_benchmark
 from mta4dpr.errors import EnvironmentLack, UserError
 from mta4dpr.experiment import suite
 from mta4dpr.experiment.folder import Folder
 from mta4dpr.experiment.request import Request, resolve_benchmark
-from mta4dpr.files import write_json
+from mta4dpr.machine.files import write_json
 
 BENCH = {"name": "b", "title": "b", "corpus": "docstrings", "eval_sets": [{"id": "b/test", "measures": ["RR@10"]}], "systems": ["bm25"]}
 TWO = Suite(measure="nDCG@10", sets=["beir/nfcorpus/test", "beir/scifact/test"])

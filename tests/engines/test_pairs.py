@@ -10,18 +10,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mta4dpr.benchmark import ModelSpec
+from mta4dpr.config.benchmark import ModelSpec
 from mta4dpr.data.corpus import Corpus
 from mta4dpr.data.tokens import TokenStore, tokens_of_corpus
-from mta4dpr.distill import pairs as pairs_module
 from mta4dpr.distill.draws import negative_pool
 from mta4dpr.distill.groups import RoundData, generate
-from mta4dpr.distill.pairs import PairScores
 from mta4dpr.distill.queries import TrainingQueries
+from mta4dpr.engines import pairs as pairs_module
 from mta4dpr.engines.cross_encoder import CrossEncoderScorer
+from mta4dpr.engines.pairs import PairScores
 from mta4dpr.models.reranker import Reranker, load_reranker
 
-from .tiny_distill import PASSAGES, TRAIN, MatrixScorer, make_queries, random_matrix, small_options
+from ..distill.tiny_distill import PASSAGES, TRAIN, MatrixScorer, make_queries, random_matrix, small_options
 
 SPEC = ModelSpec(
     kind="cross-encoder", untrained={"layers": 1, "hidden": 32, "heads": 2, "vocabulary": 300, "seed": 3}, query_length=12, pair_length=28

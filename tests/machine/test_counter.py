@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mta4dpr.distill.counter import mix
+from mta4dpr.machine.counter import mix
 
 WORD = 2**64 - 1
 

@@ -9,9 +9,18 @@ from pathlib import Path
 
 import pytest
 
-from mta4dpr import files
 from mta4dpr.errors import EnvironmentLack
-from mta4dpr.files import file_name, folder_written_aside, forget_parts, key_of, read_json, sha256_of_file, write_json, written_aside
+from mta4dpr.machine import files
+from mta4dpr.machine.files import (
+    file_name,
+    folder_written_aside,
+    forget_parts,
+    key_of,
+    read_json,
+    sha256_of_file,
+    write_json,
+    written_aside,
+)
 
 
 def names(folder: Path) -> list[str]:

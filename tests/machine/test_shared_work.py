@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from mta4dpr.shared_work import missing_pieces
+from mta4dpr.machine.shared_work import missing_pieces
 
 
 def make(files: list[Path], made: list[int], seconds: float = 0.0) -> None:
@@ -56,7 +56,7 @@ def test_a_piece_that_failed_is_free_again(tmp_path: Path) -> None:
 def test_a_killed_process_leaves_its_piece_to_those_who_wait(tmp_path: Path) -> None:
     """It must not be waited for, as no one would ever come."""
     code = (
-        "import sys, time; from pathlib import Path; from mta4dpr.shared_work import missing_pieces\n"
+        "import sys, time; from pathlib import Path; from mta4dpr.machine.shared_work import missing_pieces\n"
         f"for n in missing_pieces([Path({str(tmp_path / '0')!r})]):\n    print('at it', flush=True)\n    time.sleep(600)"
     )
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)

@@ -13,8 +13,8 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from mta4dpr.config import plugins
+from mta4dpr.config.options import PREBUILT, Bm25, Dense, Distill, Section
 from mta4dpr.errors import UserError, nearest
-from mta4dpr.options import PREBUILT, Bm25, Dense, Distill, Section
 
 PAIR_KINDS = ("cross-encoder",)
 MODEL_LABEL = r"^[A-Za-z0-9._+-]+$"
@@ -284,7 +284,7 @@ def settings() -> Iterator[tuple[str, str, str, str]]:
 
 def benchmark_folder() -> Path:
     """benchmarks/ of the checkout, or the copy that the wheel carries."""
-    package = Path(__file__).parent
+    package = Path(__file__).parents[1]
     carried = package / "benchmarks"
     return carried if carried.is_dir() else package.parent / "benchmarks"
 

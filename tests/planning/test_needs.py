@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 import yaml
 
-from mta4dpr import environment
 from mta4dpr.commands.plan import plan
 from mta4dpr.commands.run import run
 from mta4dpr.commands.train import train
 from mta4dpr.errors import EnvironmentLack
 from mta4dpr.experiment.experiment import open_experiment
 from mta4dpr.experiment.request import Request
+from mta4dpr.machine import environment
+from mta4dpr.machine.places import CACHE, DATA, OUTPUT, disk_lack
 from mta4dpr.machine.work import Piece
-from mta4dpr.places import CACHE, DATA, OUTPUT, disk_lack
 from mta4dpr.planning.needs import Needs
 from mta4dpr.stages.pipeline import pieces_of
 

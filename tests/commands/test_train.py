@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 import yaml
 
-from mta4dpr.benchmark import benchmark_folder, read_yaml
 from mta4dpr.commands.run import run
 from mta4dpr.commands.train import train
+from mta4dpr.config.benchmark import benchmark_folder, read_yaml
 from mta4dpr.errors import UserError
 from mta4dpr.experiment.experiment import open_experiment
 from mta4dpr.experiment.ledger import Ledger
 from mta4dpr.experiment.request import Request
-from mta4dpr.files import read_json, sha256_of_file, write_json
+from mta4dpr.machine.files import read_json, sha256_of_file, write_json
 from mta4dpr.stages import pipeline, training
 from mta4dpr.stages.pipeline import stages_of, work_along
 
