@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from mta4dpr.config import plugins
 from mta4dpr.engines.registry import engine_named
 from mta4dpr.errors import UserError, nearest
 from mta4dpr.experiment.folder import Folder
@@ -93,13 +94,13 @@ def _students(manifest: Manifest) -> list[str]:
 
 def _card(manifest: Manifest, system: str, encoder: Any, *, name: str, onnx: bool) -> Any:
     from mta4dpr.config.options import Distill
-    from mta4dpr.distill.strategies import STRATEGIES
+    from mta4dpr.distill.registry import is_strategy, strategy_named
     from mta4dpr.distill.strategy import Requirement
     from mta4dpr.models.registry import checkpoint_of, hub_of
     from mta4dpr.report.card import Card
 
     settings, recipe = manifest["settings"], manifest["recipes"][system]["recipe"]
-    strategy = STRATEGIES.get(recipe["strategy"])
+    strategy = strategy_named(recipe["strategy"]) if is_strategy(recipe["strategy"]) else None
     labels = [("start", recipe["student"])]
     taught = strategy is None or Requirement.JUDGEMENTS_ALONE not in strategy.requires
     if taught:
@@ -118,7 +119,7 @@ def _card(manifest: Manifest, system: str, encoder: Any, *, name: str, onnx: boo
         parameters=encoder.parameters,
         dimensions=encoder.dimensions,
         base=hub_of(base) if checkpoint_of(base) else "",
-        strategy=recipe["strategy"],
+        strategy=plugins.name_of(recipe["strategy"]),
         about=strategy.about if strategy else "",
         source=strategy.source if strategy else "",
         teacher=recipe["teacher"] if taught else "",

@@ -130,7 +130,7 @@ def _new_groups(
     rankings, of_student = mine(number, assistants, latest, bench, folder)
     groups = None
     if bench.is_main:
-        all_score = Requirement.ASSISTANTS in requires and Requirement.CHAIN not in requires
+        all_score = {Requirement.ASSISTANTS, Requirement.OFFERED_ASSISTANTS} & set(requires) and Requirement.CHAIN not in requires
         data = RoundData(
             number=0 if bench.options.regime == "static" else number,
             size=size,

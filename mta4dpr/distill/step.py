@@ -13,7 +13,7 @@ import numpy as np
 
 from mta4dpr.config.options import Distill
 from mta4dpr.distill.losses import contrastive_loss
-from mta4dpr.distill.selection import CRITERIA, Basis, distances, fused_subsets, nearest, with_fused
+from mta4dpr.distill.selection import CRITERIA, Basis, Criterion, distances, fused_subsets, nearest, with_fused
 from mta4dpr.machine.counter import mix
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ class Step:
     teacher_layers: list[Tensor] = field(default_factory=list)
     teacher_name: str = "teacher"
     policy: Any = None
+    criterion: Criterion | None = None  # TASelect's, where it is not one of ours
     notes: dict[str, Any] = field(default_factory=dict)  # for steps.jsonl
 
     def cross_entropy(self) -> Tensor:
@@ -57,7 +58,7 @@ class Step:
         import torch
 
         options, queries = self.options, len(self.student)
-        criterion = CRITERIA[options.select]
+        criterion = self.criterion or CRITERIA[options.select]
         if criterion.basis is Basis.STANDING:
             self.notes["assistant"] = self.best_assistant()
             return self.assistants[self.notes["assistant"]]

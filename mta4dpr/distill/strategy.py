@@ -28,6 +28,7 @@ class Requirement(Enum):
     """What a strategy can require of a training beside the teacher's scores. The value is a sentence for readers."""
 
     ASSISTANTS = "The assistants score the groups too: `step.assistants`."
+    OFFERED_ASSISTANTS = "The assistants score the groups too, where the benchmark names any: `step.assistants`."
     REPLACEMENT = "The worst assistant gives way to a copy of the student when Compare says so (Algorithm 1)."
     STANDING = "Teacher and assistants are measured on D_eval before training: `step.standing`."
     PREVIOUS_STUDENT = "The student as it was when the round began scores the groups too: `step.previous`."

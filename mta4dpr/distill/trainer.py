@@ -25,6 +25,7 @@ from mta4dpr.distill.distributions import log_distribution
 from mta4dpr.distill.gradients import Computation, PairSource, Source, TextSource, backward, sum_gradients
 from mta4dpr.distill.groups import Groups
 from mta4dpr.distill.queries import TrainingQueries
+from mta4dpr.distill.registry import criterion_named
 from mta4dpr.distill.step import Step
 from mta4dpr.distill.strategy import Requirement, Strategy
 from mta4dpr.distill.terms import STEP_NUMBERS, TOTAL
@@ -307,6 +308,7 @@ class Trainer:
             teacher_layers=teacher_layers,
             teacher_name=batch.teacher_name,
             policy=self.networks.get("policy"),
+            criterion=criterion_named(options.select),
         )
 
     def _sources(self, encoder: Any, texts: Texts, batch: Batch) -> tuple[list[Source], Callable[[Sequence[Tensor]], Any]]:

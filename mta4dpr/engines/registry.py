@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from mta4dpr.config import plugins
 from mta4dpr.engines.bm25 import Bm25
 from mta4dpr.engines.cross_encoder import CrossEncoder
 from mta4dpr.engines.dense import Dense
@@ -12,5 +15,19 @@ ENGINES: dict[str, type[Engine]] = {"bm25": Bm25, "bi-encoder": Dense, "cross-en
 
 
 def engine_named(name: str) -> type[Engine]:
-    """The engine's class."""
-    return ENGINES[name]
+    """The engine's class: ours, that of a Python file (PATH.py:NAME), or one that an installed package offers. UserError if none is."""
+    return ENGINES[name] if name in ENGINES else plugins.load(name, plugins.ENGINES, _is_engine, "a subclass of mta4dpr.Engine")
+
+
+def is_engine(reference: str) -> bool:
+    """Whether what a reference names, which is loaded for it, is an engine."""
+    return _is_engine(plugins.load(reference, plugins.ENGINES, lambda _: True, "anything"))
+
+
+def code_of(name: str) -> str:
+    """A hash of the code of an engine from outside; '' for one of ours."""
+    return "" if name in ENGINES else plugins.hash_of_code([engine_named(name)])
+
+
+def _is_engine(found: Any) -> bool:
+    return isinstance(found, type) and issubclass(found, Engine)

@@ -10,7 +10,8 @@ from collections.abc import Iterable, Sequence
 
 from mta4dpr.config.benchmark import Benchmark, EvalSet, Recipe, Variant
 from mta4dpr.config.options import LATER_ROUNDS
-from mta4dpr.distill.selection import CRITERIA, Basis
+from mta4dpr.distill.registry import criterion_named, is_strategy, strategy_named, takers_of, takes
+from mta4dpr.distill.selection import Basis
 from mta4dpr.distill.strategies import ABLATIONS, STRATEGIES
 from mta4dpr.distill.strategy import Requirement
 from mta4dpr.engines.registry import engine_named
@@ -37,6 +38,7 @@ def check_names(bench: Benchmark, systems: Sequence[System]) -> None:
 
     own = (STUDENT_INIT, *STRATEGIES, *ABLATIONS)
     named: list[tuple[str, str]] = [*(("models", label) for label in bench.models), *(("variants", label) for label in bench.variants)]
+    named += [(section, label) for section in ("strategies", "engines") for label in getattr(bench, section)]
     problems = [f"{what}: {label!r} is the name of a system already" for what, label in named if label in own]
     problems += [
         f"models: {label!r} has a +, which joins the names of fused assistants; choose another" for label in bench.models if "+" in label
@@ -44,10 +46,10 @@ def check_names(bench: Benchmark, systems: Sequence[System]) -> None:
     problems += [
         f"variants.{name}: there is no strategy {v.strategy!r}{nearest(v.strategy, list(STRATEGIES))}"
         for name, v in bench.variants.items()
-        if v.strategy not in STRATEGIES
+        if not is_strategy(v.strategy)
     ]
     for name, v in bench.variants.items():
-        if v.strategy in STRATEGIES:
+        if is_strategy(v.strategy):
             problems += [f"variants.{name}: {problem}" for problem in _not_taken(v)]
     for system in systems:
         if system.recipe:
@@ -67,7 +69,7 @@ def check_names(bench: Benchmark, systems: Sequence[System]) -> None:
                 problems.append(f"suites.{name}: write the measure {suite.measure!r} as {' '.join(map(str, parsed))!r}")
         except UserError as error:
             problems.append(f"suites.{name}: {error}")
-    known = ["bm25", STUDENT_INIT, *student_names(bench), *bench.models, *bench.systems]
+    known = ["bm25", STUDENT_INIT, *student_names(bench), *bench.models, *bench.engines, *bench.systems]
     named = [("contrasts", label) for pair in bench.contrasts for label in pair]
     named += [(f"{eval_set.id}: expected", e.system) for eval_set in bench.eval_sets for e in eval_set.expected]
     problems += [f"{where}: there is no system {name!r}{nearest(name, known)}" for where, name in named if name not in known]
@@ -100,19 +102,19 @@ def _not_taken(variant: Variant) -> list[str]:
     """The options of a variant that its strategy does not take."""
     problems = []
     for option in variant.distill:
-        takers = [name for name, strategy in STRATEGIES.items() if option in strategy.options]
-        if takers and variant.strategy not in takers:
+        takers = takers_of(option)
+        if takers and not takes(variant.strategy, option):
             problems.append(f"{variant.strategy} does not take distill.{option}, an option of {', '.join(takers)}; leave it out")
-        elif option == "rounds" and Requirement.STAGES in STRATEGIES[variant.strategy].requires:
+        elif option == "rounds" and Requirement.STAGES in strategy_named(variant.strategy).requires:
             problems.append(f"{variant.strategy} makes a round for each teacher, so distill.rounds has no effect; leave it out")
     return problems
 
 
 def _unfit(bench: Benchmark, recipe: Recipe) -> list[str]:
     """What a recipe's strategy needs and does not get."""
-    if recipe.strategy not in STRATEGIES:
+    if not is_strategy(recipe.strategy):
         return []
-    strategy, teacher = STRATEGIES[recipe.strategy], engine_named(system_of(bench, recipe.teacher).engine)
+    strategy, teacher = strategy_named(recipe.strategy), engine_named(system_of(bench, recipe.teacher).engine)
     problems = []
     if Requirement.ASSISTANTS in strategy.requires and not recipe.assistants:
         problems.append(f"{recipe.strategy} needs assistants; the benchmark names none")
@@ -122,7 +124,7 @@ def _unfit(bench: Benchmark, recipe: Recipe) -> list[str]:
         problems.append(f"{recipe.strategy} trains its teacher too, and {recipe.teacher!r} has no weights; give a variant another teacher")
     if Requirement.LAYERS in strategy.requires and teacher.has_weights and not teacher.encodes:
         problems.append(f"{recipe.strategy} aligns layers of two bi-encoders, and {recipe.teacher!r} is {teacher.noun}")
-    by_standing = CRITERIA[recipe.distill.select].basis is Basis.STANDING
+    by_standing = criterion_named(recipe.distill.select).basis is Basis.STANDING
     if by_standing and "select" in strategy.options and Requirement.STANDING not in strategy.requires:
         problems.append(f"{recipe.strategy} selects by nearness to the teacher; always the best on D_eval is the strategy best_ta")
     if "ta" in strategy.options and recipe.distill.ta not in ("best", *recipe.assistants):
@@ -147,8 +149,8 @@ def idle_settings(bench: Benchmark, systems: Sequence[System], given: Iterable[s
     problems = []
     for option in given:
         free = [strategy for label, strategy in students.items() if not _fixes(bench, label, option)]
-        takers = [name for name, strategy in STRATEGIES.items() if option in strategy.options]
-        if takers and not set(free) & set(takers):
+        takers = takers_of(option)
+        if takers and not any(takes(strategy, option) for strategy in free):
             problems.append(
                 f"distill.{option} is an option of {', '.join(takers)}; {_trained(students)}, so it has no effect; leave it out"
             )
@@ -166,7 +168,7 @@ def _fixes(bench: Benchmark, name: str, option: str) -> bool:
     variant = variant_of(bench, name)
     if variant is None:
         return False
-    own_rounds = Requirement.STAGES in STRATEGIES[variant.strategy].requires
+    own_rounds = Requirement.STAGES in strategy_named(variant.strategy).requires
     return option in variant.distill or (option == "rounds" and own_rounds)
 
 

@@ -9,8 +9,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from mta4dpr.config import plugins
 from mta4dpr.config.benchmark import EvalSet, parse_settings
 from mta4dpr.data.collection import IrDataset, QuerySet
+from mta4dpr.distill import registry
+from mta4dpr.engines.registry import code_of as engine_code
 from mta4dpr.experiment import suite
 from mta4dpr.experiment.checks import idle_settings
 from mta4dpr.experiment.experiment import Experiment
@@ -72,7 +75,7 @@ def system_entry(experiment: Experiment, system: System, found: Mapping[str, Any
     recipe = system.recipe
     return {
         "kind": system.kind,
-        "strategy": recipe.strategy if recipe else None,
+        "strategy": plugins.name_of(recipe.strategy) if recipe else None,
         "regime": recipe.distill.regime if recipe else None,
         "steps": recipe.distill.steps if recipe else None,
         "differs": differences(recipe, experiment.bench) if recipe else None,
@@ -90,11 +93,20 @@ def recipe_entry(experiment: Experiment, system: System) -> dict[str, Any]:
     return {
         "kind": system.kind,
         "engine": system.engine,
+        "options": system.options,
+        "code": code_of_system(system),
+        "terms": dict(registry.strategy_named(recipe.strategy).terms) if recipe else {},
         "spec": system.model.model_dump(mode="json") if system.model else None,
         "recipe": {**asdict(recipe), "distill": recipe.distill.model_dump(mode="json")} if recipe else None,
         "training_data": experiment.training_data if recipe else None,
         "models": {label: key_of(experiment.place.model_identity(spec)) for label, spec in used.items()},
     }
+
+
+def code_of_system(system: System) -> str:
+    """A hash of the code that makes a system what it is, where that is not our release alone: its strategy's, or its own engine's."""
+    recipe = system.recipe
+    return registry.code_of(recipe.strategy, recipe.distill.select) if recipe else engine_code(system.engine)
 
 
 def circumstances(experiment: Experiment) -> dict[str, Any]:
@@ -110,9 +122,12 @@ def circumstances(experiment: Experiment) -> dict[str, Any]:
 
 def command_for(experiment: Experiment, system: System, eval_set: EvalSet) -> str:
     """The shortest command that makes this one run file: the same text for the same bytes, whatever else a command asked for."""
-    request, model, name = experiment.request, system.model, system.label
+    request, model, name, bench = experiment.request, system.model, system.label, experiment.bench
+    code = next(filter(plugins.is_reference, (system.recipe.strategy if system.recipe else "", system.engine)), "")
     if experiment.suite:  # its students are models that the run around it has trained
         name = next((typed for typed in request.systems if typed.partition("=")[0] == name), name)
+    elif code and name not in (*bench.strategies, *bench.variants, *bench.engines):
+        name = f"{name}={code}"
     elif model and not system.recipe and model not in experiment.bench.models.values() and model.model != name:
         name = f"{name}={model.model}"
     words = ["mta4dpr-bench", "run", request.benchmark, "--systems", name, "--eval-sets", experiment.suite or eval_set.id]

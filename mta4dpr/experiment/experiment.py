@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from mta4dpr.config import plugins
 from mta4dpr.config.benchmark import Benchmark, Recipe, parse_settings
 from mta4dpr.data.collection import QuerySet, Source, judged_by_answers, load_query_set
 from mta4dpr.data.corpus import Corpus
 from mta4dpr.distill.rounds import best_round
 from mta4dpr.distill.training_folder import vectors_folder
 from mta4dpr.engines.engine import Engine
-from mta4dpr.engines.registry import engine_named
+from mta4dpr.engines.registry import code_of, engine_named
 from mta4dpr.engines.workplace import Workplace
 from mta4dpr.errors import UserError
 from mta4dpr.experiment.checks import check_answered, check_names, check_request, idle_settings
@@ -205,14 +206,15 @@ class Experiment:
         """What decides a system's hits, beside the corpus."""
         if system.recipe:
             return [self.training_inputs(system.recipe), self.engine(system).settings]
-        return self.engine(system).identity
+        code = code_of(system.engine)
+        return [plugins.name_of(system.engine), code, self.engine(system).identity] if code else self.engine(system).identity
 
     def training_inputs(self, recipe: Recipe) -> Mapping[str, Any]:
         """What decides a student's weights."""
         bench = self.bench
         roles = [recipe.teacher, *recipe.assistants, recipe.student]
         return {
-            "strategy": recipe.strategy,
+            "strategy": plugins.name_of(recipe.strategy),
             "corpus": self.corpus.text_hash,
             "train": [bench.train, self.training_data],
             "seed": self.request.seed,

@@ -10,11 +10,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from mta4dpr.config import plugins
 from mta4dpr.config.benchmark import Benchmark, EvalSet, ModelSpec, Recipe, parse_benchmark
 from mta4dpr.config.options import Bm25, Dense, Distill, Section
 from mta4dpr.data.collection import open_source
+from mta4dpr.distill.registry import is_strategy
 from mta4dpr.errors import EnvironmentLack, UserError
-from mta4dpr.experiment.description import fingerprint
+from mta4dpr.experiment.description import code_of_system, fingerprint
 from mta4dpr.experiment.experiment import Experiment
 from mta4dpr.experiment.folder import Folder
 from mta4dpr.experiment.manifest import Manifest, engine_of
@@ -112,16 +114,14 @@ def _place(typed: str, found: str) -> str:
 
 
 def _system(label: str, manifest: Manifest, path: Path) -> System:
-    from mta4dpr.distill.strategies import STRATEGIES
-
     made = manifest["recipes"].get(label)
     if made is None:
         raise UserError(f"{path} does not say how {label} is made: an earlier version ran it; repeat the run by its command")
     model = ModelSpec.model_validate(_relocated(made["spec"], manifest["paths"])) if made["spec"] else None
     recipe, engine = made["recipe"], engine_of(manifest, label)
     if not recipe:
-        return System(label, made["kind"], engine, model)
-    if recipe["strategy"] not in STRATEGIES:
+        return System(label, made["kind"], engine, model, options=made.get("options", {}))
+    if not is_strategy(recipe["strategy"]):
         raise UserError(f"{path}: {label} was trained by {recipe['strategy']!r}, a strategy that this version does not have")
     distill = Distill.model_validate(_given(Distill, recipe["distill"]))
     roles = (recipe["teacher"], tuple(recipe["assistants"]), recipe["student"])
@@ -161,6 +161,11 @@ def check_unchanged(experiments: Sequence[Experiment], manifest: Manifest, path:
             for name in (eval_set.id for eval_set in experiment.bench.eval_sets):
                 found: Any = lambda experiment=experiment, name=name: fingerprint(experiment.eval_sets[name])  # noqa: E731
                 same(f"eval set {name}", manifest["eval_sets"][name]["hash"], found, "bring back its queries and judgements")
+        for system in systems:
+            code = manifest["recipes"][system.label].get("code")
+            if code and plugins.is_reference(system.recipe.strategy if system.recipe else system.engine):
+                now = lambda system=system: code_of_system(system)  # noqa: E731
+                same(f"code of {system.label}", code, now, "bring back the file as it was")
         for system in (system for system in systems if system.recipe):
             then = manifest["recipes"][system.label]["training_data"]
             same(f"training data of {system.label} ({first.bench.train})", then, lambda: first.training_data, "bring back its queries")

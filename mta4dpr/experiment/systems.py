@@ -10,11 +10,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from mta4dpr.config import benchmark
+from mta4dpr.config import benchmark, plugins
 from mta4dpr.config.benchmark import Benchmark, ModelSpec, Recipe, Variant
+from mta4dpr.distill.registry import is_strategy, strategy_named
 from mta4dpr.distill.strategies import ABLATIONS, STRATEGIES
 from mta4dpr.distill.strategy import Requirement
-from mta4dpr.engines.registry import engine_named
+from mta4dpr.engines.registry import engine_named, is_engine
 from mta4dpr.errors import UserError, nearest
 from mta4dpr.evaluation.leaderboard import place_of_kind
 from mta4dpr.machine.files import file_name
@@ -58,18 +59,19 @@ def resolve_systems(bench: Benchmark, wanted: Sequence[str]) -> list[System]:
 
 
 def variant_of(bench: Benchmark, name: str) -> Variant | None:
-    """What a student's name stands for: a variant of the benchmark, a strategy, or an ablation of mta4dpr."""
+    """What a student's name stands for: a variant of the benchmark, a strategy (ours or not), or an ablation of mta4dpr."""
     if name in bench.variants:
         variant = bench.variants[name]
-        overrides = STRATEGIES[variant.strategy].overrides if variant.strategy in STRATEGIES else {}
+        overrides = strategy_named(variant.strategy).overrides if is_strategy(variant.strategy) else {}
         return variant.model_copy(update={"distill": {**overrides, **variant.distill}})
-    if name in STRATEGIES:
-        return Variant(strategy=name, distill=STRATEGIES[name].overrides)
+    strategy = bench.strategies.get(name, name)
+    if is_strategy(strategy):
+        return Variant(strategy=plugins.resolved(strategy, Path()), distill=strategy_named(strategy).overrides)
     return Variant(strategy="mta4dpr", distill=ABLATIONS[name][1]) if name in ABLATIONS else None
 
 
 def _recipe(bench: Benchmark, name: str, variant: Variant) -> Recipe:
-    stages = variant.strategy in STRATEGIES and Requirement.STAGES in STRATEGIES[variant.strategy].requires
+    stages = is_strategy(variant.strategy) and Requirement.STAGES in strategy_named(variant.strategy).requires
     if stages and variant.distill.get("regime", bench.distill.regime) == "static":
         raise UserError(f"{name}: {variant.strategy} changes its data from stage to stage, so it needs regime rounds")
     try:
@@ -86,12 +88,13 @@ def differences(recipe: Recipe, bench: Benchmark) -> dict[str, Any]:
     """What a student's row should say: roles and options that are neither the benchmark's nor part of the strategy."""
     roles = {"teacher": bench.teacher, "assistants": tuple(bench.assistants), "student": bench.student}
     found = {role: getattr(recipe, role) for role, usual in roles.items() if getattr(recipe, role) != usual}
-    usual = {**bench.distill.model_dump(), **STRATEGIES[recipe.strategy].overrides}
+    usual = {**bench.distill.model_dump(), **strategy_named(recipe.strategy).overrides}
     return found | {name: value for name, value in recipe.distill.model_dump().items() if value != usual[name]}
 
 
 def student_names(bench: Benchmark) -> list[str]:
-    return [*STRATEGIES, *ABLATIONS, *bench.variants]
+    """What trains a student in that benchmark, by name."""
+    return [*STRATEGIES, *ABLATIONS, *bench.variants, *bench.strategies]
 
 
 def _system(bench: Benchmark, name: str) -> System:
@@ -102,27 +105,34 @@ def _system(bench: Benchmark, name: str) -> System:
             raise UserError(f"{name!r} is {engine.noun}, which cannot search a corpus; it can be a teacher or an assistant")
         role = "teacher" if name == bench.teacher else "assistant" if name in bench.assistants else system.kind
         return replace(system, kind=role) if system.model else system
-    variant = variant_of(bench, name)
-    if name == STUDENT_INIT or variant:
-        if not bench.student:
-            raise UserError(
-                f"{name!r} trains a student, but {bench.name} names no teacher, student and train; run a benchmark that does "
-                f"({', '.join(benchmark.benchmark_names())}), or give a YAML with them"
-            )
-        recipe = _recipe(bench, name, variant) if variant else None
-        student = system_of(bench, recipe.student if recipe else bench.student)
-        return replace(student, label=name, kind="student", recipe=recipe)
+    if name in bench.engines:
+        return system_of(bench, name)
     label, equals, path = name.partition("=")
-    if not equals:
+    outside = plugins.is_reference(path if equals else name)
+    variant = None if outside else variant_of(bench, name)
+    if name == STUDENT_INIT or variant:
+        return _student(bench, name, variant)
+    if outside and not equals:
+        label, path = plugins.name_of(name), name
+    elif not equals:
         label, path = (Path(name).resolve().name, name) if Path(name).is_dir() else (name, name)
     elif not label or not path:
         raise UserError(f"expected LABEL=PATH, found {name!r}")
-    taken = [BM25, STUDENT_INIT, *student_names(bench), *bench.models]
+    taken = [BM25, STUDENT_INIT, *student_names(bench), *bench.models, *bench.engines]
     if label in taken or len(label.split()) != 1 or file_name(label).startswith("."):
         raise UserError(
             f"a model cannot be called {label!r} here; name it as LABEL=PATH, no white space, no leading dot, none of {', '.join(taken)}"
         )
-    return _published_or_local(bench, name, label, path, taken)
+    return _from_outside(bench, label, path) if outside else _published_or_local(bench, name, label, path, taken)
+
+
+def _from_outside(bench: Benchmark, label: str, reference: str) -> System:
+    """A student by a strategy of one's own, or an engine of one's own: PATH.py:NAME."""
+    reference = plugins.resolved(reference, Path())
+    if is_engine(reference):
+        return System(label, engine_named(reference).kind, reference)
+    variant = Variant(strategy=reference, distill=strategy_named(reference).overrides)
+    return _student(bench, label, variant)
 
 
 def _published_or_local(bench: Benchmark, typed: str, label: str, path: str, taken: Sequence[str]) -> System:
@@ -143,10 +153,25 @@ def _published_or_local(bench: Benchmark, typed: str, label: str, path: str, tak
     return System(label, engine_named(model.engine).kind, model.engine, model)
 
 
+def _student(bench: Benchmark, label: str, variant: Variant | None) -> System:
+    """A student that is trained as the variant says; without one, the student before training."""
+    if not bench.student:
+        raise UserError(
+            f"{label!r} trains a student, but {bench.name} names no teacher, student and train; run a benchmark that does "
+            f"({', '.join(benchmark.benchmark_names())}), or give a YAML with them"
+        )
+    recipe = _recipe(bench, label, variant) if variant else None
+    student = system_of(bench, recipe.student if recipe else bench.student)
+    return replace(student, label=label, kind="student", recipe=recipe)
+
+
 def system_of(bench: Benchmark, label: str) -> System:
-    """What a label of the benchmark stands for as a system, a teacher or an assistant: BM25, or one of its models."""
+    """What a label of the benchmark stands for as a system, a teacher or an assistant: BM25, a model, or an engine of one's own."""
     if label == BM25:
         return System(label, engine_named(BM25).kind, BM25)
+    if label in bench.engines:
+        own = bench.engines[label]
+        return System(label, engine_named(own.use).kind, own.use, options=own.options)
     model = bench.models[label]
     return System(label, engine_named(model.engine).kind, model.engine, model)
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from mta4dpr.config.benchmark import Recipe
 from mta4dpr.data.sizes import Texts
 from mta4dpr.distill.mining import MINING_PIECE
-from mta4dpr.distill.strategies import STRATEGIES
+from mta4dpr.distill.registry import strategy_named
 from mta4dpr.distill.strategy import Requirement
 from mta4dpr.engines.engine import Engine
 from mta4dpr.errors import UserError
@@ -65,7 +65,7 @@ def _steps(experiment: Experiment, system: System, recipe: Recipe, sizes: Sizes)
         student, *others = [_size(experiment, label) for label in (recipe.student, *beside)]
     except UserError:
         return unknown(name, model.model)
-    distill, texts, chain = recipe.distill, sizes.texts, Requirement.CHAIN in STRATEGIES[recipe.strategy].requires
+    distill, texts, chain = recipe.distill, sizes.texts, Requirement.CHAIN in strategy_named(recipe.strategy).requires
     groups, queries = groups_of(recipe), sizes.train_queries[0]
     scorers = 2 + (len(recipe.assistants) if asks_assistants(recipe) else 0)
     parameters = student.parameters + sum(size.parameters for size in others)
@@ -107,7 +107,7 @@ def _size(experiment: Experiment, label: str) -> ModelSize:
 
 def asks_assistants(recipe: Recipe) -> bool:
     """Whether the assistants of a recipe score its groups, or are trained for it."""
-    return Requirement.ASSISTANTS in STRATEGIES[recipe.strategy].requires
+    return bool({Requirement.ASSISTANTS, Requirement.OFFERED_ASSISTANTS} & set(strategy_named(recipe.strategy).requires))
 
 
 def groups_of(recipe: Recipe) -> int:
@@ -124,7 +124,7 @@ def step_tokens(experiment: Experiment, recipe: Recipe, texts: Texts) -> float:
 
 def trained_beside(experiment: Experiment, recipe: Recipe) -> list[str]:
     """Labels of the models that are trained beside a student or before it."""
-    requires = STRATEGIES[recipe.strategy].requires
+    requires = strategy_named(recipe.strategy).requires
     if Requirement.TEACHER_TRAINING in requires:
         return [recipe.teacher]
     return trainable(experiment.bench, recipe.assistants) if Requirement.CHAIN in requires else []

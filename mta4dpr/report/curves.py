@@ -148,7 +148,7 @@ def student_by_round(training: Training) -> Figure | None:
 def _headings(training: Training) -> dict[str, str]:
     """What is drawn, each under its heading: the terms that have a number in some step. An unknown one is called by its own name."""
     drawn = {name for line in training.steps for name, value in line.items() if not math.isnan(_number(value))} - {*STEP_NUMBERS}
-    known = headings_of_terms(training.strategy)
+    known = headings_of_terms(training.strategy) | training.titles
     unknown = dict.fromkeys(name for line in training.steps for name in line if name not in known)
     return {name: known.get(name, name) for name in [*known, *unknown] if name in drawn}
 

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mta4dpr.errors import UserError
-from mta4dpr.machine.files import read_json
+from mta4dpr.experiment.folder import Folder
+from mta4dpr.machine.files import file_name, read_json
 
 log = logging.getLogger(__name__)
 
@@ -24,6 +25,7 @@ class Training:
     strategy: str
     steps: list[dict[str, Any]]
     rounds: list[dict[str, Any]]
+    titles: dict[str, str] = field(default_factory=dict)  # of terms that its strategy names itself
 
     def positions(self) -> list[int]:
         """Each step's number counted over all rounds, whether the file counts on or starts again every round."""
@@ -47,8 +49,11 @@ class Training:
 def load_trainings(folder: Path) -> list[Training]:
     """The trainings in `folder`/training that logged something, in the order of their names. UserError for a damaged log."""
     found = []
+    recipes = load_document(Folder(folder).manifest).get("recipes", {})
+    titles = {file_name(label): made.get("terms", {}) for label, made in recipes.items()}
     for path in sorted((folder / "training").glob("*/")):
-        training = Training(path.name, _lines(path / "steps.jsonl", "step"), _lines(path / "rounds.jsonl", "round"))
+        steps, rounds = _lines(path / "steps.jsonl", "step"), _lines(path / "rounds.jsonl", "round")
+        training = Training(path.name, steps, rounds, titles.get(path.name, {}))
         if training.steps or training.rounds:
             found.append(training)
     return found

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from mta4dpr.config.benchmark import Recipe
+from mta4dpr.distill.registry import code_of, strategy_named
 from mta4dpr.distill.rounds import distil
-from mta4dpr.distill.strategies import STRATEGIES
 from mta4dpr.distill.training_folder import mend, read_lines
 from mta4dpr.evaluation.efficiency import energy_used
 from mta4dpr.experiment.experiment import Experiment
@@ -35,13 +35,15 @@ def training(experiment: Experiment, system: System, recipe: Recipe) -> Stage:
         partial(_train, experiment, system, recipe),
         along=partial(_train_along, experiment, system, recipe),
         pieces=partial(training_pieces, experiment, system, recipe),
+        code=code_of(recipe.strategy, recipe.distill.select),
         forget=partial(shutil.rmtree, experiment.folder.training(system.label), ignore_errors=True),
     )
 
 
 def _train(experiment: Experiment, system: System, recipe: Recipe, outputs: list[Path]) -> None:
     folder = experiment.folder.training(system.label)
-    _clear_if_other(folder, [experiment.training_inputs(recipe), environment.process_count()])
+    inputs = [experiment.training_inputs(recipe), environment.process_count()]
+    _clear_if_other(folder, inputs, code_of(recipe.strategy, recipe.distill.select))
     mend(folder, recipe.distill)
     begun_before = [path.name for path in folder.iterdir()] != ["inputs.json"]
     with energy_used() as joules:
@@ -71,7 +73,7 @@ def distil_student(experiment: Experiment, system: System, recipe: Recipe) -> Pa
             *(system.label, reading.query_length, reading.passage_length, reading.query_length),
         )
     bench = training_bench(experiment, recipe)
-    return distil(system.label, STRATEGIES[recipe.strategy], student, bench, experiment.folder.training(system.label))
+    return distil(system.label, strategy_named(recipe.strategy), student, bench, experiment.folder.training(system.label))
 
 
 def _note_rate(experiment: Experiment, system: System, recipe: Recipe) -> None:
@@ -85,14 +87,17 @@ def _note_rate(experiment: Experiment, system: System, recipe: Recipe) -> None:
         experiment.place.rates.note("train", amount, seconds, shape=size.shape)
 
 
-def _clear_if_other(folder: Path, inputs: Any) -> None:
-    """A half-done training goes on only with the inputs it began with; without a note of them, their removal was interrupted."""
-    note, wanted = folder / "inputs.json", {"key": key_of(inputs)}
+def _clear_if_other(folder: Path, inputs: Any, code: str) -> None:
+    """A half-done training goes on only with the inputs and the code it began with.
+
+    Without a note of them, their removal was interrupted; earlier versions noted no code.
+    """
+    note, wanted = folder / "inputs.json", {"key": key_of(inputs), "code": code}
     try:
         begun_with = read_json(note)
     except (OSError, ValueError):
         begun_with = None
-    if folder.exists() and begun_with != wanted:
+    if folder.exists() and (not isinstance(begun_with, dict) or {**wanted, **begun_with} != wanted):
         note.unlink(missing_ok=True)
         shutil.rmtree(folder)
     write_json(note, wanted)
