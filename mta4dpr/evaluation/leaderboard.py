@@ -1,4 +1,4 @@
-"""Makes leaderboard.json from per-query values: means, intervals, tests. The same seed gives the same bytes on every machine.
+"""Makes leaderboard.json from per-query values: means, intervals, tests. The same values and seed give the same bytes on any machine.
 
 What depends on the machine (times, memory, energy) is kept out of it, in efficiency.json. Reads and writes no file.
 """

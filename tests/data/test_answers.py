@@ -9,7 +9,7 @@ import random
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyserini.eval.evaluate_dpr_retrieval import SimpleTokenizer, has_answers
 
@@ -46,6 +46,7 @@ def test_one_of_several_answers_is_enough() -> None:
 TEXTS = st.text(alphabet="abAB1 ,.'\"é\u0301ΣσİıẞÅ²½\u00a0\u200d\n\t한字", max_size=12)
 
 
+@settings(deadline=None)
 @given(text=TEXTS, answers=st.lists(TEXTS, min_size=1, max_size=3))
 def test_any_text_is_judged_as_pyserini_judges_it(text: str, answers: list[str]) -> None:
     assert Answers(answers).are_in(text) == has_answers(text, answers, SimpleTokenizer())

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mta4dpr.data.collection import BeirFolder
@@ -72,6 +72,7 @@ def test_numbers_of_ids_and_of_absent_ids(tmp_path: Path, make: Callable[..., Be
 words = st.text(st.characters(exclude_categories=["Cs", "Cc", "Zs", "Zl", "Zp"]), min_size=1, max_size=6)
 
 
+@settings(deadline=None)
 @given(ids=st.lists(words, min_size=1, max_size=12, unique=True), absent=st.lists(words, max_size=8))
 def test_ids_and_numbers_are_inverse(tmp_path_factory: pytest.TempPathFactory, ids: list[str], absent: list[str]) -> None:
     class Source:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mta4dpr.data import tokens as tokens_module
@@ -50,6 +50,7 @@ def test_a_batch_is_what_the_tokenizer_gives(hugging_face: Any, longest: int, pr
     assert_same(hugging_face, TEXTS, longest, prefix)
 
 
+@settings(deadline=None)
 @given(texts=st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=30), min_size=1, max_size=5), longest=st.integers(4, 20))
 def test_any_texts_are_tokenised_alike(hugging_face: Any, texts: list[str], longest: int) -> None:
     assert_same(hugging_face, texts, longest)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mta4dpr.config.benchmark import ModelSpec
@@ -212,6 +212,7 @@ def test_vectors_do_not_depend_on_the_batch(encoder: Encoder) -> None:
     assert encoder.encode(tokens, order[:0], longest=64, token_budget=64).shape == (0, encoder.dimensions)
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(1, 512), max_size=80), st.integers(64, 4096))
 def test_batches_keep_to_the_budget_and_take_each_text_once(lengths: list[int], budget: int) -> None:
     """The budget bounds memory: padding included; a text longer than the budget goes alone."""

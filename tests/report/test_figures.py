@@ -19,10 +19,11 @@ def test_names_are_shortened_in_the_middle() -> None:
 
 def test_the_style_is_the_same_for_everybody_and_ends_with_its_block() -> None:
     """A user's matplotlibrc must not change the bytes of a plot, nor a plot the user's own figures."""
-    with matplotlib.rc_context({"axes.edgecolor": "#ff0000", "font.size": 30}):
+    with matplotlib.rc_context({"axes.edgecolor": "#ff0000", "font.size": 30, "lines.linewidth": 9}):
         with style():
             assert matplotlib.rcParams["axes.edgecolor"] == MUTED
             assert matplotlib.rcParams["font.size"] == 9.5
+            assert matplotlib.rcParams["lines.linewidth"] == 1.5  # matplotlib's own, where the style says nothing
         assert matplotlib.rcParams["font.size"] == 30
 
 
