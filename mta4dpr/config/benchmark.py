@@ -13,7 +13,7 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from mta4dpr.config import plugins
-from mta4dpr.config.options import PREBUILT, Bm25, Dense, Distill, Section
+from mta4dpr.config.options import PREBUILT, Bm25Settings, DenseSettings, Distill, Section
 from mta4dpr.errors import UserError, nearest
 
 PAIR_KINDS = ("cross-encoder",)
@@ -169,8 +169,8 @@ class Benchmark(Section):
     suites: dict[str, Suite] = Field({}, description="optional: more collections, {NAME: {measure, sets}}; --eval-sets NAME evaluates them")
     systems: list[str] = Field(min_length=1)
     depth: int = Field(1000, ge=1, description="passages of a query in a run file")
-    bm25: Bm25 = Bm25()
-    dense: Dense = Dense()
+    bm25: Bm25Settings = Bm25Settings()
+    dense: DenseSettings = DenseSettings()
     models: dict[str, ModelSpec] = Field({})
     teacher: str = ""
     assistants: list[str] = Field([])
@@ -260,7 +260,7 @@ class Benchmark(Section):
 
 def with_defaults(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of a manifest, which an earlier version may have written: an option that came later had its default then."""
-    made = {"bm25": Bm25(), "dense": Dense(), "distill": Distill()}
+    made = {"bm25": Bm25Settings(), "dense": DenseSettings(), "distill": Distill()}
     sections = {name: {**usual.model_dump(mode="json"), **settings.get(name, {})} for name, usual in made.items()}
     usual = ModelSpec.model_construct().model_dump(mode="json")
     return {**settings, **sections, "models": {label: {**usual, **spec} for label, spec in settings.get("models", {}).items()}}
@@ -276,7 +276,7 @@ def options() -> Iterator[tuple[str, str, str, str]]:
 
 def settings() -> Iterator[tuple[str, str, str, str]]:
     """(name, default, '', help) of the settings of the machinery that --set takes too."""
-    for section, model in (("bm25", Bm25), ("dense", Dense)):
+    for section, model in (("bm25", Bm25Settings), ("dense", DenseSettings)):
         for name, field in model.model_fields.items():
             yield f"{section}.{name}", str(field.default), "", field.description or ""
     yield "depth", str(Benchmark.model_fields["depth"].default), "", Benchmark.model_fields["depth"].description or ""
@@ -414,8 +414,8 @@ def _short(value: Any) -> str:
 def _section_at(loc: tuple[int | str, ...]) -> type[Section]:
     """The model class at an error's place, to know its valid keys."""
     inner: dict[str, type[Section]] = {
-        "bm25": Bm25,
-        "dense": Dense,
+        "bm25": Bm25Settings,
+        "dense": DenseSettings,
         "distill": Distill,
         "eval_sets": EvalSet,
         "expected": Expected,

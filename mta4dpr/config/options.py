@@ -26,7 +26,7 @@ def option(default: Any, mark: str, text: str, **limits: Any) -> Any:
     return Field(default, description=text, json_schema_extra={"mark": mark}, **limits)
 
 
-class Bm25(Section):
+class Bm25Settings(Section):
     k1: float = Field(0.9, ge=0, description="BM25's k1 (Anserini's default)")
     b: float = Field(0.4, ge=0, le=1, description="BM25's b (Anserini's default)")
     index: str = Field(
@@ -35,7 +35,7 @@ class Bm25(Section):
     heap: str = Field("", pattern=r"^([0-9]+[mgMG])?$", description="Java heap, such as 2g; empty: a quarter of the memory, 1-8 GB")
 
 
-class Dense(Section):
+class DenseSettings(Section):
     dtype: Literal["float32", "float16"] = Field("float32", description="type of the kept passage vectors")
     precision: Literal["float32", "bfloat16", "float16"] = Field(
         "float32", description="what passages are encoded in; a 16-bit type is several times as fast on a GPU"
@@ -62,7 +62,7 @@ class Dense(Section):
     pyserini_index: bool = Field(True, description="leave a FAISS index in Pyserini's layout (index + docid) beside each run")
 
     @model_validator(mode="after")
-    def no_idle_option(self) -> Dense:
+    def no_idle_option(self) -> DenseSettings:
         of = {"hnsw": ("hnsw_m", "hnsw_ef_construction", "hnsw_ef_search"), "ivfpq": ("ivf_lists", "ivf_probes", "pq_bytes")}
         others = [name for index, names in of.items() if index != self.index for name in names]
         others += ["deterministic"] if self.index == "flat" else []

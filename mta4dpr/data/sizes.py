@@ -8,7 +8,7 @@ TOKEN_BYTES = 4.5  # bytes of text for a token: 30,005 passages of MS MARCO 4.45
 
 
 @dataclass(frozen=True)
-class Texts:
+class CorpusSize:
     """The passages. Without a count (0), nothing that depends on it can be said."""
 
     passages: int

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from mta4dpr.config.benchmark import Benchmark, ModelSpec
-from mta4dpr.config.options import Bm25 as Bm25Options
-from mta4dpr.data.sizes import Texts
+from mta4dpr.config.options import Bm25Settings
+from mta4dpr.data.sizes import CorpusSize
 from mta4dpr.engines.engine import Engine
 from mta4dpr.engines.scorer import Queries, Scorer
 from mta4dpr.errors import EnvironmentLack
@@ -33,11 +33,11 @@ class Bm25(Engine):
     """BM25 with the benchmark's k1 and b (Robertson and Zaragoza 2009, as Lucene computes it)."""
 
     kind = "lexical"
-    options: Bm25Options
+    options: Bm25Settings
     _index: LuceneIndex | None = None
 
     @classmethod
-    def options_of(cls, bench: Benchmark, model: ModelSpec | None, own: Mapping[str, Any]) -> Bm25Options:
+    def options_of(cls, bench: Benchmark, model: ModelSpec | None, own: Mapping[str, Any]) -> Bm25Settings:
         return bench.bm25
 
     @property
@@ -55,7 +55,7 @@ class Bm25(Engine):
     def prebuilt(self) -> str:
         return self.options.index
 
-    def pieces(self, texts: Texts) -> Iterator[Piece]:
+    def pieces(self, texts: CorpusSize) -> Iterator[Piece]:
         name = "index for BM25"
         try:
             java = find_java()
@@ -74,10 +74,10 @@ class Bm25(Engine):
         spared = f"Pyserini's {self.prebuilt.partition(':')[2]}"
         yield Piece(name, "prebuilt", spared, instead_of=own) if self.prebuilt else own
 
-    def search_work(self, queries: int, texts: Texts) -> tuple[Work, ...]:
+    def search_work(self, queries: int, texts: CorpusSize) -> tuple[Work, ...]:
         return (Work("bm25", queries * texts.passages),)
 
-    def search_memory(self, queries: int, k: int, texts: Texts) -> float:
+    def search_memory(self, queries: int, k: int, texts: CorpusSize) -> float:
         return PYTHON + ID_COLUMNS * texts.passages  # Lucene takes a few queries at a time
 
     @property

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from mta4dpr.config.benchmark import Benchmark, ModelSpec
-from mta4dpr.data.sizes import Texts
+from mta4dpr.data.sizes import CorpusSize
 from mta4dpr.engines.dense import DenseOptions, inference_memory, tokens_piece
 from mta4dpr.engines.engine import Engine
 from mta4dpr.engines.pairs import PairScores
@@ -43,13 +43,13 @@ class CrossEncoder(Engine):
     def model_size(self) -> ModelSize:
         return size_of_model(self.options.model)
 
-    def token_pieces(self, texts: Texts) -> Iterator[Piece]:
+    def token_pieces(self, texts: CorpusSize) -> Iterator[Piece]:
         try:
             yield tokens_piece(self, self.options.model, self.model_size, texts)
         except UserError:
             return  # said where its pairs are counted
 
-    def scoring_pieces(self, pairs: int, texts: Texts, *, queries_memory: float) -> Iterator[Piece]:
+    def scoring_pieces(self, pairs: int, texts: CorpusSize, *, queries_memory: float) -> Iterator[Piece]:
         name, model = f"score pairs with {self.label}", self.options.model
         try:
             size = self.model_size

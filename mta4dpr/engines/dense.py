@@ -12,9 +12,9 @@ import numpy as np
 from filelock import FileLock
 
 from mta4dpr.config.benchmark import Benchmark, ModelSpec
-from mta4dpr.config.options import Dense as DenseSettings
+from mta4dpr.config.options import DenseSettings
 from mta4dpr.data.columns import CUT_OFF
-from mta4dpr.data.sizes import Texts
+from mta4dpr.data.sizes import CorpusSize
 from mta4dpr.engines.engine import Engine
 from mta4dpr.engines.scorer import Queries, Scorer
 from mta4dpr.engines.workplace import Workplace
@@ -117,11 +117,11 @@ class Dense(Engine):
         except UserError:
             return False
 
-    def token_pieces(self, texts: Texts) -> Iterator[Piece]:
+    def token_pieces(self, texts: CorpusSize) -> Iterator[Piece]:
         if self.is_known:
             yield tokens_piece(self, self.model, self.model_size, texts)
 
-    def pieces(self, texts: Texts) -> Iterator[Piece]:
+    def pieces(self, texts: CorpusSize) -> Iterator[Piece]:
         if self.is_student:  # whose vectors are made where it is trained
             return
         yield from self.token_pieces(texts)
@@ -130,7 +130,7 @@ class Dense(Engine):
         else:
             yield unknown(f"encode with {self.label}", self.model.model)
 
-    def _encoding_piece(self, size: ModelSize, texts: Texts) -> Piece:
+    def _encoding_piece(self, size: ModelSize, texts: CorpusSize) -> Piece:
         vectors = self.vector_bytes(size, texts)
         tokens = texts.cut(self.model.passage_length) * texts.passages
         own = Piece(
@@ -146,7 +146,7 @@ class Dense(Engine):
         copied = Piece(own.name, own.state, f"copied from {self.prebuilt.partition(':')[2]}", {CACHE: vectors}, own.memory)
         return replace(copied, work=(Work("write", vectors),) if copied.state == "to do" else (), instead_of=own)
 
-    def search_pieces(self, texts: Texts) -> Iterator[Piece]:
+    def search_pieces(self, texts: CorpusSize) -> Iterator[Piece]:
         """An approximate index over the vectors, Pyserini's files, or both."""
         from mta4dpr.retrieval.approximate import building_work, index_folder, is_repeatable, learning_bytes
 
@@ -173,7 +173,7 @@ class Dense(Engine):
             note = "searched by Pyserini"
             yield Piece(f"write {self.label} for Pyserini", "to do", note, {where: written}, PYTHON, (Work("write", written),))
 
-    def index_pieces(self, texts: Texts, *, one_disk: bool) -> Iterator[Piece]:
+    def index_pieces(self, texts: CorpusSize, *, one_disk: bool) -> Iterator[Piece]:
         """The FAISS file beside the run files; an approximate index is linked to where that is possible."""
         size, flat = self.model_size, self.dense.index == "flat"
         linked = not flat and (self.is_student or one_disk)
@@ -189,11 +189,11 @@ class Dense(Engine):
             unit="indexes",
         )
 
-    def vector_bytes(self, size: ModelSize, texts: Texts) -> float:
+    def vector_bytes(self, size: ModelSize, texts: CorpusSize) -> float:
         """Bytes of all passages' vectors as they are kept."""
         return float(texts.passages * size.hidden * (2 if self.dense.dtype == "float16" else 4))
 
-    def index_memory(self, size: ModelSize, texts: Texts) -> float:
+    def index_memory(self, size: ModelSize, texts: CorpusSize) -> float:
         """Bytes of what is searched in the vectors' stead, on disk and in memory; 0 where they are read as they go by."""
         from mta4dpr.retrieval.approximate import expected_bytes
 
@@ -201,12 +201,12 @@ class Dense(Engine):
             return expected_bytes(self.dense, texts.passages, size.hidden)
         return float(texts.passages * 4 * size.hidden) if self.dense.engine == "pyserini" else 0.0
 
-    def search_work(self, queries: int, texts: Texts) -> tuple[Work, ...]:
+    def search_work(self, queries: int, texts: CorpusSize) -> tuple[Work, ...]:
         if self.dense.index != "flat":
             return ()
         return self.mining_work(queries, texts)
 
-    def mining_work(self, queries: int, texts: Texts) -> tuple[Work, ...]:
+    def mining_work(self, queries: int, texts: CorpusSize) -> tuple[Work, ...]:
         """Mining is always exact."""
         return (Work("search", 2.0 * queries * texts.passages * self.model_size.hidden),) if self.is_known else ()
 
@@ -214,14 +214,14 @@ class Dense(Engine):
         hidden = self.model_size.hidden if self.is_known else USUAL_WIDTH
         return float(memory_of_search(hidden, queries, k, memory=self.dense.search_bytes))
 
-    def search_memory(self, queries: int, k: int, texts: Texts) -> float:
+    def search_memory(self, queries: int, k: int, texts: CorpusSize) -> float:
         found = PYTHON + ID_COLUMNS * texts.passages + (PYSERINI if self.dense.engine == "pyserini" else 0)
         if not self.is_known:
             return found
         size = self.model_size
         return found + 4 * size.parameters + (self.index_memory(size, texts) or self.mining_memory(queries, k))
 
-    def _kept_vectors(self, size: ModelSize, texts: Texts) -> Path | None:
+    def _kept_vectors(self, size: ModelSize, texts: CorpusSize) -> Path | None:
         """Where the cache holds finished vectors of these weights for a corpus of this size."""
         if size.place is None:
             return None
@@ -467,7 +467,7 @@ def inference_memory(size: ModelSize, token_budget: int) -> float:
     return PYTHON + 4 * size.parameters + INFERENCE * token_budget * size.hidden
 
 
-def tokens_piece(engine: Engine, model: ModelSpec, size: ModelSize, texts: Texts) -> Piece:
+def tokens_piece(engine: Engine, model: ModelSpec, size: ModelSize, texts: CorpusSize) -> Piece:
     """The token store of the corpus for a model; models with one tokenizer and prefix share it."""
     known = checkpoint_of(model.model)
     prefix = model.passage_prefix if model.passage_prefix is not None else (known and known.passage_prefix) or ""

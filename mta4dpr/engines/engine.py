@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from mta4dpr.config.benchmark import Benchmark, ModelSpec
-from mta4dpr.data.sizes import Texts
+from mta4dpr.data.sizes import CorpusSize
 from mta4dpr.engines.scorer import Queries, Scorer
 from mta4dpr.engines.workplace import Workplace
 from mta4dpr.errors import UserError
@@ -84,31 +84,31 @@ class Engine(ABC):
         """How large its network is; None where it has none. UserError for a model that is neither here nor known."""
         return None
 
-    def token_pieces(self, texts: Texts) -> Iterator[Piece]:
+    def token_pieces(self, texts: CorpusSize) -> Iterator[Piece]:
         """What reading the corpus with its network's tokenizer takes, for a corpus of that size."""
         return iter(())
 
-    def pieces(self, texts: Texts) -> Iterator[Piece]:
+    def pieces(self, texts: CorpusSize) -> Iterator[Piece]:
         """What making it ready to rank or score takes: tokens, vectors, an index."""
         return self.token_pieces(texts)
 
-    def search_pieces(self, texts: Texts) -> Iterator[Piece]:
+    def search_pieces(self, texts: CorpusSize) -> Iterator[Piece]:
         """What is built beyond that for the leaderboard's search, such as an approximate index."""
         return iter(())
 
-    def index_pieces(self, texts: Texts, *, one_disk: bool) -> Iterator[Piece]:
+    def index_pieces(self, texts: CorpusSize, *, one_disk: bool) -> Iterator[Piece]:
         """What leaving its index beside the run takes; `one_disk`: cache and output are on one file system, so files can be linked."""
         return iter(())
 
-    def search_work(self, queries: int, texts: Texts) -> tuple[Work, ...]:
+    def search_work(self, queries: int, texts: CorpusSize) -> tuple[Work, ...]:
         """What searching for so many queries takes; nothing where it looks at few passages."""
         return ()
 
-    def search_memory(self, queries: int, k: int, texts: Texts) -> float:
+    def search_memory(self, queries: int, k: int, texts: CorpusSize) -> float:
         """Bytes of the process at the peak of such a search, without what `held_memory` says."""
         return PYTHON + ID_COLUMNS * texts.passages
 
-    def mining_work(self, queries: int, texts: Texts) -> tuple[Work, ...]:
+    def mining_work(self, queries: int, texts: CorpusSize) -> tuple[Work, ...]:
         """What ranking the corpus for so many training queries takes."""
         return self.search_work(queries, texts)
 
@@ -116,7 +116,7 @@ class Engine(ABC):
         """Bytes that it holds while it does so."""
         return self.held_memory
 
-    def scoring_pieces(self, pairs: int, texts: Texts, *, queries_memory: float) -> Iterator[Piece]:
+    def scoring_pieces(self, pairs: int, texts: CorpusSize, *, queries_memory: float) -> Iterator[Piece]:
         """What scoring so many pairs takes, where it is more than a look at what is kept; `queries_memory`: bytes of the queries."""
         return iter(())
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from mta4dpr.config.benchmark import Benchmark, ModelSpec
 from mta4dpr.data.corpus import Corpus
-from mta4dpr.data.sizes import Texts
+from mta4dpr.data.sizes import CorpusSize
 from mta4dpr.engines.dense import DenseOptions
 from mta4dpr.engines.engine import Engine
 from mta4dpr.engines.scorer import Queries, Scorer
@@ -40,7 +40,7 @@ class ScoreTable(Engine):
     def identity(self) -> Any:
         return self.place.model_identity(self.options.model)
 
-    def pieces(self, texts: Texts) -> Iterator[Piece]:
+    def pieces(self, texts: CorpusSize) -> Iterator[Piece]:
         path = self.options.model.scores
         found = Path(path).is_file()
         yield Piece(f"scores of {self.label}", "cached" if found else "lacking", path if found else f"there is no file {path}")

@@ -12,7 +12,7 @@ from typing import Any
 
 from mta4dpr.config import plugins
 from mta4dpr.config.benchmark import Benchmark, EvalSet, ModelSpec, Recipe, parse_benchmark
-from mta4dpr.config.options import Bm25, Dense, Distill, Section
+from mta4dpr.config.options import Bm25Settings, DenseSettings, Distill, Section
 from mta4dpr.data.collection import open_source
 from mta4dpr.distill.registry import is_strategy
 from mta4dpr.errors import EnvironmentLack, UserError
@@ -73,7 +73,7 @@ def recover(
 
 def _benchmark(manifest: Manifest, path: Path) -> Benchmark:
     settings = {key: value for key, value in manifest["settings"].items() if key not in ("limit", "seed", "text_hash")}
-    for section, model in (("bm25", Bm25), ("dense", Dense), ("distill", Distill)):
+    for section, model in (("bm25", Bm25Settings), ("dense", DenseSettings), ("distill", Distill)):
         settings[section] = _given(model, settings[section])
     folder = manifest["source"].get("folder")
     return parse_benchmark(

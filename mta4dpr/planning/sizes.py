@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mta4dpr.data.collection import IrDataset
 from mta4dpr.data.downloads import Download, downloads_of
-from mta4dpr.data.sizes import Texts
+from mta4dpr.data.sizes import CorpusSize
 from mta4dpr.engines.engine import Engine
 from mta4dpr.errors import UserError
 from mta4dpr.experiment.experiment import Experiment
@@ -40,11 +40,11 @@ class Sizes:
         return downloads_of([*experiment.source.parts(), *(part for name in sets for part in experiment.source.parts(name))])
 
     @cached_property
-    def texts(self) -> Texts:
+    def texts(self) -> CorpusSize:
         """The passages: counted, where the corpus store is there, else as their source says, else guessed from its files."""
         corpus, source = self._experiment.place.stored_corpus, self._experiment.source
         if corpus:
-            return Texts(len(corpus), (corpus.folder / "texts.bin").stat().st_size)
+            return CorpusSize(len(corpus), (corpus.folder / "texts.bin").stat().st_size)
         count, expected = source.expected_passages() or 0, sum(d.bytes or 0 for d in self.downloads if d.passages) * UNPACKED
         kept = sum(size * (UNPACKED if str(path).endswith(".gz") else 1) for path, size, _ in source.files())
         kept = kept or sum(d.path.stat().st_size if d.path else d.bytes or 0 for d in self.downloads if d.passages) * UNPACKED
@@ -52,7 +52,7 @@ class Sizes:
             count = max(1, int(count * kept / expected))
             self._stands_in = True
         count = count or int(kept / PASSAGE_BYTES)
-        return Texts(count, int(kept or count * PASSAGE_BYTES))
+        return CorpusSize(count, int(kept or count * PASSAGE_BYTES))
 
     @property
     def texts_are_counted(self) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from mta4dpr.config.benchmark import Recipe
-from mta4dpr.data.sizes import Texts
+from mta4dpr.data.sizes import CorpusSize
 from mta4dpr.distill.mining import MINING_PIECE
 from mta4dpr.distill.registry import strategy_named
 from mta4dpr.distill.strategy import Requirement
@@ -115,7 +115,7 @@ def groups_of(recipe: Recipe) -> int:
     return recipe.distill.steps * recipe.distill.batch_queries * environment.process_count()
 
 
-def step_tokens(experiment: Experiment, recipe: Recipe, texts: Texts) -> float:
+def step_tokens(experiment: Experiment, recipe: Recipe, texts: CorpusSize) -> float:
     """Tokens of a step in one process: its queries and their groups."""
     model = experiment.bench.models[recipe.student]
     of_query = min(QUERY_TOKENS, model.query_length or QUERY_TOKENS)

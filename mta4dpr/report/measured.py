@@ -25,7 +25,7 @@ REFERENCE = RUNS / "reference"
 
 
 @dataclass(frozen=True)
-class Run:
+class FinishedRun:
     folder: Path
     manifest: dict[str, Any]
     board: Leaderboard
@@ -45,7 +45,7 @@ def measured(folders: Sequence[Path], benchmarks: Sequence[str], eval_sets: Sequ
     Without folders: the user's own runs under runs/, and those in runs/reference/ of benchmarks that have none there. Each run
     that is read or left out is named in the log. A folder that was named itself and cannot be used is a UserError.
     """
-    runs: list[Run] = []
+    runs: list[FinishedRun] = []
     for folder, named in _folders(folders):
         if not named and not (folder / "manifest.json").exists():
             log.info("%s: left out, it has no manifest.json (a leaderboard over several runs, which are read themselves)", folder)
@@ -88,11 +88,11 @@ def _runs_in(place: Path) -> list[Path]:
     return found
 
 
-def _run(folder: Path) -> Run:
+def _run(folder: Path) -> FinishedRun:
     manifest = read(folder / "manifest.json")
     read(folder / "leaderboard.json")
     try:
-        run = Run(folder, manifest, load(folder))
+        run = FinishedRun(folder, manifest, load(folder))
         _ = run.benchmark, run.seed, manifest["settings"]["limit"], {s: manifest["systems"][s]["strategy"] for s in manifest["systems"]}
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(
@@ -102,11 +102,11 @@ def _run(folder: Path) -> Run:
     return run
 
 
-def _own(run: Run, benchmark: str) -> bool:
+def _own(run: FinishedRun, benchmark: str) -> bool:
     return run.benchmark == benchmark and REFERENCE not in run.folder.parents
 
 
-def _unfit(run: Run, benchmarks: Sequence[str], eval_sets: Sequence[str]) -> str:
+def _unfit(run: FinishedRun, benchmarks: Sequence[str], eval_sets: Sequence[str]) -> str:
     """Why no table can show that run; '' when one can."""
     limit = run.manifest["settings"]["limit"]
     if limit is not None:
@@ -116,10 +116,10 @@ def _unfit(run: Run, benchmarks: Sequence[str], eval_sets: Sequence[str]) -> str
     return ""
 
 
-def _over_seeds(runs: Sequence[Run]) -> list[Measurement]:
+def _over_seeds(runs: Sequence[FinishedRun]) -> list[Measurement]:
     """Runs of one benchmark may differ in their seed alone. A system that no training made has a value, not a deviation."""
-    firsts: dict[str, Run] = {}
-    cells: dict[tuple[str, str, str, str], dict[int, tuple[Run, ScoreRow]]] = {}
+    firsts: dict[str, FinishedRun] = {}
+    cells: dict[tuple[str, str, str, str], dict[int, tuple[FinishedRun, ScoreRow]]] = {}
     for run in runs:
         first = firsts.setdefault(run.benchmark, run)
         refuse_other_settings(run.folder, run.manifest, first.folder, first.manifest)
@@ -134,7 +134,7 @@ def _over_seeds(runs: Sequence[Run]) -> list[Measurement]:
     return [_mean(key, by_seed) for key, by_seed in cells.items()]
 
 
-def _mean(key: tuple[str, str, str, str], by_seed: dict[int, tuple[Run, ScoreRow]]) -> Measurement:
+def _mean(key: tuple[str, str, str, str], by_seed: dict[int, tuple[FinishedRun, ScoreRow]]) -> Measurement:
     benchmark, eval_set, system, measure = key
     rows = [row for _, row in by_seed.values()]
     if len({row.queries for row in rows}) > 1:

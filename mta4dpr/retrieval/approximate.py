@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from filelock import FileLock
 
-from mta4dpr.config.options import Dense
+from mta4dpr.config.options import DenseSettings
 from mta4dpr.data.columns import blocks
 from mta4dpr.data.corpus import Corpus
 from mta4dpr.errors import EnvironmentLack, UserError
@@ -37,7 +37,7 @@ CODE_WORDS, POINTS_OF_A_WORD = 256, 39  # values of a byte of a code, and vector
 class ApproximateIndex:
     """A FAISS index that is open; `about` says how it was built."""
 
-    def __init__(self, folder: Path, corpus: Corpus, settings: Dense, threads: int) -> None:
+    def __init__(self, folder: Path, corpus: Corpus, settings: DenseSettings, threads: int) -> None:
         import faiss
 
         self.file, self.about = folder / "index", read_json(folder / "about.json")
@@ -67,7 +67,7 @@ class ApproximateIndex:
             yield best(row, passages[row, column], scores[row, column], queries=len(passages), k=k, id_rank=self._corpus.id_rank)
 
 
-def build(vectors: Vectors, settings: Dense, threads: int, *, again: bool = False) -> Path:
+def build(vectors: Vectors, settings: DenseSettings, threads: int, *, again: bool = False) -> Path:
     """The FAISS index of those vectors, made on first use (or `again`) and kept beside them; returns its folder."""
     import faiss
 
@@ -96,24 +96,24 @@ def build(vectors: Vectors, settings: Dense, threads: int, *, again: bool = Fals
     return folder
 
 
-def index_folder(vectors: Path, settings: Dense, size: int) -> Path:
+def index_folder(vectors: Path, settings: DenseSettings, size: int) -> Path:
     """Where the index over so many vectors of that folder is, or would be."""
     import faiss
 
     return vectors / f"{settings.index}-{key_of([_built_with(settings), is_repeatable(settings, size), faiss.__version__])}"
 
 
-def is_repeatable(settings: Dense, size: int) -> bool:
+def is_repeatable(settings: DenseSettings, size: int) -> bool:
     """Whether one thread builds it, so that it can be repeated bit for bit."""
     return size <= DETERMINISTIC_UP_TO if settings.deterministic is None else settings.deterministic
 
 
-def _built_with(settings: Dense) -> dict[str, Any]:
+def _built_with(settings: DenseSettings) -> dict[str, Any]:
     searched_with = ("hnsw_ef_search", "ivf_probes", "deterministic")
     return {name: value for name, value in settings.of_search().items() if name not in searched_with}
 
 
-def expected_bytes(settings: Dense, size: int, dimensions: int) -> float:
+def expected_bytes(settings: DenseSettings, size: int, dimensions: int) -> float:
     """Of the FAISS file over so many vectors, and of the same index in memory.
 
     hnsw: the vectors, 2m neighbours of each below and, of one in m, m more a level above, all of 4 bytes. ivfpq: codes and 8-byte
@@ -126,12 +126,12 @@ def expected_bytes(settings: Dense, size: int, dimensions: int) -> float:
     return float(size * (_code_bytes(settings, dimensions) + 8) + centres)
 
 
-def learning_bytes(settings: Dense, size: int, dimensions: int) -> float:
+def learning_bytes(settings: DenseSettings, size: int, dimensions: int) -> float:
     """Of the vectors in memory that codes and lists are learnt from."""
     return 0.0 if settings.index == "hnsw" else 8.0 * dimensions * -(-size // _learn_from_every(settings, size))
 
 
-def building_work(settings: Dense, size: int, dimensions: int) -> float:
+def building_work(settings: DenseSettings, size: int, dimensions: int) -> float:
     """What building takes: for hnsw, products of vectors up to a factor; for ivfpq, operations of matrix products."""
     if settings.index == "hnsw":
         return float(size) * dimensions * settings.hnsw_ef_construction
@@ -139,7 +139,7 @@ def building_work(settings: Dense, size: int, dimensions: int) -> float:
     return 2.0 * dimensions * (10 * learnt * lists + 25 * min(learnt, CODE_WORDS * CODE_WORDS) * CODE_WORDS + size * (lists + CODE_WORDS))
 
 
-def _hnsw(vectors: Vectors, settings: Dense) -> Any:
+def _hnsw(vectors: Vectors, settings: DenseSettings) -> Any:
     import faiss
 
     index: Any
@@ -153,7 +153,7 @@ def _hnsw(vectors: Vectors, settings: Dense) -> Any:
     return index
 
 
-def _ivfpq(vectors: Vectors, settings: Dense) -> Any:
+def _ivfpq(vectors: Vectors, settings: DenseSettings) -> Any:
     import faiss
 
     size, dimensions = len(vectors), vectors.dimensions
@@ -178,16 +178,16 @@ def _ivfpq(vectors: Vectors, settings: Dense) -> Any:
     return index
 
 
-def _list_count(settings: Dense, size: int) -> int:
+def _list_count(settings: DenseSettings, size: int) -> int:
     return settings.ivf_lists or max(1, min(round(4 * size**0.5), size // ROWS_OF_A_LIST))
 
 
-def _learn_from_every(settings: Dense, size: int) -> int:
+def _learn_from_every(settings: DenseSettings, size: int) -> int:
     """The distance between two vectors that lists and codes are learnt from."""
     return max(1, size // max(_list_count(settings, size) * ROWS_OF_A_LIST, 2 * POINTS_OF_A_WORD * CODE_WORDS))
 
 
-def _code_bytes(settings: Dense, dimensions: int) -> int:
+def _code_bytes(settings: DenseSettings, dimensions: int) -> int:
     return settings.pq_bytes or max(n for n in range(1, max(2, dimensions // 4 + 1)) if dimensions % n == 0)
 
 

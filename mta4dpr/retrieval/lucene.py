@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from filelock import FileLock
 
-from mta4dpr.config.options import Bm25
+from mta4dpr.config.options import Bm25Settings
 from mta4dpr.data.corpus import Corpus
 from mta4dpr.errors import EnvironmentLack, UserError
 from mta4dpr.machine.files import folder_written_aside, key_of, write_json
@@ -96,7 +96,7 @@ def _call(method: Any, *arguments: Any) -> Any:
 class LuceneIndex:
     """An open index, searched by BM25; `corpus` names its passages by number."""
 
-    def __init__(self, folder: Path, corpus: Corpus, settings: Bm25, threads: int) -> None:
+    def __init__(self, folder: Path, corpus: Corpus, settings: Bm25Settings, threads: int) -> None:
         java.start(settings.heap)
         self.folder, self.corpus, self.threads = folder, corpus, threads
         self._searcher = _opened(folder)

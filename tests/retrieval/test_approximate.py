@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mta4dpr.config.options import Dense
+from mta4dpr.config.options import DenseSettings
 from mta4dpr.errors import UserError
 from mta4dpr.retrieval import approximate
 from mta4dpr.retrieval.approximate import ApproximateIndex, build, expected_bytes, index_folder, recall
@@ -30,7 +30,7 @@ def clustered(count: int, seed: int) -> np.ndarray:
 QUERIES = clustered(70, 3)
 
 
-def indexed(folder: Path, settings: Dense, dtype: str = "float32") -> tuple[ApproximateIndex, ExactIndex]:
+def indexed(folder: Path, settings: DenseSettings, dtype: str = "float32") -> tuple[ApproximateIndex, ExactIndex]:
     vectors = Vectors(folder, clustered(PASSAGES, 2).astype(dtype))
     return ApproximateIndex(build(vectors, settings, 2), CORPUS, settings, 2), ExactIndex(vectors, CORPUS, "cpu")
 
@@ -40,7 +40,7 @@ def indexed(folder: Path, settings: Dense, dtype: str = "float32") -> tuple[Appr
 )
 def test_its_bytes_are_known_before(tmp_path: Path, more: dict[str, Any]) -> None:
     """`plan` counts them on disk and in memory."""
-    settings = Dense(**more)
+    settings = DenseSettings(**more)
     array = np.random.default_rng(1).normal(size=(2000, 48)).astype(settings.dtype)
     folder = build(Vectors(tmp_path, array), settings, 1)
     assert folder == index_folder(tmp_path, settings, 2000)
@@ -49,9 +49,9 @@ def test_its_bytes_are_known_before(tmp_path: Path, more: dict[str, Any]) -> Non
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 @pytest.mark.parametrize(
-    ("settings", "least"), [(Dense(index="hnsw"), 0.97), (Dense(index="ivfpq", ivf_lists=20, ivf_probes=20, pq_bytes=8), 0.7)]
+    ("settings", "least"), [(DenseSettings(index="hnsw"), 0.97), (DenseSettings(index="ivfpq", ivf_lists=20, ivf_probes=20, pq_bytes=8), 0.7)]
 )
-def test_most_of_what_exact_search_finds_is_found(tmp_path: Path, settings: Dense, least: float, dtype: str) -> None:
+def test_most_of_what_exact_search_finds_is_found(tmp_path: Path, settings: DenseSettings, least: float, dtype: str) -> None:
     """Of vectors that are not normalised: an index by distance would find less than half of it."""
     found, exact = indexed(tmp_path, settings, dtype)
     assert least < recall(found, exact, QUERIES, 20) <= 1
@@ -61,7 +61,7 @@ def test_most_of_what_exact_search_finds_is_found(tmp_path: Path, settings: Dens
 
 
 def test_scores_of_hnsw_are_inner_products_in_the_one_order(tmp_path: Path) -> None:
-    hits = list(indexed(tmp_path, Dense(index="hnsw"))[0].search(QUERIES, 30))
+    hits = list(indexed(tmp_path, DenseSettings(index="hnsw"))[0].search(QUERIES, 30))
     passages, scores = np.vstack([h.passages for h in hits]), np.vstack([h.scores for h in hits])
     assert passages.shape == (70, 30)
     np.testing.assert_allclose(scores, np.einsum("qd,qkd->qk", QUERIES, clustered(PASSAGES, 2)[passages]), rtol=1e-5, atol=1e-5)
@@ -70,14 +70,14 @@ def test_scores_of_hnsw_are_inner_products_in_the_one_order(tmp_path: Path) -> N
 
 def test_fewer_probes_find_less(tmp_path: Path) -> None:
     """Options of a search take effect without another build."""
-    many, exact = indexed(tmp_path, Dense(index="ivfpq", ivf_lists=20, ivf_probes=20))
-    few, _ = indexed(tmp_path, Dense(index="ivfpq", ivf_lists=20, ivf_probes=1))
+    many, exact = indexed(tmp_path, DenseSettings(index="ivfpq", ivf_lists=20, ivf_probes=20))
+    few, _ = indexed(tmp_path, DenseSettings(index="ivfpq", ivf_lists=20, ivf_probes=1))
     assert few.file == many.file
     assert recall(few, exact, QUERIES, 20) < recall(many, exact, QUERIES, 20) - 0.03
 
 
-@pytest.mark.parametrize("settings", [Dense(index="hnsw"), Dense(index="ivfpq")])
-def test_one_thread_builds_the_same_bytes_again(tmp_path: Path, settings: Dense, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("settings", [DenseSettings(index="hnsw"), DenseSettings(index="ivfpq")])
+def test_one_thread_builds_the_same_bytes_again(tmp_path: Path, settings: DenseSettings, monkeypatch: pytest.MonkeyPatch) -> None:
     files = [indexed(tmp_path / str(n), settings)[0] for n in range(2)]
     assert files[0].file.read_bytes() == files[1].file.read_bytes()
     assert files[0].about["reproducible"] is True
@@ -86,7 +86,7 @@ def test_one_thread_builds_the_same_bytes_again(tmp_path: Path, settings: Dense,
 
 
 def test_a_score_does_not_depend_on_the_other_queries(tmp_path: Path) -> None:
-    index, _ = indexed(tmp_path, Dense(index="ivfpq"))
+    index, _ = indexed(tmp_path, DenseSettings(index="ivfpq"))
     together = next(index.search(QUERIES[:64], 10))
     alone = next(index.search(QUERIES[5:6], 10))
     np.testing.assert_array_equal(alone.passages[0], together.passages[5])
@@ -94,7 +94,7 @@ def test_a_score_does_not_depend_on_the_other_queries(tmp_path: Path) -> None:
 
 
 def test_more_hits_than_passages_are_filled(tmp_path: Path) -> None:
-    hits = next(indexed(tmp_path, Dense(index="hnsw"))[0].search(QUERIES[:2], PASSAGES + 7))
+    hits = next(indexed(tmp_path, DenseSettings(index="hnsw"))[0].search(QUERIES[:2], PASSAGES + 7))
     assert (hits.passages[:, -7:] == -1).all()
     assert (hits.scores[:, -7:] == -np.inf).all()
 
@@ -102,12 +102,12 @@ def test_more_hits_than_passages_are_filled(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "size", "words"),
     [
-        (Dense(index="ivfpq"), 200, "at least 256 passages, found 200"),
-        (Dense(index="ivfpq", pq_bytes=5), 300, "must divide the 16 dimensions"),
-        (Dense(index="ivfpq", ivf_lists=400), 300, "more than the 300 passages"),
+        (DenseSettings(index="ivfpq"), 200, "at least 256 passages, found 200"),
+        (DenseSettings(index="ivfpq", pq_bytes=5), 300, "must divide the 16 dimensions"),
+        (DenseSettings(index="ivfpq", ivf_lists=400), 300, "more than the 300 passages"),
     ],
 )
-def test_what_cannot_be_built_is_said_and_leaves_nothing(tmp_path: Path, settings: Dense, size: int, words: str) -> None:
+def test_what_cannot_be_built_is_said_and_leaves_nothing(tmp_path: Path, settings: DenseSettings, size: int, words: str) -> None:
     with pytest.raises(UserError, match=words):
         build(Vectors(tmp_path, clustered(size, 2)), settings, 2)
     assert [path for path in tmp_path.iterdir() if path.suffix != ".lock"] == []
@@ -118,4 +118,4 @@ def test_what_cannot_be_built_is_said_and_leaves_nothing(tmp_path: Path, setting
 )
 def test_options_without_effect_are_refused(given: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="has no effect with index"):
-        Dense(**given)
+        DenseSettings(**given)

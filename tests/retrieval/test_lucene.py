@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mta4dpr.config.options import Bm25
+from mta4dpr.config.options import Bm25Settings
 from mta4dpr.data.collection import BeirFolder
 from mta4dpr.data.corpus import Corpus, open_corpus
 from mta4dpr.errors import EnvironmentLack
@@ -33,12 +33,12 @@ PASSAGES = [
 @pytest.fixture(scope="module")
 def small(cache: Path, tmp_path_factory: pytest.TempPathFactory, beir_folder: Callable[..., Path]) -> LuceneIndex:
     corpus = open_corpus(cache, BeirFolder(beir_folder(tmp_path_factory.mktemp("bm25") / "small", PASSAGES)))
-    return LuceneIndex(build_index(cache, corpus, heap=HEAP, threads=2), corpus, Bm25(), 2)
+    return LuceneIndex(build_index(cache, corpus, heap=HEAP, threads=2), corpus, Bm25Settings(), 2)
 
 
 @pytest.fixture(scope="module")
 def retriever(cache: Path, corpus: Corpus) -> LuceneIndex:
-    return LuceneIndex(build_index(cache, corpus, heap=HEAP, threads=2), corpus, Bm25(), 2)
+    return LuceneIndex(build_index(cache, corpus, heap=HEAP, threads=2), corpus, Bm25Settings(), 2)
 
 
 def ranking(retriever: LuceneIndex, text: str, k: int) -> list[tuple[str, float]]:
@@ -84,7 +84,7 @@ def test_an_index_that_is_damaged_is_told(cache: Path, corpus: Corpus, tmp_path:
     for path in folder.glob("segments_*"):
         os.truncate(path, 20)
     with pytest.raises(EnvironmentLack, match="cannot be read .*; delete that folder"):
-        LuceneIndex(folder, corpus, Bm25(), 1)
+        LuceneIndex(folder, corpus, Bm25Settings(), 1)
 
 
 def test_an_empty_query_between_others_shifts_nothing(small: LuceneIndex) -> None:
@@ -126,7 +126,7 @@ def test_scores_of_few_passages_do_not_depend_on_the_others(retriever: LuceneInd
 
 def test_settings_are_used(small: LuceneIndex) -> None:
     """b = 0 takes no notice of length: then d3 ties with d1."""
-    other = LuceneIndex(small.folder, small.corpus, Bm25(k1=0.9, b=0), 1)
+    other = LuceneIndex(small.folder, small.corpus, Bm25Settings(k1=0.9, b=0), 1)
     scores = dict(ranking(other, "red fox", 10))
     assert scores["d3"] == pytest.approx(scores["d1"], abs=1e-5)
 

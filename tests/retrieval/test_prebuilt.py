@@ -13,7 +13,7 @@ import faiss
 import numpy as np
 import pytest
 
-from mta4dpr.config.options import Bm25
+from mta4dpr.config.options import Bm25Settings
 from mta4dpr.data.collection import BeirFolder
 from mta4dpr.data.corpus import Corpus, open_corpus
 from mta4dpr.data.tokens import TokenStore, tokens_of_corpus
@@ -79,7 +79,7 @@ def test_bm25_over_a_prebuilt_index(cache: Path, corpus: Corpus, registered: Cal
     place = bring(prebuilt, offline=False)
     assert prebuilt.folder == place
     assert bring(prebuilt, offline=True) == place
-    ours, theirs = (LuceneIndex(where, corpus, Bm25(), 1) for where in (folder, place))
+    ours, theirs = (LuceneIndex(where, corpus, Bm25Settings(), 1) for where in (folder, place))
     for a, b in zip(ours.search(["red fox", "river"], 5), theirs.search(["red fox", "river"], 5), strict=True):
         np.testing.assert_array_equal(a.passages, b.passages)
         np.testing.assert_array_equal(a.scores, b.scores)
@@ -98,7 +98,7 @@ def test_a_lucene_index_of_other_passages_is_refused(
         other = open_corpus(cache, BeirFolder(beir_folder(tmp_path / f"other-{extra}", passages)))
         index = registered(build_index(cache, other, heap="512m", threads=1), dense=False)
         with pytest.raises(UserError, match=told):
-            list(LuceneIndex(bring(find(index, dense=False, heap="512m"), offline=False), corpus, Bm25(), 1).search(["red fox"], 3))
+            list(LuceneIndex(bring(find(index, dense=False, heap="512m"), offline=False), corpus, Bm25Settings(), 1).search(["red fox"], 3))
 
 
 def test_a_lucene_index_of_a_part_of_the_corpus_is_refused(
@@ -111,7 +111,7 @@ def test_a_lucene_index_of_a_part_of_the_corpus_is_refused(
     for kept, told in ((texts, ""), (texts[:2], "lacks 1 of those that have a text")):
         part = open_corpus(cache, BeirFolder(beir_folder(tmp_path / f"part-{len(kept)}", kept)))
         prebuilt = find(registered(build_index(cache, part, heap="512m", threads=1), dense=False), dense=False, heap="512m")
-        retriever = LuceneIndex(bring(prebuilt, offline=False), whole, Bm25(), 1)
+        retriever = LuceneIndex(bring(prebuilt, offline=False), whole, Bm25Settings(), 1)
         with pytest.raises(UserError, match=told) if told else nullcontext():
             check_lucene(prebuilt, whole, not_indexed=retriever.not_indexed)
 
