@@ -51,7 +51,7 @@ class Scorer(Protocol):
 
 
 class BiEncoderScorer(Scorer):
-    """Inner products of kept vectors: no pair is ever encoded twice."""
+    """Inner products of kept vectors: no text is ever encoded twice. `query_vectors` are (training queries, dimensions)."""
 
     kind, ranks = "bi-encoder", True
 
@@ -60,9 +60,11 @@ class BiEncoderScorer(Scorer):
         self._index, self._queries = index, query_vectors
 
     def rank(self, queries: np.ndarray, k: int) -> Iterator[Hits]:
+        """Exact search by inner product."""
         return self._index.search(np.asarray(self._queries[queries]), k)
 
     def score(self, queries: np.ndarray, passages: np.ndarray) -> np.ndarray:
+        """Inner products of the kept vectors, SCORE_BLOCK groups at a time."""
         scores = np.empty(passages.shape, np.float32)
         for start in range(0, len(queries), SCORE_BLOCK):
             block = slice(start, start + SCORE_BLOCK)
@@ -72,7 +74,7 @@ class BiEncoderScorer(Scorer):
 
 
 class Bm25Scorer(Scorer):
-    """BM25 as a teacher or assistant; 0 where a passage shares no term with the query."""
+    """BM25 as a teacher or assistant; 0 where a passage shares no term with the query. `texts` are those of the training queries."""
 
     kind, ranks = "bm25", True
 
@@ -81,16 +83,19 @@ class Bm25Scorer(Scorer):
         self._retriever, self._texts = retriever, texts
 
     def rank(self, queries: np.ndarray, k: int) -> Iterator[Hits]:
+        """Lucene's search."""
         return self._retriever.search([self._texts[n] for n in queries], k)
 
     def score(self, queries: np.ndarray, passages: np.ndarray) -> np.ndarray:
+        """BM25 of each pair, also of those that a search would not return."""
         return np.stack([self._retriever.score(self._texts[int(q)], row) for q, row in zip(queries, passages, strict=True)])
 
 
 class TableScorer(Scorer):
     """Scores from a Parquet file with the columns query, passage, score (ids as text).
 
-    A pair that the table lacks gets the lowest score that the table has for its query; the note counts them.
+    A pair that the table lacks gets the lowest score that the table has for its query; the note counts them. `ids` are those of the
+    training queries. Raises UserError where the table lacks a query, has a pair twice, or a score that is no finite number.
     """
 
     kind, ranks = "score table", True
@@ -102,6 +107,7 @@ class TableScorer(Scorer):
         self._size = len(corpus)
 
     def rank(self, queries: np.ndarray, k: int) -> Iterator[Hits]:
+        """The passages that the table has for each query, by their scores; a list may be shorter than `k`."""
         rows_of, passages = np.divmod(self._pairs, self._size)
         for start in range(0, len(queries), SCORE_BLOCK):
             block = queries[start : start + SCORE_BLOCK]
@@ -111,6 +117,7 @@ class TableScorer(Scorer):
             yield best(rows, passages[flat], self._scores[flat], queries=len(block), k=k, id_rank=self._corpus.id_rank)
 
     def score(self, queries: np.ndarray, passages: np.ndarray) -> np.ndarray:
+        """The scores of the table; its lowest of the query for a pair that it lacks."""
         wanted = queries[:, None].astype(np.int64) * self._size + passages
         place = np.minimum(np.searchsorted(self._pairs, wanted), len(self._pairs) - 1)
         is_there = self._pairs[place] == wanted
@@ -118,6 +125,7 @@ class TableScorer(Scorer):
         return np.where(is_there, self._scores[place], self._floor[queries][:, None]).astype(np.float32)
 
     def note(self) -> str:
+        """How many pairs of the last call the table lacks."""
         if not self._missing:
             return ""
         return f"{self._missing:,} of {self._asked:,} pairs are not in its table; each gets its query's lowest score there"
@@ -132,12 +140,15 @@ class CrossEncoderScorer(Scorer):
         self.label, self.key, self._pairs = pairs.label, pairs.key, pairs
 
     def rank(self, queries: np.ndarray, k: int) -> Iterator[Hits]:
+        """Never called: a cross-encoder does not rank."""
         raise AssertionError(f"{self.label} is a cross-encoder: it scores pairs and cannot rank the corpus; callers look at `ranks`")
 
     def score(self, queries: np.ndarray, passages: np.ndarray) -> np.ndarray:
+        """Scores of the pairs; those that are not kept yet are computed, and kept."""
         return self._pairs.scores(queries[:, None], passages)
 
     def score_along(self) -> None:
+        """Computes some of the pairs that the main process waits for."""
         self._pairs.score_along()
 
 
