@@ -20,7 +20,7 @@ from mta4dpr.cli import app
 from mta4dpr.machine import progress
 from mta4dpr.machine.console import new_console
 from mta4dpr.report.formats import to_rich
-from mta4dpr.report.leaderboard import Comparison, EvalSet, Leaderboard, Row, System
+from mta4dpr.report.leaderboard import ComparisonRow, EvalSetRow, Leaderboard, ScoreRow, SystemRow
 
 NAME = r":x: [bold]b [link] :1: \["  # what a file may be called too
 TEXT = rf"{NAME} [/bold] [/] \[red] :smile:"
@@ -165,10 +165,10 @@ def test_a_plan(screen: Screen) -> None:
 
 def test_a_leaderboard(screen: Screen) -> None:
     """Titles, notes and names of eval sets, systems and their remarks, also on a console that somebody else made."""
-    name, eval_set = f"kd {TEXT}", EvalSet(f"set {TEXT}", "RR@10", ("RR@10",), 2)
-    systems = (System(name, "student", note=f"remark {TEXT}"), System("bm25", "lexical"))
-    rows = tuple(Row(system.system, eval_set.id, "RR@10", 0.5, 2, missing_queries=1) for system in systems)
-    contrast = Comparison(eval_set.id, "RR@10", name, "bm25", 0.1, family="planned")
+    name, eval_set = f"kd {TEXT}", EvalSetRow(f"set {TEXT}", "RR@10", ("RR@10",), 2)
+    systems = (SystemRow(name, "student", note=f"remark {TEXT}"), SystemRow("bm25", "lexical"))
+    rows = tuple(ScoreRow(system.system, eval_set.id, "RR@10", 0.5, 2, missing_queries=1) for system in systems)
+    contrast = ComparisonRow(eval_set.id, "RR@10", name, "bm25", 0.1, family="planned")
     board = Leaderboard("mini", f"title {TEXT}", 0, None, (f"note {TEXT}",), (eval_set,), systems, rows, (contrast,))
     to_rich(board, new_console())
     to_rich(board, Console(width=600))

@@ -1,4 +1,4 @@
-"""What all strategies of a run share: corpus, training queries, teacher, assistants, options."""
+"""What all strategies of a run share: corpus, training queries, teacher, assistants, options. Has no logic."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from mta4dpr.engines.scorer import Scorer
 
 @dataclass
 class Bench:
-    """`teacher` and `assistants` are labels; scorers and networks are opened when they are wanted."""
+    """The bench at which students are made. Models are named by labels; scorers and networks are opened when they are wanted."""
 
     corpus: Corpus
     queries: TrainingQueries
-    teacher: str
-    assistants: Sequence[str]
-    scorer: Callable[[str], Scorer]  # of a label, kept
-    network: Callable[[str], Any]  # of a label: a fresh encoder or reranker, to be trained
-    trainable: Sequence[str]  # assistants that are bi-encoders
-    freeze: Callable[[str, Path, Path], Scorer]  # (label, model folder, where its vectors go) -> the student as it is there
-    texts: Callable[[Any], Texts]  # of a network's tokenizer
-    mining: Path  # where kept rankings of teacher and assistants lie
+    teacher: str  # label
+    assistants: Sequence[str]  # labels
+    scorer: Callable[[str], Scorer]  # label -> teacher or assistant; the same one for the same label
+    network: Callable[[str], Any]  # label -> a fresh encoder or reranker, to be trained
+    trainable: Sequence[str]  # labels of the assistants that are bi-encoders
+    freeze: Callable[[str, Path, Path], Scorer]  # (label, model folder, folder for its vectors) -> a scorer with those weights
+    texts: Callable[[Any], Texts]  # network -> the training queries and the corpus by its tokenizer
+    mining: Path  # folder in which rankings by teacher and assistants are kept
     options: Distill
     seed: int
     exclude_self: bool = False  # Compare drops the passage that has the query's own id
-    accelerator: Any = None
-    tensorboard: bool = False
+    accelerator: Any = None  # one of Accelerate's, for several processes; without it there is one
+    tensorboard: bool = False  # trainings write their numbers for TensorBoard too
 
     @property
     def is_main(self) -> bool:

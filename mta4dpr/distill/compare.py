@@ -1,4 +1,4 @@
-"""Compare of Algorithm 1: what the student and the assistants are worth on D_eval."""
+"""Compare of Algorithm 1: how good the student and the assistants are on D_eval."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mta4dpr.evaluation.trecrun import run_of
 
 
 def compare(scorers: Sequence[Scorer], bench: Bench) -> dict[str, float]:
-    """Compare's measure of each scorer on D_eval: over the whole corpus, or over the stored candidates.
+    """Compare's measure of each scorer on D_eval, by label: over the whole corpus, or over the stored candidates.
 
     A scorer that cannot rank a corpus (a cross-encoder) reranks the candidates in either case. Lists are as long as the measure looks.
     """
@@ -27,27 +27,30 @@ def compare(scorers: Sequence[Scorer], bench: Bench) -> dict[str, float]:
     candidates = held_out_candidates(bench) if any(reranks.values()) else []
     values = {}
     for scorer in scorers:
-        found: dict[str, dict[str, float]] = {}
+        run: dict[str, dict[str, float]] = {}  # score of each passage that is ranked, by query and passage id
         if not reranks[scorer.label]:
             numbers = iter(queries.held_out)
             for hits in scorer.rank(queries.held_out, depth):
                 for passages, scores in zip(hits.passages, hits.scores, strict=True):
                     real = passages >= 0
-                    found[queries.ids[next(numbers)]] = dict(zip(corpus.ids(passages[real]), scores[real].tolist(), strict=True))
+                    run[queries.ids[next(numbers)]] = dict(zip(corpus.ids(passages[real]), scores[real].tolist(), strict=True))
         else:
             longest = max(len(passages) for passages in candidates)
             scored = scorer.score(queries.held_out, np.stack([np.resize(passages, longest) for passages in candidates]))
             for n, passages, row in zip(queries.held_out, candidates, scored, strict=True):
-                found[queries.ids[n]] = dict(zip(corpus.ids(passages), row[: len(passages)].tolist(), strict=True))
+                run[queries.ids[n]] = dict(zip(corpus.ids(passages), row[: len(passages)].tolist(), strict=True))
         if bench.exclude_self:
-            found = {query_id: {p: s for p, s in ranking.items() if p != query_id} for query_id, ranking in found.items()}
-        empty = not any(found.values())  # a scorer that finds nothing at all is worth 0, not an error
-        values[scorer.label] = 0.0 if empty else evaluate(run_of(found), qrels, measures).mean(str(measures[0]))
+            run = {query_id: {p: s for p, s in ranking.items() if p != query_id} for query_id, ranking in run.items()}
+        empty = not any(run.values())  # a scorer that finds nothing at all is worth 0, not an error
+        values[scorer.label] = 0.0 if empty else evaluate(run_of(run), qrels, measures).mean(str(measures[0]))
     return values
 
 
 def held_out_candidates(bench: Bench) -> list[np.ndarray]:
-    """For `rerank`: the positives of each D_eval query and the original models' fused candidates, the same in every round."""
+    """For `rerank`: passages of each D_eval query, the positives and the fused candidates of the original models.
+
+    They are the same in every round, so that rounds compare.
+    """
     held_out, queries, depth = bench.queries.held_out, bench.queries, bench.options.depth
     scorers = [bench.scorer(label) for label in (*bench.assistants, bench.teacher)]
     lists = {s.label: rankings(s, held_out, depth, bench.mining, bench) for s in scorers if s.ranks}

@@ -52,7 +52,10 @@ class Computation:
 
 
 class TextSource:
-    """Vectors of texts; with `layers`, those of every hidden layer beside them, (texts, dimensions * (1 + layers))."""
+    """Vectors of texts; with `layers`, those of every hidden layer beside them, (texts, dimensions + layers * hidden size).
+
+    `numbers` (texts,) are places in the token store, `longest` is the most tokens of a text and `token_budget` that of a micro-batch.
+    """
 
     def __init__(
         self, encoder: Encoder, tokens: TokenStore, numbers: np.ndarray, longest: int, *, token_budget: int, layers: bool = False
@@ -62,6 +65,7 @@ class TextSource:
         self.width = encoder.dimensions + (encoder.hidden_size * encoder.layers if layers else 0)
 
     def forward(self, rows: np.ndarray) -> Tensor:
+        """Vectors of those texts, (rows, width)."""
         import torch
 
         device = self._encoder.device
@@ -73,7 +77,7 @@ class TextSource:
 
 
 class PairSource:
-    """A cross-encoder's scores of pairs, (pairs, 1)."""
+    """A cross-encoder's scores of pairs, (pairs, 1): of `queries` and `passages`, numbers (pairs,) each."""
 
     width = 1
 
@@ -82,6 +86,7 @@ class PairSource:
         self.batches = batches_by_length(pairs.lengths(queries, passages), token_budget)
 
     def forward(self, rows: np.ndarray) -> Tensor:
+        """Scores of those pairs, (rows, 1)."""
         import torch
 
         arrays = self._pairs.batch(self._queries[rows], self._passages[rows])

@@ -1,6 +1,6 @@
 """Mining: the corpus ranked for the training queries by the models that mine in a round, and the queries the student got wrong.
 
-Rankings are files, so nothing is mined twice and what was cut off goes on. Knows no loss.
+Rankings are files, so nothing is mined twice, and mining that was cut off goes on. Knows no loss.
 """
 
 from __future__ import annotations
@@ -26,33 +26,37 @@ MINING_PIECE = 16_384  # queries between two files: as many are lost when the pr
 
 
 def mine(
-    number: int, assistants: Sequence[Scorer], frozen: Scorer | None, bench: Bench, folder: Path
+    number: int, assistants: Sequence[Scorer], student: Scorer | None, bench: Bench, folder: Path
 ) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
-    """Rankings of the models that mine in a round, and the student's where the round looks at it. All processes mine together."""
+    """Rankings of the models that mine in a round, and the student's where the round looks at it. All processes mine together.
+
+    Rankings are (train queries, depth) int32, -1 beyond the end, by label. `assistants` are those of the round, `student` is as it
+    was after the round before (None in round 0), and `folder` is the training's.
+    """
     options, queries, teacher = bench.options, bench.queries, bench.scorer(bench.teacher)
-    # static: one pool for all strategies, whatever mta4dpr has replaced
-    lists = _lists([bench.scorer(label) for label in bench.assistants] if options.regime == "static" else assistants, bench)
+    # static: one pool for all strategies, whichever assistants mta4dpr has replaced
+    by_label = _rankings([bench.scorer(label) for label in bench.assistants] if options.regime == "static" else assistants, bench)
     if number == 0 or options.regime == "static":
-        return lists, None
-    assert frozen is not None
-    of_student = rankings(frozen, queries.train, options.depth, folder / f"round-{number - 1}", bench)
-    if options.harder and frozen.label not in lists:  # a student that has become an assistant mines once
-        lists["the student"] = of_student  # no model is called so: its label has no space
+        return by_label, None
+    assert student is not None
+    of_student = rankings(student, queries.train, options.depth, folder / f"round-{number - 1}", bench)
+    if options.harder and student.label not in by_label:  # a student that has become an assistant mines once
+        by_label["the student"] = of_student  # no model is called so: a label has no space
     if options.wrong_rule == "prod" and teacher.ranks:
         rankings(teacher, queries.train, options.depth, bench.mining, bench)
-    return lists, of_student
+    return by_label, of_student
 
 
-def _lists(assistants: Sequence[Scorer], bench: Bench) -> dict[str, np.ndarray]:
+def _rankings(assistants: Sequence[Scorer], bench: Bench) -> dict[str, np.ndarray]:
     """Rankings of the models that mine: the assistants and, unless it is left out, the teacher; those of them that can rank."""
     miners = [*assistants, *([bench.scorer(bench.teacher)] if bench.options.pool_teacher else [])] or [bench.scorer(bench.teacher)]
     return {s.label: rankings(s, bench.queries.train, bench.options.depth, bench.mining, bench) for s in miners if s.ranks}
 
 
 def rankings(scorer: Scorer, numbers: np.ndarray, depth: int, folder: Path, bench: Bench) -> np.ndarray:
-    """The scorer's top passages for those queries, (queries, depth) int32; kept in a file, memory-mapped.
+    """The scorer's best passages for the queries of those numbers, (queries, depth) int32; kept in a file, memory-mapped.
 
-    Made a piece at a time: processes share the pieces, and what was cut off goes on at the next one.
+    They are made a piece at a time: processes share the pieces, and after an interruption they go on with the next one.
     """
     place = (
         folder / f"{file_name(scorer.label)}-{key_of([scorer.key, bench.corpus.text_hash, bench.queries.key, numbers.tolist(), depth])}.npy"
@@ -77,10 +81,10 @@ def rankings(scorer: Scorer, numbers: np.ndarray, depth: int, folder: Path, benc
 def wrong_queries(
     student: np.ndarray, queries: TrainingQueries, first_of_teacher: Callable[[np.ndarray], np.ndarray] | None = None
 ) -> np.ndarray:
-    """Queries the student got wrong, (train queries,) bool: no positive is its first passage.
+    """Queries that the student got wrong, (train queries,) bool: no positive is its first passage.
 
-    With `first_of_teacher` (queries -> the teacher's first passage of each), PROD's rule (Lin 2023): the student's best positive is
-    at rank 2-15 and the teacher has one first.
+    `student` is its ranking, (train queries, depth). With `first_of_teacher` (query numbers -> the teacher's first passage of each)
+    PROD's rule holds (Lin 2023): the student's best positive is at rank 2-15 and the teacher has one first.
     """
     best = np.full(queries.train_size, student.shape[1], np.int64)  # rank of the first positive; beyond the list where there is none
     for rows in blocks(queries.train_size, RANK_BLOCK):
@@ -94,11 +98,15 @@ def wrong_queries(
     return wrong
 
 
-def first_of(teacher: Scorer, mined: np.ndarray, bench: Bench, numbers: np.ndarray) -> np.ndarray:
-    """The teacher's first passage of each query, (queries,): of the corpus, or of the student's first ones where it only scores pairs."""
+def first_of(teacher: Scorer, of_student: np.ndarray, bench: Bench, numbers: np.ndarray) -> np.ndarray:
+    """The teacher's first passage for each of those queries, (queries,).
+
+    It is the first of the corpus, or, where the teacher only scores pairs, of the student's first PROD_DEPTH passages;
+    `of_student` is the student's ranking, (train queries, depth).
+    """
     if teacher.ranks:
         ranked = rankings(teacher, bench.queries.train, bench.options.depth, bench.mining, bench)
         return np.asarray(ranked[numbers, 0])
-    candidates = np.asarray(mined[numbers, :PROD_DEPTH])
+    candidates = np.asarray(of_student[numbers, :PROD_DEPTH])
     scores = np.where(candidates < 0, -np.inf, teacher.score(numbers, np.maximum(candidates, 0)))
     return np.take_along_axis(candidates, scores.argmax(axis=1, keepdims=True), axis=1)[:, 0]

@@ -1,4 +1,4 @@
-"""The policy of rl_ta (Yuan 2021): whether a query listens to a teacher is a draw; REINFORCE learns its probability."""
+"""The policy of rl_ta (Yuan 2021): for each query it draws which teachers are listened to; REINFORCE learns the probabilities."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ BASELINE_DECAY = 0.9  # of the running mean of rewards
 
 
 class Policy(torch.nn.Module):
-    """A logistic model for each teacher. A choice is rewarded by what the student does one step later, after learning from it."""
+    """A logistic model for each teacher. A choice is rewarded by what the student does one step later, when it has learnt from it.
+
+    `queries` are those of a step. The buffers hold what the next step needs, so that a checkpoint has it.
+    """
 
     features: Tensor
     actions: Tensor
@@ -29,7 +32,11 @@ class Policy(torch.nn.Module):
         self.register_buffer("started", torch.zeros((), dtype=torch.bool))
 
     def forward(self, features: Tensor, uniform: Tensor, reward: Tensor) -> tuple[Tensor, Any]:
-        """(chosen (teachers, queries) of 0 and 1, loss of the last step's choices). A query that chose none listens to all."""
+        """The choices of this step, (teachers, queries) of 0 and 1, and the loss of those of the step before, a scalar.
+
+        `features` (teachers, queries, 3), `uniform` (teachers, queries) in [0, 1), `reward` a scalar. A query for which no teacher
+        was drawn listens to all. The first step has no choices before it, so its loss is 0.
+        """
         loss = features.new_zeros(())
         if self.started:
             logits = self._logits(self.features.clone())  # the buffers change before the gradient is taken

@@ -1,8 +1,8 @@
-"""The training queries: which are left after leaks are dropped, and which of them make D_eval.
+"""The training queries: which remain when leaks are dropped, and which of them make D_eval.
 
 A training query whose id or normalised text occurs in any eval set is dropped and counted (ids count within one collection:
-every file of DPR's numbers its questions from 0). D_eval is the part with the
-smallest hashes of the normalised text, so that duplicates of a text are always on one side.
+every file of DPR's numbers its questions from 0). D_eval is the part with the smallest hashes of the normalised text, so that
+duplicates of a text are always on one side.
 """
 
 from __future__ import annotations
@@ -27,13 +27,14 @@ BLOCK = 2**16  # queries whose judgements are looked up at once
 
 @dataclass(frozen=True)
 class PassageLists:
-    """Passages of each query, of any number, as two flat arrays: half a million small arrays would take 60 MB and be slow to go through."""
+    """Passages of each query, any number of them, as two flat arrays: half a million small arrays would take 60 MB and be slow."""
 
     starts: np.ndarray  # (queries + 1,) int64
     flat: np.ndarray  # (passages of all queries,) int32
 
     @classmethod
     def of(cls, lists: Sequence[np.ndarray]) -> PassageLists:
+        """Those passages of query 0, 1, ..."""
         starts = np.concatenate([[0], np.cumsum([len(one) for one in lists])]).astype(np.int64)
         return cls(starts, np.array(list(chain.from_iterable(lists)), np.int32))
 
@@ -47,10 +48,11 @@ class PassageLists:
         return (self[n] for n in range(len(self)))
 
     def lengths(self, queries: np.ndarray) -> np.ndarray:
+        """How many passages each of those queries has, in the shape of `queries`."""
         return np.asarray(self.starts[queries + 1] - self.starts[queries])
 
     def of_queries(self, queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(place in `queries`, passage) of all their passages, both (passages,)."""
+        """All passages of those queries, (passages,), after the places in `queries` of the ones that they belong to, (passages,)."""
         lengths = self.lengths(queries)
         places = np.repeat(np.arange(len(queries)), lengths)
         within = np.arange(len(places)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
@@ -75,15 +77,16 @@ class TrainingQueries:
     positives: PassageLists  # passages with relevance >= positive_rel
     relevant: PassageLists  # positives, and passages with relevance >= 1: never negatives
     train_size: int  # queries of D_train
-    counts: list[str]
+    counts: list[str]  # sentences for the log: how many remain, how many were dropped and why
 
     @property
     def train(self) -> np.ndarray:
+        """Numbers of the queries of D_train."""
         return np.arange(self.train_size)
 
     @property
     def held_out(self) -> np.ndarray:
-        """D_eval."""
+        """Numbers of the queries of D_eval."""
         return np.arange(self.train_size, len(self.ids))
 
     @cached_property
@@ -98,6 +101,7 @@ class TrainingQueries:
 
     @cached_property
     def key(self) -> str:
+        """Changes with everything that rankings for these queries depend on: what kept ones are looked up by."""
         return key_of([self.ids, self.texts, [p.tolist() for p in self.positives], self.train_size])
 
     def qrels_held_out(self, corpus: Corpus) -> dict[str, dict[str, int]]:
@@ -117,7 +121,8 @@ def training_queries(
 ) -> TrainingQueries:
     """Drops leaks and queries without a positive, counts them, and sets D_eval aside.
 
-    With `exclude_self`, the passage that has the query's own id is never a negative.
+    Positives are passages of relevance `positive_rel` or more; D_eval is `eval_fraction` of the queries, at most `eval_max`. With
+    `exclude_self`, the passage that has the query's own id is never a negative. Raises UserError where fewer than two texts remain.
     """
     eval_ids = {query_id for eval_set in eval_sets if eval_set.namespace == train.namespace for query_id in eval_set.texts}
     eval_texts = {normalised(text) for eval_set in eval_sets for text in eval_set.texts.values()}
@@ -153,14 +158,15 @@ def training_queries(
     if absent:
         counts.append(f"{train.id}: {absent:,} judgements name passages that are not in the corpus")
     ids = [ids[n] for n in order]
-    return TrainingQueries(ids, [train.texts[n] for n in ids], _taken(positives, order), _taken(relevant, order), train_size, counts)
+    texts = [train.texts[query_id] for query_id in ids]
+    return TrainingQueries(ids, texts, _in_order(positives, order), _in_order(relevant, order), train_size, counts)
 
 
 def _judged(
     train: QuerySet, ids: Sequence[str], corpus: Corpus, *, positive_rel: int, exclude_self: bool
 ) -> tuple[PassageLists, PassageLists, int]:
     """Positives and relevant passages of those queries, in rising order, and how many judgements name no passage of the corpus."""
-    found: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])  # keys query * passages + passage
+    keys: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])  # query * passages + passage, of positives and of relevant ones
     absent, size = 0, len(corpus)
     for block in blocks(len(ids), BLOCK):
         judged = [train.qrels[query_id] for query_id in ids[block]]
@@ -168,14 +174,14 @@ def _judged(
         numbers = corpus.numbers([passage_id for one in judged for passage_id in one])
         relevance = np.fromiter(chain.from_iterable(one.values() for one in judged), np.int64, len(rows))
         absent += int((numbers < 0).sum())
-        for keys, least in zip(found, (positive_rel, min(1, positive_rel)), strict=True):
+        for kind, least in zip(keys, (positive_rel, min(1, positive_rel)), strict=True):
             chosen = (numbers >= 0) & (relevance >= least)
-            keys.append(rows[chosen] * size + numbers[chosen])
+            kind.append(rows[chosen] * size + numbers[chosen])
         if exclude_self:
             itself = corpus.numbers(ids[block])
             present = np.flatnonzero(itself >= 0)
-            found[1].append((block.start + present) * size + itself[present])
-    positives, relevant = (np.unique(np.concatenate(keys)) for keys in found)
+            keys[1].append((block.start + present) * size + itself[present])
+    positives, relevant = (np.unique(np.concatenate(kind)) for kind in keys)
     return _lists_of(positives, len(ids), size), _lists_of(relevant, len(ids), size), absent
 
 
@@ -184,7 +190,8 @@ def _lists_of(keys: np.ndarray, queries: int, size: int) -> PassageLists:
     return PassageLists(np.searchsorted(rows, np.arange(queries + 1)), passages.astype(np.int32))
 
 
-def _taken(lists: PassageLists, order: np.ndarray) -> PassageLists:
+def _in_order(lists: PassageLists, order: np.ndarray) -> PassageLists:
+    """The lists of those queries, in that order."""
     return PassageLists(np.concatenate([[0], np.cumsum(lists.lengths(order))]), lists.of_queries(order)[1])
 
 

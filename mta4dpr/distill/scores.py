@@ -1,8 +1,8 @@
-"""The score report of a round: what teacher and assistants say about the groups, before a student is trained on it.
+"""The score report of a round: what the scores of teacher and assistants look like, before a student is trained on them.
 
-A softmax that stands on one passage or is flat teaches nothing, and no loss curve shows it. Reads an open dataset of groups;
-knows no models and no training. A group of which only the positive was kept says nothing: it is counted, and left out of all
-else but lowest and highest.
+A softmax that has all its weight on one passage or is flat teaches nothing, and no loss curve shows it. Reads an open dataset of
+groups; knows no models and no training. A group of which only the positive was kept says nothing: it is counted, and left out of
+all other values but lowest and highest.
 """
 
 from __future__ import annotations
@@ -55,14 +55,14 @@ def describe(groups: Groups, *, persistence: float, sample: int = 2000) -> Repor
     rows = np.unique(np.linspace(0, number - 1, min(number, sample)).round().astype(np.int64)) if number else np.empty(0, np.int64)
     block = max(1, PAIRS // size**2)
     labels = [groups.about["teacher"], *groups.about["assistants"]]
-    found: dict[str, dict[str, list[np.ndarray]]] = {label: defaultdict(list) for label in labels}
+    values_of: dict[str, dict[str, list[np.ndarray]]] = {label: defaultdict(list) for label in labels}
     for start in range(0, len(rows), block):
-        for label, values in _of_block(_taken(groups, rows[start : start + block]), labels, persistence).items():
+        for label, values in _of_block(_rows_of(groups, rows[start : start + block]), labels, persistence).items():
             for name, array in values.items():
-                found[label][name].append(array)
+                values_of[label][name].append(array)
     report = {}
     for label in labels:
-        values = {name: np.concatenate(arrays) for name, arrays in found[label].items()}
+        values = {name: np.concatenate(arrays) for name, arrays in values_of[label].items()}
         report[label] = _summary(values, groups.about["temperatures"][label], against_teacher=label != labels[0])
     return report
 
@@ -127,7 +127,7 @@ def kendall_tau_b(a: np.ndarray, b: np.ndarray, kept: np.ndarray) -> np.ndarray:
         return agreement / np.sqrt(in_a * in_b.astype(np.float64))
 
 
-def _taken(groups: Groups, rows: np.ndarray) -> Groups:
+def _rows_of(groups: Groups, rows: np.ndarray) -> Groups:
     """Those groups, in memory."""
     arrays: dict[str, Any] = {name: np.asarray(getattr(groups, name)[rows]) for name in ("queries", "passages", "kept", "relevant")}
     arrays["scores"] = {label: np.asarray(stored[rows]) for label, stored in groups.scores.items()}
@@ -141,7 +141,7 @@ def _of_block(groups: Groups, labels: list[str], persistence: float) -> dict[str
     kept = groups.kept
     count = kept.sum(axis=1)
     alone = count < 2
-    found = {}
+    values_of = {}
     for label in labels:
         raw = groups.scores[label]
         scores = np.where(kept, raw.astype(np.float64), np.nan)
@@ -160,16 +160,16 @@ def _of_block(groups: Groups, labels: list[str], persistence: float) -> dict[str
             values["kendall"] = kendall_tau_b(groups.scores[labels[0]], raw, kept)
             values["kl"] = divergence(teacher_log_p, log_p[label]).numpy()
             values["rbo"] = rank_biased_overlap(teacher_log_p, log_p[label], persistence).numpy()
-        found[label] = {name: np.where(alone, np.nan, value.astype(np.float64)) for name, value in values.items()}
-        found[label] |= {"alone": alone, "lowest": np.nanmin(scores, axis=1), "highest": np.nanmax(scores, axis=1)}
-    return found
+        values_of[label] = {name: np.where(alone, np.nan, value.astype(np.float64)) for name, value in values.items()}
+        values_of[label] |= {"alone": alone, "lowest": np.nanmin(scores, axis=1), "highest": np.nanmax(scores, axis=1)}
+    return values_of
 
 
 def _summary(values: dict[str, np.ndarray], temperature: float, *, against_teacher: bool) -> dict[str, float | int | None]:
     """A scorer's row of the report, from the values of its groups (none, if there are no groups)."""
     nothing = np.empty(0)
     alone = values.get("alone", nothing).astype(bool)
-    said = {name: array[~alone] for name, array in values.items()}
+    of_several = {name: array[~alone] for name, array in values.items()}
 
     def mean(array: np.ndarray) -> float | None:
         return _finite(array.mean()) if len(array) else None
@@ -177,20 +177,20 @@ def _summary(values: dict[str, np.ndarray], temperature: float, *, against_teach
     row: dict[str, float | int | None] = {
         "groups": len(alone),
         "single": int(alone.sum()),
-        "chance": mean(said.get("chance", nothing)),
+        "chance": mean(of_several.get("chance", nothing)),
         "lowest": _finite(values["lowest"].min()) if len(alone) else None,
         "highest": _finite(values["highest"].max()) if len(alone) else None,
-        **{name: mean(said.get(name, nothing)) for name in ("spread", "ties", "constant", "positive_first")},
+        **{name: mean(of_several.get(name, nothing)) for name in ("spread", "ties", "constant", "positive_first")},
         "temperature": _finite(temperature),
-        "entropy": mean(said.get("entropy", nothing)),
+        "entropy": mean(of_several.get("entropy", nothing)),
     }
-    nats, greatest = row["entropy"], mean(said.get("greatest", nothing))
+    nats, greatest = row["entropy"], mean(of_several.get("greatest", nothing))
     row["entropy_share"] = nats / greatest if nats is not None and greatest is not None else None
     if against_teacher:
-        tau = said.get("kendall", nothing)
+        tau = of_several.get("kendall", nothing)
         row["kendall"] = mean(tau[np.isfinite(tau)])
         row["kendall_undefined"] = int(np.isnan(tau).sum())
-        row |= {name: mean(said.get(name, nothing)) for name in ("kl", "rbo")}
+        row |= {name: mean(of_several.get(name, nothing)) for name in ("kl", "rbo")}
     return row
 
 

@@ -41,7 +41,9 @@ class Criterion:
 
     def __post_init__(self) -> None:
         if (self.function is None) == (self.basis is Basis.NEARNESS):
-            raise ValueError(f"a criterion by nearness has a function and no other has one, found {self.basis} and {self.function}")
+            raise ValueError(
+                f"a criterion by nearness needs a function, and another takes none; found {self.basis} with function {self.function}"
+            )
 
 
 def footrule(log_p: Tensor, log_q: Tensor) -> Tensor:

@@ -1,7 +1,13 @@
-"""Distillation strategies: which targets a strategy wants and how they become a loss. One entry and one function each.
+"""Distillation strategies: which targets a strategy has and how they become a loss. One entry and one function each.
 
-All strategies share the trainer, the groups, the student's initial weights and the number of optimiser steps, so that
-a row of the leaderboard differs in the strategy alone (method, section 8). A loss is a dictionary of terms, each with its weight.
+All strategies share the trainer, the groups, the student's initial weights and the number of optimiser steps, so that a row of
+the leaderboard differs in the strategy alone (method, "Strategies"). A loss is a dictionary of terms, each with its weight.
+
+In the docstrings s is the student's distribution over a group and t the teacher's, a_i are those of the assistants and t_i those
+of teacher and assistants. CE is the cross-entropy of the positive against all passages of the batch, ce(p) = -log p(positive) that
+over the group alone, each the mean over queries and, where there are several, over positives. KL is in nats, the mean over queries.
+a, b and c are the options ce_weight, teacher_weight and assistant_weight, l is soft_weight and T is soft_tau; p^(1/T) stands for p
+softened by T: softmax(log p / T).
 """
 
 from __future__ import annotations
@@ -24,36 +30,61 @@ PROD_CE, PROD_KL, LEAD_SMOOTHING = 0.1, 0.9, 10.0  # Lin 2023; Sun 2024
 
 
 def _contrastive(step: Step) -> Terms:
+    """L = CE. No teacher.
+
+    Karpukhin et al. 2020, "Dense passage retrieval for open-domain question answering".
+    """
     return {"ce": (1.0, step.cross_entropy())}
 
 
 def _taught_by(step: Step, name: str, target: Tensor) -> Terms:
-    """a * CE + KL(target || student); the KL weights sum to the same number for every strategy (method, section 4)."""
+    """L = a * CE + (b + c) * KL(target || s). The KL weights sum to the same number for every strategy (method, "Loss")."""
     o = step.options
     return {"ce": (o.ce_weight, step.cross_entropy()), name: (o.teacher_weight + o.assistant_weight, losses.kl_loss(target, step.student))}
 
 
 def _kd(step: Step) -> Terms:
+    """L = a * CE + (b + c) * KL(t || s).
+
+    Hinton, Vinyals and Dean 2015, "Distilling the knowledge in a neural network"; for retrieval: SimLM (Wang et al. 2023).
+    """
     return _taught_by(step, "kl_teacher", step.teacher)
 
 
 def _kd_ta(step: Step) -> Terms:
+    """L = a * CE + (b + c) * KL(a_i || s), a_i the assistant that the option `ta` names, or the best on D_eval.
+
+    Ours: the control for claims about combining, as it has one target, and not the teacher's.
+    """
     label = step.best_assistant() if step.options.ta == "best" else step.options.ta
     step.notes["assistant"] = label
     return _taught_by(step, "kl_assistant", step.assistants[label])
 
 
 def _mean_ta(step: Step) -> Terms:
+    """L = a * CE + (b + c) * KL(mean of all t_i || s), the mean one of probabilities.
+
+    Ours: the control for claims about selecting.
+    """
     import torch
 
     return _taught_by(step, "kl_mean", mean_distribution(torch.stack(list(step.everyone.values()))))
 
 
 def _margin_mse(step: Step) -> Terms:
+    """L = mean over negatives n of ((log s_+ - log s_n) - (log t_+ - log t_n))^2.
+
+    Hofstätter et al. 2020, "Improving efficient neural ranking models with cross-architecture knowledge distillation". There the
+    scores are raw; here both sides are divided by their temperatures, so that models of other scales compare.
+    """
     return {"margin": (1.0, losses.margin_mse_loss(step.teacher, step.student, step.kept))}
 
 
 def _mta4dpr(step: Step) -> Terms:
+    """L = a * CE + b * KL(t || s) + c * KL(a_i || s), a_i the assistant that TASelect chooses for the batch or for each query.
+
+    Lu, Xun and Tang 2024, "Multi-teaching-assistants based iterative knowledge distillation for dense passage retrieval".
+    """
     o = step.options
     return {
         "ce": (o.ce_weight, step.cross_entropy()),
@@ -63,6 +94,10 @@ def _mta4dpr(step: Step) -> Terms:
 
 
 def _weighted_ta(step: Step) -> Terms:
+    """L = a * CE + (b + c) * sum_i w_i * KL(t_i || s), w_i = (1 / (1 + ce(t_i))) / sum_j (1 / (1 + ce(t_j))) on each query.
+
+    MT-BERT: Wu, Wu and Huang 2021, "One teacher is enough?", its loss on scores; that on hidden states is left out.
+    """
     import torch
 
     o, everyone = step.options, torch.stack(list(step.everyone.values()))
@@ -75,7 +110,11 @@ def _weighted_ta(step: Step) -> Terms:
 
 
 def _takd(step: Step) -> Terms:
-    """The model before this one in the chain stands as the only assistant; without it, it is the teacher."""
+    """L = (1 - l) * CE + l * T^2 * KL(x^(1/T) || s^(1/T)), x the model before this one in the chain.
+
+    That model is the only assistant of the step; the first model of the chain has none before it, and x is the teacher.
+    TAKD: Mirzadeh et al. 2020, "Improved knowledge distillation via teacher assistant".
+    """
     o = step.options
     label, target = next(iter(step.assistants.items()), (step.teacher_name, step.teacher))
     step.notes["assistant"] = label
@@ -86,6 +125,10 @@ def _takd(step: Step) -> Terms:
 
 
 def _dgkd(step: Step) -> Terms:
+    """L = (1 - l) * CE + l * T^2 * sum_i KL(t_i^(1/T) || s^(1/T)) over all t_i but one, which is drawn for each step.
+
+    Son et al. 2021, "Densely guided knowledge distillation using multiple teacher assistants".
+    """
     o, labels = step.options, list(step.everyone)
     dropped = labels[int(step.draw(1)[0] * len(labels))]
     step.notes["dropped"] = dropped
@@ -94,6 +137,12 @@ def _dgkd(step: Step) -> Terms:
 
 
 def _rl_ta(step: Step) -> Terms:
+    """L = a * CE + (b + c) * KL(mean of the chosen t_i || s) + L_policy.
+
+    A policy chooses for each query, each t_i by itself, from ce(t_i), KL(t || t_i) and the entropy of t_i. It is rewarded with -ce(s)
+    one step later: L_policy = -(reward - running mean of rewards) * log probability of the choice (REINFORCE).
+    Yuan et al. 2021, "Reinforced multi-teacher selection for knowledge distillation".
+    """
     import torch
 
     everyone = torch.stack(list(step.everyone.values()))
@@ -106,11 +155,21 @@ def _rl_ta(step: Step) -> Terms:
 
 
 def _cl_drd(step: Step) -> Terms:
+    """L = sum over y_i > y_j of |1/r_i - 1/r_j| * log(1 + exp(s_j - s_i)), r the student's ranks, y labels of the teacher's order.
+
+    y is 1/rank in the first part of the teacher's order, 0 in the second and -1 in the third; the parts change with each third of
+    the steps (CURRICULUM). CL-DRD: Zeng, Zamani and Vinay 2022, "Curriculum learning for dense retrieval distillation".
+    """
     sizes = CURRICULUM[len(CURRICULUM) * step.number // step.options.steps]
     return {"listwise": (1.0, losses.listwise_loss(losses.curriculum_labels(step.teacher, sizes), step.student, step.kept))}
 
 
 def _prod(step: Step) -> Terms:
+    """L = 0.1 * CE + 0.9 * T^2 * KL(t_i^(1/T) || s^(1/T)) + T^2 * KL(s_0^(1/T) || s^(1/T)), s_0 the student before the round.
+
+    t_i is the round's teacher: from round to round a stronger one on D_eval. The first round has no s_0.
+    PROD: Lin et al. 2023, "PROD: progressive distillation for dense retrieval".
+    """
     o = step.options
     label = sorted(step.everyone, key=lambda name: step.standing[name])[min(step.round, len(step.everyone) - 1)]
     step.notes["assistant"] = label
@@ -124,12 +183,20 @@ def _prod(step: Step) -> Terms:
 
 
 def _rocketqav2(step: Step) -> Terms:
+    """L = ce(t) + KL(t || s), gradients to both; with `joint_kl: reverse` it is KL(s || t).
+
+    Ren et al. 2021, "RocketQAv2: a joint training method for dense passage retrieval and passage re-ranking".
+    """
     kl = losses.kl_loss(*((step.teacher, step.student) if step.options.joint_kl == "forward" else (step.student, step.teacher)))
     return {"ce_teacher": (1.0, losses.gold_nll(step.teacher, step.relevant).mean()), "kl_teacher": (1.0, kl)}
 
 
 def _lead(step: Step) -> Terms:
-    """Layers: as many of the teacher's as the student has, drawn at random, in order of depth; the teacher's are not pulled."""
+    """L = ce(s) + ce(t) + KL(t || s) + KL(s || t) + sum_k w_k * KL(t^k || s^k), w = softmax(-ce(t^k) / 10) over k.
+
+    s^k are the student's layers and t^k as many of the teacher's, drawn for each step and in order of depth; they have no gradient.
+    LEAD: Sun et al. 2024, "LEAD: liberal feature-based distillation for dense retrieval".
+    """
     import numpy as np
     import torch
 
@@ -147,6 +214,7 @@ def _lead(step: Step) -> Terms:
     }
 
 
+# options that several strategies take
 _SELECT = ("select", "fused", "granularity", *(option for criterion in CRITERIA.values() for option in criterion.options))
 _WEIGHTS = ("ce_weight", "teacher_weight", "assistant_weight")
 _KD = (*_WEIGHTS, "tau_teacher")
@@ -248,7 +316,7 @@ STRATEGIES: dict[str, Strategy] = {
     ),
 }
 
-# mta4dpr without one of its parts: (what is missing, options). Without assistants it is kd.
+# mta4dpr without one of its parts: (how it differs, the options that make it so). Without assistants it is kd.
 ABLATIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "mta4dpr-no-fused": ("without fused assistants", {"fused": "none"}),
     "mta4dpr-no-selection": ("without selection: a random assistant each batch", {"select": "random"}),

@@ -1,6 +1,6 @@
-"""What a training leaves on the disk after each round, and from where one that was stopped goes on.
+"""The folder of a training: where its files lie, and from where a training that was stopped goes on.
 
-A kill leaves whole files, so going on is exact. What was deleted or damaged since is found here by its checksums, before
+A kill leaves whole files, so going on is exact. What was deleted or damaged since is noticed here by its checksums, before
 any of it is used: it is removed, with all that came after it, and made again. Knows no model and no loss.
 """
 
@@ -22,27 +22,32 @@ log = logging.getLogger(__name__)
 
 
 def student_folder(folder: Path, number: int) -> Path:
+    """Where the student after a round is saved, a model folder."""
     return folder / f"round-{number}" / "student"
 
 
 def vectors_folder(folder: Path, number: int) -> Path:
+    """Below which the vectors of the student after a round are kept, and its rankings."""
     return folder / f"round-{number}"
 
 
 def groups_folder(folder: Path, number: int) -> Path:
+    """Where the groups of a round lie (see groups.py)."""
     return folder / f"round-{number}" / "groups"
 
 
 def round_bounds(options: Distill) -> list[int]:
-    """The step at which each round begins, and the last one ends."""
+    """The step at which each round begins, and that at which the last one ends: (rounds + 1) of them."""
     return [int(step) for step in np.linspace(0, options.steps, options.rounds + 1).round()]
 
 
 def finished_rounds(folder: Path) -> list[dict[str, Any]]:
+    """The lines of rounds.jsonl, one a finished round; reading writes nothing."""
     return read_lines(folder / "rounds.jsonl")
 
 
 def append(path: Path, record: dict[str, Any]) -> None:
+    """Adds a line to a JSON-lines file, whole or not at all."""
     lines = path.read_text(encoding="utf-8") if path.exists() else ""
     with written_aside(path) as file:
         file.write(lines + json.dumps(record) + "\n")

@@ -165,7 +165,9 @@ class Bm25Scorer(Scorer):
         self.key, self._index, self._texts = key, index, texts
 
     def rank(self, queries: np.ndarray, k: int) -> Iterator[Hits]:
+        """Lucene's search."""
         return self._index.search([self._texts[n] for n in queries], k)
 
     def score(self, queries: np.ndarray, passages: np.ndarray) -> np.ndarray:
+        """BM25 of each pair, also of those that a search would not return."""
         return np.stack([self._index.score(self._texts[int(q)], row) for q, row in zip(queries, passages, strict=True)])

@@ -442,7 +442,7 @@ class _Opened:
 
 
 class BiEncoderScorer(Scorer):
-    """Inner products of kept vectors: no pair is ever encoded twice."""
+    """Inner products of kept vectors: no text is ever encoded twice. `query_vectors` are (training queries, dimensions)."""
 
     kind, ranks = "bi-encoder", True
 
@@ -451,9 +451,11 @@ class BiEncoderScorer(Scorer):
         self._index, self._queries = index, query_vectors
 
     def rank(self, queries: np.ndarray, k: int) -> Iterator[Hits]:
+        """Exact search by inner product."""
         return self._index.search(np.asarray(self._queries[queries]), k)
 
     def score(self, queries: np.ndarray, passages: np.ndarray) -> np.ndarray:
+        """Inner products of the kept vectors, SCORE_BLOCK groups at a time."""
         scores = np.empty(passages.shape, np.float32)
         for start in range(0, len(queries), SCORE_BLOCK):
             block = slice(start, start + SCORE_BLOCK)

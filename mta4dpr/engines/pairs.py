@@ -34,9 +34,10 @@ ASKED = np.dtype([("query", "<u8"), ("passage", "<i4")])
 
 
 class PairScores:
-    """Scores of one reranker over one corpus. `key` changes with everything that decides them.
+    """Scores of one reranker over one corpus, kept below `cache`. `key` changes with everything that decides them.
 
-    `query_hashes` (queries,) uint64 are hashes of the texts behind the query store of `pairs`.
+    `query_hashes` (queries,) uint64 are hashes of the texts behind the query store of `pairs`; `text_hash` is the corpus's, and
+    `token_budget` that of a batch.
     """
 
     def __init__(
@@ -71,7 +72,7 @@ class PairScores:
         return np.asarray(self._known["pair"][places] == distinct)
 
     def score_along(self) -> None:
-        """What a process does that is not the main one: scores with it what it has asked for; returns when nothing is left."""
+        """Scores pieces of what another process is scoring now; returns when nothing is left to take. For all but the main process."""
         for folder in self._asked():
             try:
                 asked = np.load(folder / "asked.npy")

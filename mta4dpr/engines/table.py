@@ -56,7 +56,8 @@ class ScoreTable(Engine):
 class TableScorer(Scorer):
     """Scores from a Parquet file with the columns query, passage, score (ids as text).
 
-    A pair that the table lacks gets the lowest score that the table has for its query; the note counts them.
+    A pair that the table lacks gets the lowest score that the table has for its query; the note counts them. `ids` are those of the
+    training queries. Raises UserError where the table lacks a query, has a pair twice, or a score that is no finite number.
     """
 
     kind, ranks = "score table", True
@@ -68,6 +69,7 @@ class TableScorer(Scorer):
         self._size = len(corpus)
 
     def rank(self, queries: np.ndarray, k: int) -> Iterator[Hits]:
+        """The passages that the table has for each query, by their scores; a list may be shorter than `k`."""
         rows_of, passages = np.divmod(self._pairs, self._size)
         for start in range(0, len(queries), QUERY_BLOCK):
             block = queries[start : start + QUERY_BLOCK]
@@ -77,6 +79,7 @@ class TableScorer(Scorer):
             yield best(rows, passages[flat], self._scores[flat], queries=len(block), k=k, id_rank=self._corpus.id_rank)
 
     def score(self, queries: np.ndarray, passages: np.ndarray) -> np.ndarray:
+        """The scores of the table; its lowest of the query for a pair that it lacks."""
         wanted = queries[:, None].astype(np.int64) * self._size + passages
         place = np.minimum(np.searchsorted(self._pairs, wanted), len(self._pairs) - 1)
         is_there = self._pairs[place] == wanted
@@ -84,6 +87,7 @@ class TableScorer(Scorer):
         return np.where(is_there, self._scores[place], self._floor[queries][:, None]).astype(np.float32)
 
     def note(self) -> str:
+        """How many pairs of the last call the table lacks."""
         if not self._missing:
             return ""
         return f"{self._missing:,} of {self._asked:,} pairs are not in its table; each gets its query's lowest score there"

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from scipy.stats import ttest_rel
 
-from mta4dpr.commands.compare import compare_files
+from mta4dpr.commands.compare import compare
 from mta4dpr.errors import UserError
 
 QUERIES = 12
@@ -44,7 +44,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def compared(folder: Path, *files: Path, **changes: Any) -> dict[str, Any]:
     arguments: dict[str, Any] = {"dataset": f"{folder}/test", "qrels": None, "measures": "RR@10", "all_pairs": False, "queries": None}
-    return compare_files(files, **{**arguments, **changes})
+    return compare(files, **{**arguments, **changes})
 
 
 def test_two_runs_by_hand(folder: Path, tmp_path: Path) -> None:

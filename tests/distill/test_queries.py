@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mta4dpr.data.collection import QuerySet, normalised
+from mta4dpr.data.collection import QuerySet
 from mta4dpr.data.corpus import Corpus
+from mta4dpr.data.records import normalised
 from mta4dpr.distill.queries import PassageLists, TrainingQueries, training_queries
 from mta4dpr.errors import UserError
 

@@ -156,5 +156,5 @@ def test_the_options_of_each_criterion_exist_and_the_names_are_those_that_users_
 def test_a_criterion_has_a_function_where_it_goes_by_nearness_alone() -> None:
     """A random choice with a function would ignore it, nearness without one would fail in the first batch."""
     for wrong in ({}, {"function": footrule, "basis": Basis.CHANCE}):
-        with pytest.raises(ValueError, match="has a function"):
+        with pytest.raises(ValueError, match="needs a function, and another takes none"):
             Criterion(**wrong)

@@ -18,8 +18,8 @@ import ir_measures
 import pytest
 import yaml
 from ir_datasets.util import DownloadConfig
-from mta4dpr.scoring import evaluate_files
 
+from mta4dpr.commands import evaluate as command_evaluate
 from mta4dpr.evaluation.measures import evaluate, parse_measures, read_qrels
 from mta4dpr.evaluation.trecrun import read_run
 
@@ -76,7 +76,7 @@ def test_the_function_gives_the_published_figures(track: str) -> None:
     """All systems of a track in one call, as a script has them."""
     names = {str(run_file(track, system)): system for system in sorted(SYSTEMS)}
     measures = " ".join(dict.fromkeys(measure for *_, measure in PUBLISHED))
-    document = evaluate_files(list(map(Path, names)), dataset="", qrels=qrels_file(track), measures=measures, per_query=False)
+    document = command_evaluate.evaluate(list(map(Path, names)), dataset="", qrels=qrels_file(track), measures=measures, per_query=False)
     found = {(track, names[row["run"]], row["measure"]): f"{row['value']:.4f}" for row in document["rows"]}
     expected = {key: figure for key, figure in PUBLISHED.items() if key[0] == track}
     assert {key: found[key] for key in expected} == expected
@@ -152,7 +152,7 @@ def test_one_changed_score_is_seen(tmp_path: Path, track: str, system: str, meas
     if measure == "R(rel=2)@100":  # which passage is last among 100 does not matter, so one more comes before it
         lines.append([changed[0], "Q0", "not-judged", "1", "0", system])
     (tmp_path / "changed").write_text("".join(" ".join(line) + "\n" for line in lines))
-    document = evaluate_files([tmp_path / "changed"], dataset="", qrels=qrels_file(track), measures=measure, per_query=False)
+    document = command_evaluate.evaluate([tmp_path / "changed"], dataset="", qrels=qrels_file(track), measures=measure, per_query=False)
     assert f"{document['rows'][0]['value']:.4f}" != PUBLISHED[track, system, measure]
 
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from mta4dpr.evaluation.per_query import per_query_file, write_per_query
+from mta4dpr.evaluation.per_query import write_per_query
+from mta4dpr.experiment.folder import Folder
 
 ODD = "a&b_<c>%"
 SYSTEMS = ["bm25", ODD, "init", "kd", "mta4dpr"]
@@ -25,4 +26,4 @@ def cells(text: str, name: str) -> list[str]:
 def write_values(folder: Path, values: np.ndarray, query_ids: Sequence[str]) -> None:
     """(systems, queries) of RR@10, with R@100 twice as large."""
     for system, row in zip(SYSTEMS, values, strict=False):
-        write_per_query(per_query_file(folder, "mini/test", system), query_ids, {"RR@10": row, "R@100": np.minimum(1, 2 * row)})
+        write_per_query(Folder(folder).per_query(system, "mini/test"), query_ids, {"RR@10": row, "R@100": np.minimum(1, 2 * row)})

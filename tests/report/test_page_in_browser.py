@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from mta4dpr import report
-from mta4dpr.evaluation.per_query import per_query_file, write_per_query
+from mta4dpr.evaluation.per_query import write_per_query
+from mta4dpr.experiment.folder import Folder
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed; `uv sync` brings it")
 
@@ -47,7 +48,7 @@ def folder(tmp_path_factory: Any, make_document: Callable[[], dict[str, Any]], a
     values[:, 8] = [1.0, 0.0]
     values[:, 9] = 0.5
     for system, row in zip(("kd", "mta4dpr"), values, strict=True):
-        write_per_query(per_query_file(trained, "mini/test", system), [*QUERIES[:-1], EVIL], {"RR@10": row, "R@100": np.round(row)})
+        write_per_query(Folder(trained).per_query(system, "mini/test"), [*QUERIES[:-1], EVIL], {"RR@10": row, "R@100": np.round(row)})
     texts = {
         "queries": {"mini/test": {"q7": "<img src=x onerror=alert(2)> שאלה", "q8": "what is “8” & '8'?"}},
         "hits": {"mini/test": {"kd": {"q7": [["d<1>", 2], ["gone", None]]}, "mta4dpr": {"q7": []}}},
@@ -153,7 +154,7 @@ def test_counts_are_those_of_the_files(page: Any, folder: Path) -> None:
 
 
 def lines(folder: Path, system: str) -> list[str]:
-    return per_query_file(folder, "mini/test", system).read_text().splitlines()[1:]
+    return Folder(folder).per_query(system, "mini/test").read_text().splitlines()[1:]
 
 
 def test_nothing_can_be_fetched(browser: Any, folder: Path) -> None:

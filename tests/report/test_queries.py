@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from mta4dpr import report
-from mta4dpr.evaluation.per_query import per_query_file, write_per_query
+from mta4dpr.evaluation.per_query import write_per_query
+from mta4dpr.experiment.folder import Folder
 from mta4dpr.report import queries
 from mta4dpr.report.queries import by_query, pack
 
@@ -63,7 +64,7 @@ def test_what_is_not_there_is_left_out(run: Path) -> None:
     write_values(run, np.zeros((1, 3)), ["x", "y", "z"])
     assert by_query(board, run) is None
     write_values(run, np.zeros((3, 3)), ["x", "y", "z"])
-    write_per_query(per_query_file(run, "mini/test", "kd"), ["x"], {"RR@10": np.zeros(1)})
+    write_per_query(Folder(run).per_query("kd", "mini/test"), ["x"], {"RR@10": np.zeros(1)})
     found = by_query(board, run)
     assert found is not None
     assert found["evalSets"][0]["systems"] == SYSTEMS[:3]

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from mta4dpr.errors import UserError
-from mta4dpr.evaluation.per_query import per_query_file, read_per_query
+from mta4dpr.evaluation.per_query import read_per_query
+from mta4dpr.experiment.folder import Folder
 from mta4dpr.report.leaderboard import load
 from mta4dpr.report.seeds import join
 
@@ -58,7 +59,7 @@ def test_per_query_values_are_averaged_over_seeds_before_anything_else(tmp_path:
     assert (contrast.wins, contrast.ties, contrast.losses) == (2, 3, 1)  # q3 and q5 against q4, on the means over seeds
     page = (tmp_path / "both" / "leaderboard.html").read_text()
     assert "mean over the seeds 0, 1" in page and 'id="comparison"' in page
-    _, values = read_per_query(per_query_file(tmp_path / "both", "x/test", "kd"))
+    _, values = read_per_query(Folder(tmp_path / "both").per_query("kd", "x/test"))
     assert values["RR@10"].tolist() == [1, 1, 1, 0.5, 0.1, 0]
     table = (tmp_path / "both" / "leaderboard.md").read_text()
     assert "0.6000 ± 0.1414" in table
