@@ -24,6 +24,7 @@ MEASURES = {
 
 
 def benchmarks() -> Rows:
+    """A row a benchmark: name, title, eval sets. UserError for a YAML that cannot be read."""
     rows = []
     for name in benchmark_names():
         document = read_yaml(benchmark_file(name))
@@ -33,6 +34,7 @@ def benchmarks() -> Rows:
 
 
 def systems() -> Rows:
+    """A row a system that can be named anywhere: BM25, students by strategy, published checkpoints."""
     from mta4dpr.experiment.systems import STUDENT_INIT
     from mta4dpr.models.registry import CHECKPOINTS
 
@@ -49,6 +51,7 @@ def systems() -> Rows:
 
 
 def strategies() -> Rows:
+    """A row a strategy: what it does, what a user must provide, what it costs, where it is from."""
     from mta4dpr.distill.strategies import ABLATIONS, STRATEGIES
 
     rows = [{"strategy": name, "about": s.about, "needs": s.needs, "cost": s.cost, "source": s.source} for name, s in STRATEGIES.items()]
@@ -61,6 +64,7 @@ def strategies() -> Rows:
 
 
 def measures() -> Rows:
+    """A row a measure, in the notation of ir-measures; the last row names all others."""
     from ir_measures.measures import registry
 
     from mta4dpr.evaluation.measures import why_no_mean
@@ -72,6 +76,7 @@ def measures() -> Rows:
 
 
 def options() -> Rows:
+    """A row an option: default, mark of its source, help."""
     return [
         {"option": name, "default": default, "mark": mark, "about": about}
         for name, default, mark, about in [*benchmark.options(), *benchmark.settings()]

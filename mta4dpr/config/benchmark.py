@@ -43,6 +43,7 @@ class EvalSet(Section):
 
     @model_validator(mode="after")
     def primary_is_a_measure(self) -> EvalSet:
+        """The primary measure is one of the measures; by default the first."""
         if self.primary and self.primary not in self.measures:
             raise ValueError(f"primary {self.primary!r} is not among the measures {self.measures}")
         if not self.primary:
@@ -94,6 +95,7 @@ class ModelSpec(Section):
 
     @model_validator(mode="after")
     def one_source(self) -> ModelSpec:
+        """A model is files, a table of scores, or random weights: exactly one of them."""
         if sum(map(bool, (self.model, self.scores, self.untrained))) != 1:
             raise ValueError("give exactly one of model, scores and untrained")
         unknown = sorted(set(self.untrained or {}) - {"layers", "hidden", "heads", "vocabulary", "seed"})
@@ -105,6 +107,7 @@ class ModelSpec(Section):
 
     @model_validator(mode="after")
     def settings_of_its_kind(self) -> ModelSpec:
+        """Settings that its kind does not read are mistakes."""
         if not self.only_scores_pairs:
             if self.pair_length is not None:
                 raise ValueError("pair_length has no effect unless kind is cross-encoder; leave it out")
@@ -131,6 +134,7 @@ class EngineSpec(Section):
     @model_validator(mode="before")
     @classmethod
     def a_word_alone(cls, given: Any) -> Any:
+        """`mine: my_engine.py:Mine` stands for `mine: {use: my_engine.py:Mine}`."""
         return {"use": given} if isinstance(given, str) else given
 
 
@@ -183,6 +187,7 @@ class Benchmark(Section):
 
     @model_validator(mode="after")
     def names_are_defined(self) -> Benchmark:
+        """Every label that is used is defined, once; all mistakes in one error."""
         problems = []
         roles = [("teacher", [self.teacher]), ("assistants", self.assistants), ("student", [self.student])]
         for name, variant in self.variants.items():
@@ -333,6 +338,7 @@ _Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
+    """A YAML file as a mapping. UserError for what is not valid YAML, or no mapping."""
     try:
         document = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506 (a SafeLoader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -375,6 +381,7 @@ def parse_settings(pairs: list[str]) -> dict[str, Any]:
 
 
 def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """`base` with the values of `over` in their places, section by section; neither is changed."""
     merged = dict(base)
     for key, value in over.items():
         merged[key] = merge(base[key], value) if isinstance(value, dict) and isinstance(base.get(key), dict) else value

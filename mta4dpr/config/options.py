@@ -18,6 +18,7 @@ PREBUILT = r"^(prebuilt:\S+)?$"
 
 
 class Section(BaseModel):
+    """A section of the YAML: unknown keys are errors, values never change."""
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
@@ -27,6 +28,7 @@ def option(default: Any, mark: str, text: str, **limits: Any) -> Any:
 
 
 class Bm25Settings(Section):
+    """BM25's parameters, and the index it searches."""
     k1: float = Field(0.9, ge=0, description="BM25's k1 (Anserini's default)")
     b: float = Field(0.4, ge=0, le=1, description="BM25's b (Anserini's default)")
     index: str = Field(
@@ -36,6 +38,7 @@ class Bm25Settings(Section):
 
 
 class DenseSettings(Section):
+    """How passages are encoded, kept and searched by dense systems."""
     dtype: Literal["float32", "float16"] = Field("float32", description="type of the kept passage vectors")
     precision: Literal["float32", "bfloat16", "float16"] = Field(
         "float32", description="what passages are encoded in; a 16-bit type is several times as fast on a GPU"
@@ -63,6 +66,7 @@ class DenseSettings(Section):
 
     @model_validator(mode="after")
     def no_idle_option(self) -> DenseSettings:
+        """An option of another index than the chosen one is a mistake."""
         of = {"hnsw": ("hnsw_m", "hnsw_ef_construction", "hnsw_ef_search"), "ivfpq": ("ivf_lists", "ivf_probes", "pq_bytes")}
         others = [name for index, names in of.items() if index != self.index for name in names]
         others += ["deterministic"] if self.index == "flat" else []
@@ -181,6 +185,7 @@ class Distill(Section):
 
     @model_validator(mode="after")
     def consistent(self) -> Distill:
+        """Options that contradict one another, or have no effect beside others, are mistakes."""
         if self.select not in SELECTIONS and not plugins.is_reference(self.select) and self.select not in plugins.offered(plugins.CRITERIA):
             ours = ", ".join(SELECTIONS)
             raise ValueError(f"select is one of {ours}, or PATH.py:NAME, found {self.select!r}{nearest(self.select, list(SELECTIONS))}")

@@ -38,13 +38,16 @@ class Bm25(Engine):
 
     @classmethod
     def options_of(cls, bench: Benchmark, model: ModelSpec | None, own: Mapping[str, Any]) -> Bm25Settings:
+        """The section bm25 of the benchmark."""
         return bench.bm25
 
     @property
     def identity(self) -> Any:
+        """k1, b, and the prebuilt index where there is one."""
         return ["bm25", self.options.k1, self.options.b, *filter(None, [self.options.index])]
 
     def lacks(self) -> str:
+        """Java 21, and how to get it."""
         try:
             find_java()
         except EnvironmentLack as error:
@@ -53,15 +56,14 @@ class Bm25(Engine):
 
     @property
     def prebuilt(self) -> str:
+        """`bm25.index` of the benchmark."""
         return self.options.index
 
     def pieces(self, texts: CorpusSize) -> Iterator[Piece]:
-        name = "index for BM25"
-        try:
-            java = find_java()
-        except EnvironmentLack as error:
-            yield Piece(name, "lacking", str(error))
+        """Lucene's index: its bytes are a share of the text's, its memory the JVM's heap."""
+        if self.lacks():
             return
+        name, java = "index for BM25", find_java()
         corpus = self.place.stored_corpus
         own = Piece(
             name,
@@ -75,17 +77,21 @@ class Bm25(Engine):
         yield Piece(name, "prebuilt", spared, instead_of=own) if self.prebuilt else own
 
     def search_work(self, queries: int, texts: CorpusSize) -> tuple[Work, ...]:
+        """Proportional to queries times passages."""
         return (Work("bm25", queries * texts.passages),)
 
     def search_memory(self, queries: int, k: int, texts: CorpusSize) -> float:
+        """Lucene takes a few queries at a time; the heap is counted as held."""
         return PYTHON + ID_COLUMNS * texts.passages  # Lucene takes a few queries at a time
 
     @property
     def held_memory(self) -> float:
+        """The JVM's largest heap."""
         heap = heap_size(self.options.heap)
         return float(heap[:-1]) * HEAP_UNITS[heap[-1].lower()]
 
     def open(self) -> None:
+        """Opens the index; builds it, or brings the prebuilt one, on first use."""
         self._opened()
 
     def _opened(self) -> LuceneIndex:
@@ -113,23 +119,29 @@ class Bm25(Engine):
         return index
 
     def close(self) -> None:
+        """Lets the searcher go; the JVM stays."""
         self._index = None
 
     def search(self, queries: Sequence[str], k: int) -> Iterator[Hits]:
+        """Lucene's hits in the one order, at most SEARCH_BLOCK queries at a time."""
         return self._opened().search(queries, k)
 
     def note_search(self, queries: int, seconds: float) -> None:
+        """Keeps the rate of the search."""
         self.place.rates.note("bm25", queries * len(self.place.corpus), seconds)
 
     @property
     def bytes(self) -> int:
+        """Bytes of Lucene's files."""
         return self._opened().bytes
 
     def write_index(self, folder: Path) -> None:
+        """Copies Lucene's files, which Pyserini's LuceneSearcher opens."""
         copy_folder(self._opened().folder, folder, leave_out=(ABOUT, "write.lock"))
 
     @classmethod
     def metadata(cls, label: str, manifest: Mapping[str, Any]) -> dict[str, Any]:
+        """Lucene's analysis chain and similarity, k1 and b."""
         settings, lucene = manifest["settings"], "org.apache.lucene.analysis"
         return {
             "automatic": True,
@@ -152,6 +164,7 @@ class Bm25(Engine):
         }
 
     def scorer(self, queries: Queries) -> Bm25Scorer:
+        """BM25 bound to the training queries."""
         key = key_of(["bm25", self.place.corpus.text_hash, *self.identity[1:]])
         return Bm25Scorer(self._opened(), queries.texts, key)
 

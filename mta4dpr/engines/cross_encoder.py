@@ -33,23 +33,28 @@ class CrossEncoder(Engine):
 
     @classmethod
     def options_of(cls, bench: Benchmark, model: ModelSpec | None, own: Mapping[str, Any]) -> DenseOptions:
+        """The model of its label and the section dense."""
         return DenseOptions.of(bench, model)
 
     @property
     def identity(self) -> Any:
+        """The model, and what decides the shape of a batch."""
         return [self.place.model_identity(self.options.model), dict(self.options.settings.of_vectors())]
 
     @property
     def model_size(self) -> ModelSize:
+        """From the files, or from what is known of the checkpoint."""
         return size_of_model(self.options.model)
 
     def token_pieces(self, texts: CorpusSize) -> Iterator[Piece]:
+        """The corpus by its tokenizer; nothing for a model that is not known, which is said where its pairs are counted."""
         try:
             yield tokens_piece(self, self.options.model, self.model_size, texts)
         except UserError:
             return  # said where its pairs are counted
 
     def scoring_pieces(self, pairs: int, texts: CorpusSize, *, queries_memory: float) -> Iterator[Piece]:
+        """Twelve bytes a pair on disk; operations of the network for every token of a pair."""
         name, model = f"score pairs with {self.label}", self.options.model
         try:
             size = self.model_size
@@ -67,13 +72,16 @@ class CrossEncoder(Engine):
         )
 
     def search(self, queries: Sequence[str], k: int) -> Iterator[Hits]:
+        """UserError: it scores pairs alone."""
         raise UserError(f"{self.label} is {self.noun}, which cannot search a corpus; it can be a teacher or an assistant")
 
     def load(self) -> Reranker:
+        """A fresh cross-encoder on the device."""
         place, model = self.place, self.options.model
         return load_reranker(self.label, model, device=place.device, offline=place.offline, texts=place.vocabulary(model))
 
     def scorer(self, queries: Queries) -> CrossEncoderScorer:
+        """Kept scores of pairs of the training queries."""
         from mta4dpr.data.tokens import tokens_of_corpus
 
         reranker, place = self.load(), self.place
@@ -99,10 +107,13 @@ class CrossEncoderScorer(Scorer):
         self.label, self.key, self._pairs = pairs.label, pairs.key, pairs
 
     def rank(self, queries: np.ndarray, k: int) -> Iterator[Hits]:
+        """Never asked: callers look at `ranks`."""
         raise AssertionError(f"{self.label} is a cross-encoder: it scores pairs and cannot rank the corpus; callers look at `ranks`")
 
     def score(self, queries: np.ndarray, passages: np.ndarray) -> np.ndarray:
+        """Scores of pairs, made when they are first asked for."""
         return self._pairs.scores(queries[:, None], passages)
 
     def score_along(self) -> None:
+        """Scores what the main process of a launch waits for, with it."""
         self._pairs.score_along()

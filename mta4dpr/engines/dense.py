@@ -71,6 +71,7 @@ class Dense(Engine):
 
     @classmethod
     def options_of(cls, bench: Benchmark, model: ModelSpec | None, own: Mapping[str, Any]) -> DenseOptions:
+        """The model of its label, the section dense, and the heap of a JVM that Pyserini may need."""
         return DenseOptions.of(bench, model)
 
     def __init__(self, label: str, options: DenseOptions, place: Workplace, *, root: Path | None = None) -> None:
@@ -81,14 +82,17 @@ class Dense(Engine):
 
     @property
     def identity(self) -> Any:
+        """The model's settings and hash, and what decides vectors and search."""
         return [self.place.model_identity(self.model), self.settings]
 
     @property
     def settings(self) -> Mapping[str, Any]:
+        """Type, batches and precision of the vectors; the index, unless search is exact and ours."""
         return {**self.dense.of_vectors(), **self.dense.of_search()}
 
     @property
     def prebuilt(self) -> str:
+        """`index` of the model."""
         return self.model.index
 
     @property
@@ -100,6 +104,7 @@ class Dense(Engine):
 
     @property
     def model_size(self) -> ModelSize:
+        """From the files, or from what is known of the checkpoint, looked up once."""
         if self._size is None:
             try:
                 self._size = size_of_model(self.model)
@@ -118,10 +123,12 @@ class Dense(Engine):
             return False
 
     def token_pieces(self, texts: CorpusSize) -> Iterator[Piece]:
+        """The corpus by its tokenizer; nothing for a model that is not known."""
         if self.is_known:
             yield tokens_piece(self, self.model, self.model_size, texts)
 
     def pieces(self, texts: CorpusSize) -> Iterator[Piece]:
+        """Tokens and vectors; of a student nothing, since its vectors are made where it is trained."""
         if self.is_student:  # whose vectors are made where it is trained
             return
         yield from self.token_pieces(texts)
@@ -202,6 +209,7 @@ class Dense(Engine):
         return float(texts.passages * 4 * size.hidden) if self.dense.engine == "pyserini" else 0.0
 
     def search_work(self, queries: int, texts: CorpusSize) -> tuple[Work, ...]:
+        """Of exact search; an approximate index looks at few passages."""
         if self.dense.index != "flat":
             return ()
         return self.mining_work(queries, texts)
@@ -211,10 +219,12 @@ class Dense(Engine):
         return (Work("search", 2.0 * queries * texts.passages * self.model_size.hidden),) if self.is_known else ()
 
     def mining_memory(self, queries: int, k: int) -> float:
+        """Of an exact search over so many queries."""
         hidden = self.model_size.hidden if self.is_known else USUAL_WIDTH
         return float(memory_of_search(hidden, queries, k, memory=self.dense.search_bytes))
 
     def search_memory(self, queries: int, k: int, texts: CorpusSize) -> float:
+        """The network, and the index in memory or what an exact search holds."""
         found = PYTHON + ID_COLUMNS * texts.passages + (PYSERINI if self.dense.engine == "pyserini" else 0)
         if not self.is_known:
             return found
@@ -237,11 +247,13 @@ class Dense(Engine):
     # --- at work -------------------------------------------------------------------------------------------------------
 
     def load(self) -> Encoder:
+        """A fresh encoder on the device."""
         return load_encoder(
             self.label, self.model, device=self.place.device, offline=self.place.offline, texts=self.place.vocabulary(self.model)
         )
 
     def open(self) -> None:
+        """Encodes what is not kept, then opens the vectors and what is built over them."""
         self._opened()
 
     def _opened(self) -> _Opened:
@@ -318,9 +330,11 @@ class Dense(Engine):
         return folder
 
     def close(self) -> None:
+        """Lets go of network, vectors and indexes."""
         self._searched = None
 
     def search(self, queries: Sequence[str], k: int) -> Iterator[Hits]:
+        """From text to hits, QUERY_BLOCK queries at a time."""
         opened = self._opened()
         return opened.index.search(opened.encoder.encode_queries(queries), k)
 
@@ -335,35 +349,43 @@ class Dense(Engine):
 
     @property
     def is_shared(self) -> bool:
+        """Where search is exact and ours."""
         return self.dense.is_shared
 
     @property
     def is_encoded_together(self) -> bool:
+        """Always: the processes of a launch share the shards of vectors."""
         return True
 
     def search_part(self, queries: Sequence[str], first: int, k: int, folder: Path, *, part: int, parts: int) -> None:
+        """Exact search of a part of the passages."""
         opened = self._opened()
         opened.exact.search_part(opened.encoder.encode_queries(queries)[:first], k, folder, part=part, parts=parts)
 
     def merged_parts(self, first: int, k: int, folder: Path, *, parts: int) -> Iterator[Hits]:
+        """Hits merged in the one order."""
         return self._opened().exact.merged_parts(first, k, folder, parts=parts)
 
     def note_search(self, queries: int, seconds: float) -> None:
+        """Keeps the rate of an exact search."""
         if self.is_shared:
             vectors = self._opened().exact.vectors
             self.place.rates.note("search", 2.0 * queries * len(vectors) * vectors.dimensions, seconds)
 
     @property
     def bytes(self) -> int:
+        """Of the approximate index where there is one, else of the vectors."""
         opened = self._opened()
         return (opened.approximate or opened.exact.vectors).bytes
 
     @property
     def passages_per_second(self) -> float | None:
+        """As its shards say."""
         return passages_per_second(self._opened().exact.vectors.folder)
 
     @property
     def about(self) -> dict[str, Any]:
+        """Parameters, dimensions and a hash of the weights."""
         encoder = self._opened().encoder
         return {"parameters": encoder.parameters, "dimensions": encoder.dimensions, "weights": encoder.weights_hash}
 
@@ -381,9 +403,11 @@ class Dense(Engine):
 
     @property
     def leaves_index(self) -> bool:
+        """`dense.pyserini_index` of the benchmark."""
         return self.dense.pyserini_index
 
     def write_index(self, folder: Path) -> None:
+        """`index` (FAISS: what the system is searched by) and `docid`, for Pyserini's FaissSearcher."""
         from mta4dpr.retrieval.faiss_files import write_faiss_index
 
         opened = self._opened()
@@ -392,6 +416,7 @@ class Dense(Engine):
 
     @classmethod
     def metadata(cls, label: str, manifest: Mapping[str, Any]) -> dict[str, Any]:
+        """The model, its sizes, and all options of the vectors; of a student also how it was trained."""
         settings, about = manifest["settings"], manifest["systems"][label]
         recipe = manifest.get("recipes", {}).get(label, {}).get("recipe")
         model = Path(about["model"]).name if about["model"] in manifest.get("paths", {}) else about["model"] or "random weights"

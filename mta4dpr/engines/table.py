@@ -34,18 +34,22 @@ class ScoreTable(Engine):
 
     @classmethod
     def options_of(cls, bench: Benchmark, model: ModelSpec | None, own: Mapping[str, Any]) -> DenseOptions:
+        """The model of its label, whose `scores` is the file."""
         return DenseOptions.of(bench, model)
 
     @property
     def identity(self) -> Any:
+        """The settings of the label and a hash of the file."""
         return self.place.model_identity(self.options.model)
 
     def pieces(self, texts: CorpusSize) -> Iterator[Piece]:
+        """Nothing to make: the file is there, or is lacking."""
         path = self.options.model.scores
         found = Path(path).is_file()
         yield Piece(f"scores of {self.label}", "cached" if found else "lacking", path if found else f"there is no file {path}")
 
     def search(self, queries: Sequence[str], k: int) -> Iterator[Hits]:
+        """UserError: it holds scores for training queries alone."""
         raise UserError(f"{self.label} is {self.noun}, which cannot search a corpus; it can be a teacher or an assistant")
 
     def scorer(self, queries: Queries) -> TableScorer:

@@ -22,6 +22,7 @@ from mta4dpr.machine.files import file_name
 
 
 def check_request(request: Request) -> None:
+    """Options of the command line that are wrong by themselves. UserError, or EnvironmentLack for a package that is not installed."""
     if request.tensorboard and importlib.util.find_spec("tensorboard") is None:
         raise EnvironmentLack("--tensorboard needs the package tensorboard, found none; `uv sync --extra tensorboard` installs it")
     if not 0 <= request.seed < 2**31:

@@ -16,14 +16,17 @@ class Folder:
 
     @property
     def manifest(self) -> Path:
+        """Who ran what, with which settings and data."""
         return self.path / "manifest.json"
 
     @property
     def ledger(self) -> Path:
+        """What is done."""
         return self.path / "ledger.json"
 
     @property
     def leaderboard(self) -> Path:
+        """The leaderboard as a document."""
         return self.path / "leaderboard.json"
 
     @property
@@ -33,30 +36,38 @@ class Folder:
 
     @property
     def efficiency(self) -> Path:
+        """What the machine decides: bytes, rates, times."""
         return self.path / "efficiency.json"
 
     @property
     def repeat(self) -> Path:
+        """What `run --from-manifest` found."""
         return self.path / "repeat.json"
 
     @property
     def lock(self) -> Path:
+        """Held by the process that works in the folder."""
         return self.path / ".lock"
 
     @property
     def lock_holder(self) -> Path:
+        """Who that is."""
         return self.path / ".lock.json"
 
     def run_file(self, system: str, eval_set: str) -> Path:
+        """The TREC run file of a system on an eval set; its ir_metadata lies beside it."""
         return self.path / "runs" / file_name(eval_set) / f"{file_name(system)}.trec"
 
     def per_query(self, system: str, eval_set: str) -> Path:
+        """The value of each measure for each query."""
         return self.path / "per_query" / file_name(eval_set) / f"{file_name(system)}.csv"
 
     def model(self, system: str) -> Path:
+        """The folder of a trained student."""
         return self.path / "models" / file_name(system)
 
     def training(self, system: str) -> Path:
+        """What a training leaves on its way: rounds, checkpoints, logs."""
         return self.path / "training" / file_name(system)
 
     def energy(self, system: str) -> Path:
@@ -64,6 +75,7 @@ class Folder:
         return self.training(system) / "energy.json"
 
     def index(self, system: str) -> Path:
+        """An index in the layout that Pyserini opens."""
         return self.path / "indexes" / file_name(system)
 
     def collection(self, suite: str, set_id: str) -> Path:

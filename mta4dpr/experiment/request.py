@@ -130,4 +130,5 @@ def _ir_dataset_ids() -> list[str]:
 
 
 def output_folder(request: Request, bench: Benchmark) -> Path:
+    """--output, or runs/BENCH; a limited run has a folder of its own."""
     return request.output or Path("runs") / (bench.name + (f"-limit-{request.limit}" if request.limit else ""))

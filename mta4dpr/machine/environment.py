@@ -45,6 +45,7 @@ def process_rank() -> int:
 
 
 def is_main_process() -> bool:
+    """Whether this process is the only one of its launch, or the one that writes results."""
     return process_rank() == 0
 
 
@@ -69,6 +70,7 @@ def choose_device(wanted: str | None) -> tuple[str, str]:
 
 
 def set_threads(threads: int) -> None:
+    """Threads of torch, and of tokenizers unless the user says otherwise."""
     import torch
 
     torch.set_num_threads(threads)
@@ -91,6 +93,7 @@ def memory_bytes() -> int:
 
 
 def free_disk_bytes(path: Path) -> int:
+    """Free bytes of the file system that a path is on, or would be."""
     return shutil.disk_usage(_existing(path)).free
 
 
@@ -107,6 +110,7 @@ def _existing(path: Path) -> Path:
 
 
 def versions() -> dict[str, str]:
+    """Python and the packages that decide results, {package: version or "not installed"}."""
     found = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
@@ -154,6 +158,7 @@ def refuse_network() -> None:
 
 
 def hardware() -> dict[str, Any]:
+    """The machine in the words of the manifest."""
     return {
         "machine": platform.machine(),
         "system": platform.platform(terse=True),
@@ -183,6 +188,7 @@ def _distribution() -> str | None:
 
 
 def processor() -> str:
+    """The processor's name, as the system gives it."""
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):

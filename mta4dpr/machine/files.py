@@ -128,11 +128,13 @@ def write_json(path: Path, document: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
+    """The document in a JSON file. OSError and ValueError as Python raises them."""
     with open(path, encoding="utf-8") as file:
         return json.load(file)
 
 
 def sha256_of_file(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal digits."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

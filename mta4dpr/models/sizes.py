@@ -28,10 +28,12 @@ class ModelSize:
 
     @property
     def operations(self) -> int:
+        """Operations for a token, forwards."""
         return operations_of(self.layers, self.hidden)
 
     @property
     def shape(self) -> str:
+        """By which measured rates of networks are told apart."""
         return shape_of(self.layers, self.hidden)
 
 

@@ -95,6 +95,9 @@ class Needs:
             yield self._models(rows, offline=offline)
         for prebuilt in self.indexes:
             yield self._prebuilt(prebuilt, offline=offline)
+        for label, engine in self.engines.items():
+            if engine.lacks():
+                yield Piece(f"what {label} needs", "lacking", engine.lacks())
         yield self._corpus()
 
     def _data(self, *, offline: bool) -> Piece:

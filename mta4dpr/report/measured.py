@@ -26,16 +26,19 @@ REFERENCE = RUNS / "reference"
 
 @dataclass(frozen=True)
 class FinishedRun:
+    """A run that left a leaderboard."""
     folder: Path
     manifest: dict[str, Any]
     board: Leaderboard
 
     @property
     def benchmark(self) -> str:
+        """The name of its benchmark."""
         return str(self.manifest["benchmark"])
 
     @property
     def seed(self) -> int:
+        """The seed that decided its draws."""
         return int(self.manifest["settings"]["seed"])
 
 

@@ -49,6 +49,7 @@ class ApproximateIndex:
 
     @property
     def bytes(self) -> int:
+        """Bytes of the FAISS file."""
         return self.file.stat().st_size
 
     def search(self, queries: np.ndarray, k: int) -> Iterator[Hits]:

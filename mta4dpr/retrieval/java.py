@@ -33,6 +33,7 @@ _kept: list[Any] = []
 
 @dataclass(frozen=True)
 class Java:
+    """A Java installation, and why it was chosen."""
     home: Path
     version: str
     reason: str
@@ -40,6 +41,7 @@ class Java:
 
     @property
     def major(self) -> int:
+        """21 of 21.0.8; 8 of 1.8.0."""
         return int(re.match(r"(?:1\.)?(\d+)", self.version)[1])  # type: ignore[index]
 
 

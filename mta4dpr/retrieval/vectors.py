@@ -45,6 +45,7 @@ class Vectors:
 
     @property
     def dimensions(self) -> int:
+        """Numbers of a vector."""
         return int(self.array.shape[1])
 
     def __len__(self) -> int:
@@ -62,6 +63,7 @@ class Vectors:
 
     @property
     def bytes(self) -> int:
+        """Bytes of all vectors as they are kept."""
         return int(self.array.nbytes)
 
 
@@ -81,6 +83,7 @@ class Encoding:
 
 
 def vectors_folder(cache: Path, encoder: Encoder, tokens: TokenStore, longest: int, how: Encoding) -> Path:
+    """Where the cache keeps the vectors of an encoder over a token store, cut to `longest` tokens and made `how`."""
     key = key_of([encoder.key, tokens.key, longest, *how.parts.values(), encoder.device.type])
     return cache / "vectors" / key
 
