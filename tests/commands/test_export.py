@@ -186,6 +186,21 @@ def test_an_index_that_the_run_did_not_leave_is_made_from_kept_vectors(run: Path
             assert (tmp_path / system / name).read_bytes() == (run / "indexes" / system / name).read_bytes()
 
 
+def test_an_approximate_index_is_written_again_as_it_was_searched(tmp_path: Path) -> None:
+    """Whoever searches the export must get what the leaderboard measured: HNSW's hits, not those of exact search."""
+    import faiss
+
+    settings = ("dense.index=hnsw", "dense.hnsw_m=4")
+    folder = run_benchmark(Request("tiny", systems=("teacher",), output=tmp_path / "run", settings=settings))
+    left = folder / "indexes" / "teacher"
+    before = {path.name: path.read_bytes() for path in left.iterdir()}
+    shutil.rmtree(folder / "indexes")
+    found = export(folder, "teacher", student=None, runs=None, index=tmp_path / "index", onnx=False)
+    assert found["files"] == ["docid", "index"]
+    assert type(faiss.read_index(str(tmp_path / "index" / "index"))).__name__ == "IndexHNSWFlat"
+    assert {path.name: path.read_bytes() for path in (tmp_path / "index").iterdir()} == before
+
+
 @pytest.mark.parametrize(
     ("system", "asked", "message"),
     [

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock, Timeout
 
 from mta4dpr.config.options import Bm25Settings
 from mta4dpr.data.collection import BeirFolder
@@ -143,6 +145,33 @@ def test_the_index_is_built_once(small: LuceneIndex, cache: Path, monkeypatch: p
 
 
 @pytest.mark.slow
+def test_an_index_is_built_again_under_the_builders_lock(
+    tmp_path: Path, beir_folder: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`--redo index` while another run builds: two builders at once would each replace the other's folder. The earlier one stays."""
+    corpus = open_corpus(tmp_path, BeirFolder(beir_folder(tmp_path / "small", PASSAGES)))
+    folder = build_index(tmp_path, corpus, heap=HEAP, threads=1)
+    before, held = (folder / lucene.ABOUT).stat().st_mtime_ns, []
+    plain = lucene.folder_written_aside
+
+    @contextmanager
+    def written(path: Path) -> Iterator[Path]:
+        with plain(path) as aside:
+            try:
+                FileLock(str(folder) + ".lock").acquire(timeout=0)
+            except Timeout:
+                held.append(path)
+            yield aside
+            assert (folder / lucene.ABOUT).exists(), "others must find an index until the new one is whole"
+
+    monkeypatch.setattr(lucene, "folder_written_aside", written)
+    opened = LuceneIndex(folder, corpus, Bm25Settings(), 1)
+    assert build_index(tmp_path, corpus, heap=HEAP, threads=1, again=True) == folder
+    assert held == [folder]
+    assert (folder / lucene.ABOUT).stat().st_mtime_ns != before
+    assert len(ranking(opened, "red fox", 7)) == len(ranking(LuceneIndex(folder, corpus, Bm25Settings(), 1), "red fox", 7)) == 4
+
+
 def test_pyserini_reads_the_index_and_ranks_alike(retriever: LuceneIndex) -> None:
     """The promise to Pyserini's users: their LuceneSearcher opens what `export --index` leaves, same passages, same scores."""
     from pyserini.search.lucene import LuceneSearcher

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import pairwise
@@ -12,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,7 +23,7 @@ from mta4dpr.errors import UserError
 from mta4dpr.machine.files import key_of
 from mta4dpr.models.encoder import Encoder
 from mta4dpr.retrieval import vectors as vectors_module
-from mta4dpr.retrieval.vectors import Encoding, Vectors, encode, shard_starts, stored_vectors, vectors_folder, verify
+from mta4dpr.retrieval.vectors import Encoding, Vectors, encode, forget, shard_starts, stored_vectors, vectors_folder, verify
 
 HOW = Encoding(dtype="float32", token_budget=64, threads=2)
 LONGEST = 32
@@ -125,6 +127,55 @@ def test_vectors_that_were_deleted_are_all_made_again(tmp_path: Path, encoder: E
     (whole.folder / "vectors.npy").unlink()
     (whole.folder / "vectors.json").unlink()
     assert bytes_of(encode(tmp_path, encoder, tokens, longest=LONGEST, how=HOW)) == before
+
+
+def test_vectors_that_are_forgotten_are_all_made_again_and_stay_readable(
+    tmp_path: Path, encoder: Encoder, tokens: TokenStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`--redo encode` while another run searches them: its memory-mapped file must go on giving the same numbers."""
+    first = encode(tmp_path, encoder, tokens, longest=LONGEST, how=HOW)
+    before, node, shards = bytes_of(first), (first.folder / "vectors.npy").stat().st_ino, shards_of(first.folder)
+    forget(first.folder)
+    assert stored_vectors(first.folder) is None
+    assert (first.folder / "vectors.npy").stat().st_ino == node, "a file that is deleted and made anew has other bytes for who opens it now"
+    encoded: list[int] = []
+    plain = Encoder.encode
+
+    def counted(self: Encoder, *args: Any, **kwargs: Any) -> np.ndarray:
+        encoded.append(1)
+        return plain(self, *args, **kwargs)
+
+    monkeypatch.setattr(Encoder, "encode", counted)
+    second = encode(tmp_path, encoder, tokens, longest=LONGEST, how=HOW)
+    assert len(encoded) == shards
+    assert bytes_of(second) == before
+    assert (np.asarray(first.array) == np.asarray(second.array)).all()
+    assert stored_vectors(first.folder) is not None
+
+
+def test_forgetting_waits_for_who_looks_at_the_folder(tmp_path: Path, encoder: Encoder, tokens: TokenStore) -> None:
+    """Who compares checksums, or finishes the file, holds the folder's lock; records must not vanish under it."""
+    folder = encode(tmp_path, encoder, tokens, longest=LONGEST, how=HOW).folder
+    with ThreadPoolExecutor(1) as pool:
+        with FileLock(str(folder) + ".lock"):
+            forgetting = pool.submit(forget, folder)
+            time.sleep(0.3)
+            assert (folder / "vectors.json").exists()
+            assert shards_of(folder) > 0
+        forgetting.result(20)
+    assert not (folder / "vectors.json").exists()
+    assert shards_of(folder) == 0
+
+
+def test_forgetting_what_is_damaged_or_not_there(tmp_path: Path, encoder: Encoder, tokens: TokenStore) -> None:
+    """A file whose head is gone can be nobody's to read: it is made anew; of a folder that was never made nothing is left."""
+    whole = encode(tmp_path, encoder, tokens, longest=LONGEST, how=HOW)
+    before = bytes_of(whole)
+    (whole.folder / "vectors.npy").write_bytes(b"no array")
+    forget(whole.folder)
+    assert bytes_of(encode(tmp_path, encoder, tokens, longest=LONGEST, how=HOW)) == before
+    forget(tmp_path / "vectors" / "never")
+    assert not (tmp_path / "vectors" / "never").exists()
 
 
 def test_vectors_are_those_of_the_encoder(tmp_path: Path, encoder: Encoder, tokens: TokenStore) -> None:
