@@ -275,13 +275,13 @@ def test_there_is_one_console_and_no_markup() -> None:
     """What prints elsewhere could read markup again: it takes `new_console`, and styles by `Text`."""
     package = Path(mta4dpr.__file__).parent
     forbidden = {
-        r"\bConsole\(": "use new_console of mta4dpr/console.py",
+        r"\bConsole\(": "use new_console of mta4dpr/machine/console.py",
         r"rich\.markup|from_markup|rich\.print\b|from rich import print|render_markup": "texts are never markup; use rich.text.Text",
         r"\b(markup|emoji)=True|Prompt\.ask|\bPanel\(": "reads texts as markup",
         r"\bTextColumn\((?!.*markup=False)": "TextColumn reads markup unless told markup=False",
         r"\[/[a-z ]*\]": "a closing tag of Rich's markup; use Text with a style",
     }
-    for path in sorted(set(package.rglob("*.py")) - {package / "console.py"}):
+    for path in sorted(set(package.rglob("*.py")) - {package / "machine" / "console.py"}):
         text = path.read_text(encoding="utf-8")
         for pattern, why in forbidden.items():
             found = re.search(pattern, text)

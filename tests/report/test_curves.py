@@ -32,7 +32,8 @@ def texts(figure: Any) -> list[str]:
 
 
 def test_a_training_that_logged_nothing_has_no_curves() -> None:
-    empty = training([{"seconds": 1.0}])
+    """Rate and learning rate are numbers too, and no terms of a loss."""
+    empty = training([{"lr": 0.1, "examples_per_second": 1.0, "assistant": None, "loss": None}])
     assert training_curves(empty) is assistants_chosen(empty) is student_by_round(empty) is None
 
 
