@@ -401,7 +401,7 @@ def tables(
     as_json: JsonOption = False,
 ) -> None:
     """The paper's tables: published figures beside what runs measured, with a verdict."""
-    from mta4dpr.config.benchmark import benchmark_folder
+    from mta4dpr.config.yaml_files import benchmark_folder
     from mta4dpr.machine.files import written_aside
     from mta4dpr.report import paper
     from mta4dpr.report.measured import measured

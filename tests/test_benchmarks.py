@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from mta4dpr.config.benchmark import benchmark_folder, benchmark_names, load_benchmark, parse_benchmark, read_yaml
+from mta4dpr.config.benchmark import parse_benchmark
+from mta4dpr.config.yaml_files import benchmark_folder, benchmark_names, load_benchmark, read_yaml
 from mta4dpr.experiment.checks import check_names
 from mta4dpr.experiment.systems import resolve_systems
 from mta4dpr.machine.files import read_json

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from mta4dpr.config.benchmark import benchmark_folder, read_yaml
+from mta4dpr.config.yaml_files import benchmark_folder, read_yaml
 from mta4dpr.errors import EnvironmentLack
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mta4dpr.config.benchmark import load_benchmark
+from mta4dpr.config.yaml_files import load_benchmark
 from mta4dpr.data.corpus import Corpus
 from mta4dpr.machine.files import file_name, read_json
 

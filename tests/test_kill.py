@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
-from mta4dpr.config.benchmark import benchmark_folder, read_yaml
+from mta4dpr.config.yaml_files import benchmark_folder, read_yaml
 from mta4dpr.machine.files import sha256_of_file
 
 pytestmark = pytest.mark.slow

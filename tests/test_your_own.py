@@ -41,7 +41,7 @@ def said(blocks: list[tuple[str, str]], tmp_path_factory: pytest.TempPathFactory
 
 def test_the_page_shows_files_and_commands(blocks: list[tuple[str, str]]) -> None:
     """A page whose blocks were renamed would pass without running anything."""
-    assert sum(language == "sh" for language, _ in blocks) >= 6
+    assert sum(language == "sh" for language, _ in blocks) == 5
     assert sum(text.startswith("# my_") for _, text in blocks) == 4
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from mta4dpr.commands.documents import Evaluated, RunRow
-from mta4dpr.config.benchmark import benchmark_file, benchmark_names, read_yaml
+from mta4dpr.config.yaml_files import benchmark_file, benchmark_names, read_yaml
 from mta4dpr.data.collection import QuerySet, Source, judged_by_answers, load_qrels, load_query_set, open_source
 from mta4dpr.data.corpus import Corpus, stored_corpus
 from mta4dpr.errors import EnvironmentLack, UserError

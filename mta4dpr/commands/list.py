@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from mta4dpr.config import benchmark
-from mta4dpr.config.benchmark import benchmark_file, benchmark_names, read_yaml
+from mta4dpr.config.yaml_files import benchmark_file, benchmark_names, read_yaml
 
 Rows = list[dict[str, Any]]
 

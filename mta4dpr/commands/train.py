@@ -9,6 +9,7 @@ from mta4dpr.experiment.experiment import open_experiment
 from mta4dpr.experiment.ledger import StageName
 from mta4dpr.experiment.request import Request
 from mta4dpr.machine import environment
+from mta4dpr.machine.work import StageKind
 from mta4dpr.stages.pipeline import complete_trainings
 
 
@@ -35,7 +36,7 @@ def train(request: Request) -> Trained:
                 "rounds": recipe.distill.rounds,
                 "measure": recipe.distill.compare_measure,
                 "d_eval": last.get("student"),
-                "seconds": experiment.ledger.seconds(StageName("train", system.label)),
+                "seconds": experiment.ledger.seconds(StageName(StageKind.TRAIN, system.label)),
             }
         )
     return {"students": rows}

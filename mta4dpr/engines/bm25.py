@@ -18,7 +18,7 @@ from mta4dpr.engines.scorer import Queries, Scorer
 from mta4dpr.errors import EnvironmentLack
 from mta4dpr.machine.files import copy_folder, key_of
 from mta4dpr.machine.places import CACHE
-from mta4dpr.machine.work import ID_COLUMNS, PYTHON, Piece, Work
+from mta4dpr.machine.work import ID_COLUMNS, PYTHON, Piece, StageKind, Work
 from mta4dpr.retrieval.hits import Hits
 from mta4dpr.retrieval.java import find_java, heap_size
 from mta4dpr.retrieval.lucene import ABOUT, LuceneIndex, build_index, is_built
@@ -104,7 +104,7 @@ class Bm25(Engine):
     def _own_index(self) -> LuceneIndex:
         place = self.place
         known, started = is_built(place.cache, place.corpus), time.perf_counter()
-        again = place.must_remake(place.cache / "bm25", "index")
+        again = place.must_remake(place.cache / "bm25", StageKind.INDEX)
         folder = build_index(place.cache, place.corpus, heap=self.options.heap, threads=place.threads, again=again)
         if again or not known:
             place.rates.note("index", len(place.corpus), time.perf_counter() - started)

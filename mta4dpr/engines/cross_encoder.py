@@ -9,7 +9,7 @@ import numpy as np
 
 from mta4dpr.config.benchmark import Benchmark, ModelSpec
 from mta4dpr.data.sizes import CorpusSize
-from mta4dpr.engines.dense import DenseOptions, inference_memory, tokens_piece
+from mta4dpr.engines.dense_cost import DenseOptions, inference_memory, tokens_piece
 from mta4dpr.engines.engine import Engine
 from mta4dpr.engines.pairs import PairScores
 from mta4dpr.engines.scorer import Queries, Scorer

@@ -20,7 +20,7 @@ from mta4dpr.data.sizes import CorpusSize
 from mta4dpr.engines.scorer import Queries, Scorer
 from mta4dpr.engines.workplace import Workplace
 from mta4dpr.errors import UserError
-from mta4dpr.machine.work import ID_COLUMNS, PYTHON, Piece, Work
+from mta4dpr.machine.work import ID_COLUMNS, PYTHON, Piece, StageKind, Work
 from mta4dpr.models.sizes import ModelSize
 from mta4dpr.retrieval.hits import Hits
 
@@ -40,7 +40,7 @@ class Engine(ABC):
 
     kind: ClassVar[str] = "other"
     noun: ClassVar[str] = "an engine"
-    prepares: ClassVar[str] = "index"
+    prepares: ClassVar[StageKind] = StageKind.INDEX
     ranks: ClassVar[bool] = True
     encodes: ClassVar[bool] = False
     has_weights: ClassVar[bool] = False

@@ -12,7 +12,7 @@ import numpy as np
 from mta4dpr.config.benchmark import Benchmark, ModelSpec
 from mta4dpr.data.corpus import Corpus
 from mta4dpr.data.sizes import CorpusSize
-from mta4dpr.engines.dense import DenseOptions
+from mta4dpr.engines.dense_cost import DenseOptions
 from mta4dpr.engines.engine import Engine
 from mta4dpr.engines.scorer import Queries, Scorer
 from mta4dpr.errors import UserError

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from mta4dpr.config import plugins
-from mta4dpr.config.benchmark import EvalSet, parse_settings
+from mta4dpr.config.benchmark import EvalSet
+from mta4dpr.config.yaml_files import parse_settings
 from mta4dpr.data.collection import IrDataset, QuerySet
 from mta4dpr.distill import registry
 from mta4dpr.engines.registry import code_of as engine_code

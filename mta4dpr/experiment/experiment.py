@@ -15,7 +15,8 @@ from typing import Any
 from uuid import uuid4
 
 from mta4dpr.config import plugins
-from mta4dpr.config.benchmark import Benchmark, Recipe, parse_settings
+from mta4dpr.config.benchmark import Benchmark, Recipe
+from mta4dpr.config.yaml_files import parse_settings
 from mta4dpr.data.collection import QuerySet, Source, judged_by_answers, load_query_set
 from mta4dpr.data.corpus import Corpus
 from mta4dpr.distill.rounds import best_round

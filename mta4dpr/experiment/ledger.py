@@ -20,12 +20,13 @@ from typing import Any, NamedTuple
 from mta4dpr.errors import UserError
 from mta4dpr.experiment.folder import Folder
 from mta4dpr.machine.files import key_of, lack_of_disk, read_json, sha256_of_file, write_json
+from mta4dpr.machine.work import StageKind
 
 
 class StageName(NamedTuple):
-    """A stage's kind (train, index, encode, search, latency, evaluate, report), and of what: a system, an eval set, both or neither."""
+    """A stage's kind, and of what it is: a system, an eval set, both or neither."""
 
-    kind: str
+    kind: StageKind
     system: str = ""
     eval_set: str = ""
 
@@ -35,7 +36,8 @@ class StageName(NamedTuple):
     @classmethod
     def of(cls, text: str) -> StageName:
         """The name that was written as `text`; kinds and labels of systems have no white space."""
-        return cls(*text.split(" ", 2))
+        kind, *of = text.split(" ", 2)
+        return cls(StageKind(kind), *of)
 
 
 class Ledger:
@@ -50,7 +52,8 @@ class Ledger:
         """Takes what the file says now, which another process may have written."""
         path = self._folder.ledger
         stages: dict[str, dict[str, Any]] = read_json(path)["stages"] if path.exists() else {}
-        self.stages = {StageName.of(text): record for text, record in stages.items()}
+        known = {text: record for text, record in stages.items() if text.split(" ")[0] in StageKind}  # others are of a later version
+        self.stages = {StageName.of(text): record for text, record in known.items()}
 
     def is_done(self, stage: StageName, inputs: Any, *, code: str = "") -> bool:
         """Whether that stage was done with these inputs by that code, and its outputs are as it left them."""
@@ -78,7 +81,7 @@ class Ledger:
         """Whether that stage was done once, whatever became of its outputs. Reads no file, for those who only plan."""
         return self.stages.get(stage, {}).get("status") == "done"
 
-    def outputs(self, kind: str) -> dict[StageName, dict[str, dict[str, Any]]]:
+    def outputs(self, kind: StageKind) -> dict[StageName, dict[str, dict[str, Any]]]:
         """{stage: {file: its record}} of the stages of that kind that are done."""
         return {name: record["outputs"] for name, record in self.stages.items() if name.kind == kind and record["status"] == "done"}
 

@@ -7,21 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mta4dpr.config import benchmark
-from mta4dpr.config.benchmark import Benchmark
+from mta4dpr.config import yaml_files
+from mta4dpr.config.benchmark import Benchmark, parse_benchmark
 from mta4dpr.data.collection import BeirFolder, Source, judged_by_answers, open_source
 from mta4dpr.errors import UserError, nearest
 from mta4dpr.machine.files import file_name
+from mta4dpr.machine.work import StageKind
 
 ADHOC_MEASURES = ["nDCG@10", "RR@10", "R@100", "R@1000"]
-REDO = {  # what --redo takes, and the kinds of stages that are then done again, with all that follows from them
-    "data": ("evaluate",),
-    "index": ("index", "encode"),  # an approximate index is built where vectors are made
-    "encode": ("encode",),
-    "train": ("train",),
-    "search": ("search",),
-    "latency": ("latency",),
-    "evaluate": ("evaluate",),
+REDO: dict[str, tuple[StageKind, ...]] = {  # what --redo takes, and the kinds of stages that are then done again, with their followers
+    "data": (StageKind.EVALUATE,),
+    StageKind.INDEX: (StageKind.INDEX, StageKind.ENCODE),  # an approximate index is built where vectors are made
+    **{kind: (kind,) for kind in (StageKind.ENCODE, StageKind.TRAIN, StageKind.SEARCH, StageKind.LATENCY, StageKind.EVALUATE)},
 }
 
 
@@ -48,8 +45,8 @@ def resolve_benchmark(request: Request) -> tuple[Benchmark, Source, list[str]]:
 
     --eval-sets chooses what is evaluated; training queries must not occur in any eval set, chosen or not.
     """
-    name, settings = request.benchmark, benchmark.parse_settings(list(request.settings))
-    bench = benchmark.load_benchmark(name, settings)
+    name, settings = request.benchmark, yaml_files.parse_settings(list(request.settings))
+    bench = yaml_files.load_benchmark(name, settings)
     if bench is None:
         bench, source = _adhoc(request, settings)
         return bench, source, [eval_set.id for eval_set in bench.eval_sets]
@@ -72,10 +69,10 @@ def _adhoc(request: Request, settings: dict[str, Any]) -> tuple[Benchmark, Sourc
     """A benchmark made of an ir_datasets id or a folder in BEIR's format."""
     name = request.benchmark
     if not Path(name).is_dir() and "/" not in name and name not in _ir_dataset_ids():
-        valid = [*benchmark.benchmark_names(), *_ir_dataset_ids()]
+        valid = [*yaml_files.benchmark_names(), *_ir_dataset_ids()]
         raise UserError(
-            f"there is no benchmark {name!r}{nearest(name, valid)}; expected one of {', '.join(benchmark.benchmark_names())}, a YAML file, "
-            "an ir_datasets id with docs, queries and qrels, or a folder in BEIR's format"
+            f"there is no benchmark {name!r}{nearest(name, valid)}; expected one of {', '.join(yaml_files.benchmark_names())}, "
+            "a YAML file, an ir_datasets id with docs, queries and qrels, or a folder in BEIR's format"
         )
     source = open_source(name, name=name, max_passages=None)
     if isinstance(source, BeirFolder):
@@ -86,7 +83,7 @@ def _adhoc(request: Request, settings: dict[str, Any]) -> tuple[Benchmark, Sourc
         title = f"{name} (ir_datasets)"
     if "distill" in settings:
         raise UserError(f"distill options have no effect on {name!r}, where nothing is trained; give a benchmark's name or a YAML")
-    document = benchmark.merge(
+    document = yaml_files.merge(
         {
             "name": file_name(source.name if isinstance(source, BeirFolder) else name),
             "title": title,
@@ -97,7 +94,7 @@ def _adhoc(request: Request, settings: dict[str, Any]) -> tuple[Benchmark, Sourc
         },
         settings,
     )
-    return benchmark.parse_benchmark(document, name), source
+    return parse_benchmark(document, name), source
 
 
 def usual_measures(source: Source, eval_set: str) -> list[str]:

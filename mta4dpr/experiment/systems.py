@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from mta4dpr.config import benchmark, plugins
+from mta4dpr.config import plugins, yaml_files
 from mta4dpr.config.benchmark import Benchmark, ModelSpec, Recipe, Variant
 from mta4dpr.distill.registry import is_strategy, strategy_named
 from mta4dpr.distill.strategies import ABLATIONS, STRATEGIES
@@ -158,7 +158,7 @@ def _student(bench: Benchmark, label: str, variant: Variant | None) -> System:
     if not bench.student:
         raise UserError(
             f"{label!r} trains a student, but {bench.name} names no teacher, student and train; run a benchmark that does "
-            f"({', '.join(benchmark.benchmark_names())}), or give a YAML with them"
+            f"({', '.join(yaml_files.benchmark_names())}), or give a YAML with them"
         )
     recipe = _recipe(bench, label, variant) if variant else None
     student = system_of(bench, recipe.student if recipe else bench.student)

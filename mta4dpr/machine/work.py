@@ -8,10 +8,24 @@ takes is for the plan to say.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 PYTHON = 1.1e9  # bytes of a process that has torch and sentence-transformers loaded
 ID_COLUMNS = 24  # bytes in memory for a passage whose id is looked up: rank, order, padded id
 ID_BYTES = 8  # bytes of a passage's id in a file
+
+
+class StageKind(StrEnum):
+    """The kinds of stages, as the ledger and the command line write them."""
+
+    TRAIN = "train"
+    INDEX = "index"
+    ENCODE = "encode"
+    SEARCH = "search"
+    LATENCY = "latency"
+    COLLECTIONS = "collections"
+    EVALUATE = "evaluate"
+    REPORT = "report"
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from pydantic import Field, ValidationError
 
-from mta4dpr.config.benchmark import read_yaml
 from mta4dpr.config.options import Section
+from mta4dpr.config.yaml_files import read_yaml
 from mta4dpr.errors import UserError, nearest
 from mta4dpr.report.published import DEFINITIONS, UNKNOWN, PublishedResults
 

@@ -21,7 +21,7 @@ from mta4dpr.experiment import suite
 from mta4dpr.experiment.experiment import Experiment
 from mta4dpr.experiment.ledger import StageName
 from mta4dpr.machine.files import write_json
-from mta4dpr.machine.work import PYTHON, Piece
+from mta4dpr.machine.work import PYTHON, Piece, StageKind
 from mta4dpr.planning.sizes import Sizes
 from mta4dpr.stages.stage import Stage
 
@@ -33,7 +33,7 @@ HIT = 25  # bytes in memory of a hit that is evaluated
 def evaluation(experiment: Experiment, *, needs: tuple[StageName, ...]) -> Stage:
     """The stage, over every run file that the folder's ledger knows, those of earlier commands included."""
     return Stage(
-        StageName("evaluate"),
+        StageName(StageKind.EVALUATE),
         partial(_inputs, experiment),
         partial(_evaluate, experiment),
         needs,
@@ -43,7 +43,7 @@ def evaluation(experiment: Experiment, *, needs: tuple[StageName, ...]) -> Stage
 
 def run_files(experiment: Experiment) -> dict[tuple[str, str], tuple[Path, str]]:
     """{(system, eval set): (run file, its SHA-256)} of every search that is done. A run file is the first output of its stage."""
-    done = experiment.ledger.outputs("search")
+    done = experiment.ledger.outputs(StageKind.SEARCH)
     first = {(name.system, name.eval_set): next(iter(outputs.items())) for name, outputs in done.items()}
     return {key: (experiment.folder.path / file, about["sha256"]) for key, (file, about) in first.items()}
 

@@ -11,6 +11,7 @@ from mta4dpr.experiment.experiment import Experiment
 from mta4dpr.experiment.ledger import StageName
 from mta4dpr.experiment.systems import System
 from mta4dpr.machine.files import read_json, write_json
+from mta4dpr.machine.work import StageKind
 from mta4dpr.stages import indexing
 from mta4dpr.stages.stage import Stage
 
@@ -20,7 +21,7 @@ QUERIES, WARMUP = 100, 3  # so that the 99th percentile is not the slowest of a 
 def latency(experiment: Experiment, system: System, *, needs: tuple[StageName, ...]) -> Stage:
     """The stage, over queries of the first eval set."""
     return Stage(
-        StageName("latency", system.label),
+        StageName(StageKind.LATENCY, system.label),
         partial(indexing.inputs, experiment, system),
         partial(_measure, experiment, system),
         needs,
@@ -42,7 +43,7 @@ def _measure(experiment: Experiment, system: System, outputs: list[Path]) -> Non
         "index_bytes": engine.bytes,
         "encode_passages_per_second": engine.passages_per_second,
         "query_ms": {"p50": timing.p50_ms, "p95": timing.p95_ms, "p99": timing.p99_ms, "calls": timing.calls},
-        "training_seconds": experiment.ledger.seconds(StageName("train", system.label)) if system.recipe else None,
+        "training_seconds": experiment.ledger.seconds(StageName(StageKind.TRAIN, system.label)) if system.recipe else None,
     }
     if joules:
         entry["query_joules"] = {part: value / (len(sample) + warmup) for part, value in joules.items()}

@@ -23,7 +23,7 @@ from mta4dpr.experiment.ledger import Ledger, StageName, locked
 from mta4dpr.experiment.request import REDO
 from mta4dpr.machine import environment
 from mta4dpr.machine.places import disk_lack
-from mta4dpr.machine.work import Piece
+from mta4dpr.machine.work import Piece, StageKind
 from mta4dpr.planning.needs import Needs
 from mta4dpr.planning.sizes import Sizes
 from mta4dpr.stages.costs import disk_of, rows_of
@@ -40,18 +40,18 @@ log = logging.getLogger(__name__)
 
 def stages_of(experiment: Experiment) -> list[Stage]:
     """All stages of an experiment, in the order in which they are done. The only place that knows it."""
-    bench, stages = experiment.bench, list[Stage]()
+    bench = experiment.bench
+    stages, ready, found, timed = list[Stage](), list[Stage](), list[Stage](), list[Stage]()
     for system in experiment.systems:
         trained = [training(experiment, system, system.recipe)] if system.recipe else []
         index = indexing(experiment, system, needs=_names(trained))
-        stages += [*trained, index]
-        stages += [searching(experiment, system, eval_set, needs=(index.name,)) for eval_set in bench.eval_sets]
-        stages += [latency(experiment, system, needs=(index.name,))] if bench.eval_sets else []
-    ready = _names(stage for stage in stages if stage.kind in ("index", "encode"))
-    stages += [_collections(experiment, name, needs=ready) for name in bench.suites]
-    evaluate = evaluation(experiment, needs=_names(stage for stage in stages if stage.kind in ("search", "collections")))
-    timed = _names(stage for stage in stages if stage.kind == "latency")
-    return [*stages, evaluate, reporting(experiment, needs=(evaluate.name, *timed))]
+        searches = [searching(experiment, system, eval_set, needs=(index.name,)) for eval_set in bench.eval_sets]
+        times = [latency(experiment, system, needs=(index.name,))] if bench.eval_sets else []
+        stages += [*trained, index, *searches, *times]
+        ready, found, timed = [*ready, index], [*found, *searches], [*timed, *times]
+    collections = [_collections(experiment, name, needs=_names(ready)) for name in bench.suites]
+    evaluate = evaluation(experiment, needs=_names([*found, *collections]))
+    return [*stages, *collections, evaluate, reporting(experiment, needs=_names([evaluate, *timed]))]
 
 
 def _names(stages: Iterable[Stage]) -> tuple[StageName, ...]:
@@ -79,7 +79,7 @@ def _collections(experiment: Experiment, name: str, *, needs: tuple[StageName, .
     def pieces(_: Sizes) -> Iterator[Piece]:
         yield Piece(f"collections of {name}", note=f"up to {len(asked.sets)}, each with runs and indexes of its own: not counted")
 
-    return Stage(StageName("collections", name), lambda: None, work, needs, pieces=pieces, is_done=are_done)
+    return Stage(StageName(StageKind.COLLECTIONS, name), lambda: None, work, needs, pieces=pieces, is_done=are_done)
 
 
 # --- the loops over them -----------------------------------------------------------------------------------------------
@@ -98,9 +98,9 @@ def complete_trainings(experiment: Experiment) -> None:
     """The students that are not trained yet."""
     prepare(experiment)
     if environment.is_main_process():
-        _work(experiment, only="train")
+        _work(experiment, only=StageKind.TRAIN)
     else:
-        work_along(experiment, [stage for stage in stages_of(experiment) if stage.kind == "train"])
+        work_along(experiment, [stage for stage in stages_of(experiment) if stage.kind is StageKind.TRAIN])
 
 
 def prepare(experiment: Experiment) -> None:
@@ -115,13 +115,13 @@ def prepare(experiment: Experiment) -> None:
     experiment.meet()
 
 
-def _work(experiment: Experiment, *, only: str = "") -> None:
+def _work(experiment: Experiment, *, only: StageKind | None = None) -> None:
     """What is left of the stages (of one kind alone), under the folder's lock."""
     folder = experiment.folder
     with locked(folder.path, wait=experiment.request.wait):
         _begin(experiment)
         every = stages_of(experiment)
-        stages = [stage for stage in every if only in ("", stage.kind)]
+        stages = [stage for stage in every if only in (None, stage.kind)]
         if experiment.request.redo:
             redo(experiment, every, experiment.request.redo)
         if is_complete(experiment, stages):
@@ -144,7 +144,7 @@ def _begin(experiment: Experiment) -> None:
     """Reads what earlier commands left in the folder, and refuses other settings than theirs."""
     experiment.ledger.read()
     if not experiment.folder.manifest.exists() and experiment.ledger.stages:  # nothing is known of earlier rows: only training is kept
-        experiment.ledger.forget([stage for stage in experiment.ledger.stages if stage.kind != "train"])
+        experiment.ledger.forget([stage for stage in experiment.ledger.stages if stage.kind is not StageKind.TRAIN])
     experiment.manifest.begin(describe(experiment))
 
 

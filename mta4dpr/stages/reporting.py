@@ -12,7 +12,7 @@ from mta4dpr.experiment import suite
 from mta4dpr.experiment.experiment import Experiment
 from mta4dpr.experiment.ledger import StageName
 from mta4dpr.machine.files import read_json, sha256_of_file, write_json
-from mta4dpr.machine.work import Piece
+from mta4dpr.machine.work import Piece, StageKind
 from mta4dpr.planning.sizes import Sizes
 from mta4dpr.stages.evaluation import run_files
 from mta4dpr.stages.stage import Stage
@@ -20,7 +20,7 @@ from mta4dpr.stages.stage import Stage
 
 def reporting(experiment: Experiment, *, needs: tuple[StageName, ...]) -> Stage:
     """The stage."""
-    return Stage(StageName("report"), partial(_inputs, experiment), partial(_report, experiment), needs, pieces=_pieces)
+    return Stage(StageName(StageKind.REPORT), partial(_inputs, experiment), partial(_report, experiment), needs, pieces=_pieces)
 
 
 def _inputs(experiment: Experiment) -> Any:

@@ -22,7 +22,7 @@ from mta4dpr.experiment.systems import System
 from mta4dpr.machine import environment
 from mta4dpr.machine.files import file_name, key_of
 from mta4dpr.machine.places import OUTPUT
-from mta4dpr.machine.work import Piece
+from mta4dpr.machine.work import Piece, StageKind
 from mta4dpr.planning.sizes import Sizes
 from mta4dpr.retrieval.hits import Hits
 from mta4dpr.stages.stage import Stage
@@ -35,7 +35,7 @@ RUN_LINE = 48  # bytes of a line of a run file
 def searching(experiment: Experiment, system: System, eval_set: EvalSet, *, needs: tuple[StageName, ...]) -> Stage:
     """The stage; where the engine is shared, each process of a launch searches a part of the passages."""
     return Stage(
-        StageName("search", system.label, eval_set.id),
+        StageName(StageKind.SEARCH, system.label, eval_set.id),
         partial(_inputs, experiment, system, eval_set),
         partial(_search, experiment, system, eval_set),
         needs,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mta4dpr.experiment.ledger import StageName
-from mta4dpr.machine.work import Piece
+from mta4dpr.machine.work import Piece, StageKind
 from mta4dpr.planning.sizes import Sizes
 
 
@@ -47,6 +47,6 @@ class Stage:
     is_done: Callable[[], bool] | None = None
 
     @property
-    def kind(self) -> str:
-        """train, index, encode, search, latency, collections, evaluate or report."""
+    def kind(self) -> StageKind:
+        """What kind of step it is."""
         return self.name.kind

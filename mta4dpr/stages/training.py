@@ -19,6 +19,7 @@ from mta4dpr.experiment.ledger import StageName
 from mta4dpr.experiment.systems import System
 from mta4dpr.machine import environment
 from mta4dpr.machine.files import SUMS, copy_folder, folder_written_aside, key_of, read_json, write_json
+from mta4dpr.machine.work import StageKind
 from mta4dpr.planning.sizes import Sizes
 from mta4dpr.planning.training import training_operations, training_pieces
 from mta4dpr.stages.stage import Stage
@@ -30,7 +31,7 @@ log = logging.getLogger(__name__)
 def training(experiment: Experiment, system: System, recipe: Recipe) -> Stage:
     """The stage. All processes of a launch train together."""
     return Stage(
-        StageName("train", system.label),
+        StageName(StageKind.TRAIN, system.label),
         partial(experiment.training_inputs, recipe),
         partial(_train, experiment, system, recipe),
         along=partial(_train_along, experiment, system, recipe),

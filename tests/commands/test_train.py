@@ -13,7 +13,7 @@ import yaml
 
 from mta4dpr.commands.run import run
 from mta4dpr.commands.train import train
-from mta4dpr.config.benchmark import benchmark_folder, read_yaml
+from mta4dpr.config.yaml_files import benchmark_folder, read_yaml
 from mta4dpr.errors import UserError
 from mta4dpr.experiment.experiment import open_experiment
 from mta4dpr.experiment.ledger import Ledger

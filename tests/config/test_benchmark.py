@@ -8,18 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from mta4dpr.config.benchmark import (
-    Benchmark,
-    Distill,
-    ModelSpec,
-    load_benchmark,
-    merge,
-    options,
-    parse_benchmark,
-    parse_settings,
-    read_yaml,
-    settings,
-)
+from mta4dpr.config.benchmark import Benchmark, Distill, ModelSpec, options, parse_benchmark, settings
+from mta4dpr.config.yaml_files import load_benchmark, merge, parse_settings, read_yaml
 from mta4dpr.errors import UserError
 
 

@@ -22,7 +22,7 @@ from safetensors.numpy import load_file
 
 from mta4dpr.commands.run import run
 from mta4dpr.commands.train import train
-from mta4dpr.config.benchmark import benchmark_folder, read_yaml
+from mta4dpr.config.yaml_files import benchmark_folder, read_yaml
 from mta4dpr.distill.trainer import Trainer
 from mta4dpr.engines import pairs
 from mta4dpr.experiment.request import Request

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
-from mta4dpr.config.benchmark import Recipe, benchmark_folder, read_yaml
+from mta4dpr.config.benchmark import Recipe
+from mta4dpr.config.yaml_files import benchmark_folder, read_yaml
 from mta4dpr.distill.strategies import ABLATIONS, STRATEGIES
 from mta4dpr.errors import EnvironmentLack, UserError
 from mta4dpr.experiment.experiment import Experiment, open_experiment

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mta4dpr.config.benchmark import benchmark_folder, load_benchmark
+from mta4dpr.config.yaml_files import benchmark_folder, load_benchmark
 from mta4dpr.distill.strategies import ABLATIONS, STRATEGIES
 from mta4dpr.errors import UserError
 from mta4dpr.report.layouts import Layout, read_layouts

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from mta4dpr.config.benchmark import benchmark_folder
+from mta4dpr.config.yaml_files import benchmark_folder
 from mta4dpr.report.comparison import Measurement
 from mta4dpr.report.layouts import Layout
 from mta4dpr.report.paper import Paper, read_tables, table, to_json

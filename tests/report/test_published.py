@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mta4dpr.config.benchmark import benchmark_folder
+from mta4dpr.config.yaml_files import benchmark_folder
 from mta4dpr.errors import UserError
 from mta4dpr.report.published import PublishedResults, read_published
 
