@@ -1,6 +1,6 @@
 """mta4dpr: a benchmark suite for distilling small dense retrievers, integrated with Pyserini.
 
-`mta4dpr.run`, `train`, `evaluate`, `compare`, `search` and `open` do what the commands do (see api.py); `Strategy`, `Criterion`,
+`mta4dpr.run`, `train`, `evaluate`, `compare`, `search` and `open` do what the commands do (see commands/api.py); `Strategy`, `Criterion`,
 `Engine` and `losses` are what an idea of one's own is made of (see docs/your-own.md). Each is imported when it is first used.
 """
 
@@ -10,7 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mta4dpr.api import Results, compare, evaluate, open, run, search, train
+    from mta4dpr.commands.api import Results, compare, evaluate, open, run, search, train
     from mta4dpr.distill import distributions, losses
     from mta4dpr.distill.selection import Criterion
     from mta4dpr.distill.step import Step
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _PLACES = {
-    **dict.fromkeys(("Results", "compare", "evaluate", "open", "run", "search", "train"), "mta4dpr.api"),
+    **dict.fromkeys(("Results", "compare", "evaluate", "open", "run", "search", "train"), "mta4dpr.commands.api"),
     **dict.fromkeys(("Requirement", "Strategy"), "mta4dpr.distill.strategy"),
     **dict.fromkeys(("EnvironmentLack", "UserError"), "mta4dpr.errors"),
     "Criterion": "mta4dpr.distill.selection",

@@ -404,14 +404,14 @@ def tables(
     from mta4dpr.config.yaml_files import benchmark_folder
     from mta4dpr.machine.files import written_aside
     from mta4dpr.report import paper
-    from mta4dpr.report.measured import measured
+    from mta4dpr.report.measurements import measurements
 
     if more and not runs:
         raise UserError(f"expected --runs before the folders of runs, found {more[0]}; write --runs {' '.join(map(str, more))}")
     if as_json and form:
         raise UserError("--json and --format are two formats; leave one out")
     empty = paper.read_tables(benchmark_folder() / "paper")
-    filled = empty.filled(measured([*(runs or []), *(more or [])], empty.benchmarks(), empty.eval_sets()))
+    filled = empty.filled(measurements([*(runs or []), *(more or [])], empty.benchmarks(), empty.eval_sets()))
     text = to_json(paper.to_json(filled)) if as_json else filled.text(form or Form.MD)
     if output is None:
         sys.stdout.write(text)
