@@ -35,11 +35,12 @@ def benchmarks() -> Rows:
 
 def systems() -> Rows:
     """A row a system that can be named anywhere: BM25, students by strategy, published checkpoints."""
+    from mta4dpr.engines.registry import by_name
     from mta4dpr.experiment.systems import STUDENT_INIT
     from mta4dpr.models.registry import CHECKPOINTS
 
-    rows = [
-        {"system": "bm25", "what": "Lucene's BM25 through Pyserini", "from": "Anserini"},
+    rows = [{"system": name, "what": engine.about[0], "from": engine.about[1]} for name, engine in by_name().items()]
+    rows += [
         {"system": STUDENT_INIT, "what": "the benchmark's student before training", "from": "the benchmark"},
     ]
     rows += [

@@ -33,6 +33,7 @@ class Bm25(Engine):
     """BM25 with the benchmark's k1 and b (Robertson and Zaragoza 2009, as Lucene computes it)."""
 
     kind = "lexical"
+    about = ("Lucene's BM25 through Pyserini", "Anserini")
     options: Bm25Settings
     _index: LuceneIndex | None = None
 

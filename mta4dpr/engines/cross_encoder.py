@@ -27,6 +27,7 @@ class CrossEncoder(Engine):
     """A sequence classifier over pairs; each pair is scored once and kept."""
 
     noun = "a cross-encoder"
+    needs_model = True
     ranks = False
     has_weights = True
     options: DenseOptions

@@ -188,7 +188,7 @@ class Dense(DenseCost):
         return passages_per_second(self._opened().exact.vectors.folder)
 
     @property
-    def about(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, Any]:
         """Parameters, dimensions and a hash of the weights."""
         encoder = self._opened().encoder
         return {"parameters": encoder.parameters, "dimensions": encoder.dimensions, "weights": encoder.weights_hash}

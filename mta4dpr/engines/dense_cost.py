@@ -47,6 +47,7 @@ class DenseOptions:
 class DenseCost(Engine):
     """The part of a dense engine that is known without its network. Its vectors lie under `root`."""
 
+    needs_model = True
     options: DenseOptions
     _size: ModelSize | UserError | None = None
 

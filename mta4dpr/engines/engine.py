@@ -32,6 +32,8 @@ class Engine(ABC):
 
         kind        its word in the leaderboard's column `kind`, unless it is a teacher, an assistant or a student there
         noun        what it is, in an error
+        about       what it is, for `list systems`, and whose it is
+        needs_model whether it is one with a model of the benchmark, rather than a system by its own name
         prepares    the kind of the stage that makes it ready, which `--redo` takes: index or encode
         ranks       whether it can rank the corpus; one that cannot (a cross-encoder, a table) is a teacher or an assistant alone
         encodes     whether it is a bi-encoder, which makes a vector of a text: it can be a student, and a link of a chain of students
@@ -40,6 +42,8 @@ class Engine(ABC):
 
     kind: ClassVar[str] = "other"
     noun: ClassVar[str] = "an engine"
+    about: ClassVar[tuple[str, str]] = ("", "")
+    needs_model: ClassVar[bool] = False
     prepares: ClassVar[StageKind] = StageKind.INDEX
     ranks: ClassVar[bool] = True
     encodes: ClassVar[bool] = False
@@ -173,7 +177,7 @@ class Engine(ABC):
         return None
 
     @property
-    def about(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, Any]:
         """What the manifest says of it once it is open: parameters, dimensions and a hash of the weights, None where there are none."""
         return {"parameters": None, "dimensions": None, "weights": None}
 

@@ -14,6 +14,11 @@ from mta4dpr.engines.table import ScoreTable
 ENGINES: dict[str, type[Engine]] = {"bm25": Bm25, "bi-encoder": Dense, "cross-encoder": CrossEncoder, "scores": ScoreTable}
 
 
+def by_name() -> dict[str, type[Engine]]:
+    """Our engines that are systems by their own name, without a model."""
+    return {name: engine for name, engine in ENGINES.items() if not engine.needs_model}
+
+
 def engine_named(name: str) -> type[Engine]:
     """The engine's class: ours, that of a Python file (PATH.py:NAME), or one that an installed package offers. UserError if none is."""
     return ENGINES[name] if name in ENGINES else plugins.load(name, plugins.ENGINES, _is_engine, "a subclass of mta4dpr.Engine")

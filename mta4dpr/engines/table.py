@@ -29,6 +29,7 @@ class ScoreTable(Engine):
     """A file of scores under a model's label; `scores` in the YAML names it."""
 
     noun = "a table of scores"
+    needs_model = True
     ranks = False
     options: DenseOptions
 

@@ -14,7 +14,7 @@ from mta4dpr.distill.registry import criterion_named, is_strategy, strategy_name
 from mta4dpr.distill.selection import Basis
 from mta4dpr.distill.strategies import ABLATIONS, STRATEGIES
 from mta4dpr.distill.strategy import Requirement
-from mta4dpr.engines.registry import engine_named
+from mta4dpr.engines.registry import by_name, engine_named
 from mta4dpr.errors import EnvironmentLack, UserError, nearest
 from mta4dpr.experiment.request import REDO, Request
 from mta4dpr.experiment.systems import STUDENT_INIT, System, student_names, system_of, trainable, variant_of
@@ -70,7 +70,7 @@ def check_names(bench: Benchmark, systems: Sequence[System]) -> None:
                 problems.append(f"suites.{name}: write the measure {suite.measure!r} as {' '.join(map(str, parsed))!r}")
         except UserError as error:
             problems.append(f"suites.{name}: {error}")
-    known = ["bm25", STUDENT_INIT, *student_names(bench), *bench.models, *bench.engines, *bench.systems]
+    known = [*by_name(), STUDENT_INIT, *student_names(bench), *bench.models, *bench.engines, *bench.systems]
     named = [("contrasts", label) for pair in bench.contrasts for label in pair]
     named += [(f"{eval_set.id}: expected", e.system) for eval_set in bench.eval_sets for e in eval_set.expected]
     problems += [f"{where}: there is no system {name!r}{nearest(name, known)}" for where, name in named if name not in known]

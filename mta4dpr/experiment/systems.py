@@ -15,13 +15,12 @@ from mta4dpr.config.benchmark import Benchmark, ModelSpec, Recipe, Variant
 from mta4dpr.distill.registry import is_strategy, strategy_named
 from mta4dpr.distill.strategies import ABLATIONS, STRATEGIES
 from mta4dpr.distill.strategy import Requirement
-from mta4dpr.engines.registry import engine_named, is_engine
+from mta4dpr.engines.registry import by_name, engine_named, is_engine
 from mta4dpr.errors import UserError, nearest
 from mta4dpr.evaluation.leaderboard import place_of_kind
 from mta4dpr.machine.files import file_name
 
 STUDENT_INIT = "student-init"
-BM25 = "bm25"
 
 
 @dataclass(frozen=True)
@@ -98,7 +97,7 @@ def student_names(bench: Benchmark) -> list[str]:
 
 
 def _system(bench: Benchmark, name: str) -> System:
-    if name == BM25 or name in bench.models:
+    if name in by_name() or name in bench.models:
         system = system_of(bench, name)
         engine = engine_named(system.engine)
         if not engine.ranks:
@@ -118,7 +117,7 @@ def _system(bench: Benchmark, name: str) -> System:
         label, path = (Path(name).resolve().name, name) if Path(name).is_dir() else (name, name)
     elif not label or not path:
         raise UserError(f"expected LABEL=PATH, found {name!r}")
-    taken = [BM25, STUDENT_INIT, *student_names(bench), *bench.models, *bench.engines]
+    taken = [*by_name(), STUDENT_INIT, *student_names(bench), *bench.models, *bench.engines]
     if label in taken or len(label.split()) != 1 or file_name(label).startswith("."):
         raise UserError(
             f"a model cannot be called {label!r} here; name it as LABEL=PATH, no white space, no leading dot, none of {', '.join(taken)}"
@@ -166,9 +165,9 @@ def _student(bench: Benchmark, label: str, variant: Variant | None) -> System:
 
 
 def system_of(bench: Benchmark, label: str) -> System:
-    """What a label of the benchmark stands for as a system, a teacher or an assistant: BM25, a model, or an engine of one's own."""
-    if label == BM25:
-        return System(label, engine_named(BM25).kind, BM25)
+    """What a label stands for as a system, a teacher or an assistant: an engine by its name, a model, or an engine of one's own."""
+    if label in by_name():
+        return System(label, engine_named(label).kind, label)
     if label in bench.engines:
         own = bench.engines[label]
         return System(label, engine_named(own.use).kind, own.use, options=own.options)

@@ -42,7 +42,7 @@ class FinishedRun:
         return int(self.manifest["settings"]["seed"])
 
 
-def measured(folders: Sequence[Path], benchmarks: Sequence[str], eval_sets: Sequence[str]) -> list[Measurement]:
+def measurements(folders: Sequence[Path], benchmarks: Sequence[str], eval_sets: Sequence[str]) -> list[Measurement]:
     """Every measure that the tables show of `benchmarks` or, of any benchmark, on `eval_sets`; from the runs in `folders`.
 
     Without folders: the user's own runs under runs/, and those in runs/reference/ of benchmarks that have none there. Each run

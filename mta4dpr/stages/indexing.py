@@ -41,7 +41,7 @@ def _index(experiment: Experiment, system: System, outputs: list[Path]) -> None:
     quality = {}
     if bench.eval_sets:  # a suite alone: its collections have their own rows
         quality = engine.quality(list(experiment.eval_sets[bench.eval_sets[0].id].texts.values()), bench.depth)
-    experiment.manifest.note_system(system.label, system_entry(experiment, system, engine.about | quality))
+    experiment.manifest.note_system(system.label, system_entry(experiment, system, engine.facts | quality))
     if engine.leaves_index:
         folder = experiment.folder.index(system.label)
         engine.write_index(folder)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mta4dpr.report.measured import measured
+from mta4dpr.report.measurements import measurements
 
 from mta4dpr.errors import UserError
 
@@ -46,7 +46,7 @@ def test_several_seeds_are_a_mean_and_a_deviation_and_one_seed_is_neither(tmp_pa
     """By hand: 0.5, 0.6 and 0.7 have a deviation of 0.1; bm25 ran once, kd_ta with one seed; no seed changes bm25."""
     for seed, kd in enumerate((0.5, 0.6, 0.7)):
         a_run(tmp_path / f"seed-{seed}", seed, {"kd": kd, "bm25": 0.3, **({"kd_ta": 0.4} if seed == 1 else {})})
-    found = {m.system: m for m in measured([tmp_path], ["x"], [])}
+    found = {m.system: m for m in measurements([tmp_path], ["x"], [])}
     kd, bm25, kd_ta = found["kd"], found["bm25"], found["kd_ta"]
     assert (kd.value, kd.std, kd.seeds) == (pytest.approx(0.6), pytest.approx(0.1), (0, 1, 2))
     assert (bm25.value, bm25.std) == (pytest.approx(0.3), None)
@@ -62,7 +62,7 @@ def test_own_runs_come_before_the_reference_ones_of_the_same_benchmark(here: Pat
     a_run(here / "reference" / "y" / "seed-0", 0, {"kd": 0.2}, name="y")
     a_run(here / "other", 0, {"kd": 0.3}, name="z")
     a_run(here / "short", 0, {"kd": 0.4}, limit=2)
-    assert {m.benchmark: m.value for m in measured([], ["x", "y"], [])} == {"x": 0.9, "y": 0.2}
+    assert {m.benchmark: m.value for m in measurements([], ["x", "y"], [])} == {"x": 0.9, "y": 0.2}
     assert caplog.messages == [
         "runs/mine: read (x, seed 0)",
         "runs/other: left out, no table shows the benchmark z",
@@ -70,18 +70,18 @@ def test_own_runs_come_before_the_reference_ones_of_the_same_benchmark(here: Pat
         "runs/reference/x/seed-0: left out, runs of x outside runs/reference come first",
         "runs/reference/y/seed-0: read (y, seed 0)",
     ]
-    assert [m.value for m in measured([here / "reference" / "x"], ["x"], [])] == [0.1]
+    assert [m.value for m in measurements([here / "reference" / "x"], ["x"], [])] == [0.1]
 
 
 def test_a_benchmark_counts_by_its_eval_set_too(here: Path) -> None:
     """MS MARCO may be run by somebody's own YAML."""
     a_run(here / "mine", 0, {"kd": 0.9}, name="x")
-    assert len(measured([], [], ["x/test"])) == 1
+    assert len(measurements([], [], ["x/test"])) == 1
 
 
 def test_without_runs_nothing_is_measured(here: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    assert measured([], ["x"], []) == []
+    assert measurements([], ["x"], []) == []
     assert "no run to show" in caplog.text
 
 
@@ -92,14 +92,14 @@ def test_a_leaderboard_over_seeds_is_passed_over_and_links_are_followed(here: Pa
     (here / "mine").symlink_to(tmp_path / "disk")
     joined = a_run(here / "joined", 0, {"kd": 0.9})
     (joined / "manifest.json").unlink()
-    assert [m.value for m in measured([], ["x"], [])] == [0.5]
+    assert [m.value for m in measurements([], ["x"], [])] == [0.5]
     with pytest.raises(UserError, match=r"no manifest\.json in"):
-        measured([joined], ["x"], [])
+        measurements([joined], ["x"], [])
 
 
 def test_a_folder_named_twice_is_read_once(tmp_path: Path) -> None:
     run = a_run(tmp_path / "seed-0", 0, {"kd": 0.5})
-    assert [m.value for m in measured([tmp_path, run], ["x"], [])] == [0.5]
+    assert [m.value for m in measurements([tmp_path, run], ["x"], [])] == [0.5]
 
 
 @pytest.mark.parametrize(
@@ -110,35 +110,35 @@ def test_runs_that_cannot_be_averaged_are_refused(tmp_path: Path, first: dict[st
     a_run(tmp_path / "a", **{"seed": 0, "values": {"kd": 0.5}, **first})
     a_run(tmp_path / "b", **{"seed": 0, "values": {"kd": 0.5}, **second})
     with pytest.raises(UserError) as caught:
-        measured([tmp_path], ["x"], [])
+        measurements([tmp_path], ["x"], [])
     assert all(word in str(caught.value) for word in words)
 
 
 def test_the_same_seed_may_have_its_systems_in_two_folders(tmp_path: Path) -> None:
     a_run(tmp_path / "a", 0, {"kd": 0.5})
     a_run(tmp_path / "b", 0, {"bm25": 0.3})
-    assert sorted(m.system for m in measured([tmp_path], ["x"], [])) == ["bm25", "kd"]
+    assert sorted(m.system for m in measurements([tmp_path], ["x"], [])) == ["bm25", "kd"]
 
 
 def test_a_named_run_that_cannot_be_shown_is_an_error(tmp_path: Path) -> None:
     """What a user asks for by name must not be left out in silence."""
     short = a_run(tmp_path / "short", 0, {"kd": 0.5}, limit=2)
     with pytest.raises(UserError, match=r"short cannot be shown: it has the first 2 queries only \(--limit\)"):
-        measured([short], ["x"], [])
+        measurements([short], ["x"], [])
     other = a_run(tmp_path / "other", 0, {"kd": 0.5}, name="z")
     with pytest.raises(UserError, match="no table shows the benchmark z"):
-        measured([other], ["x"], [])
+        measurements([other], ["x"], [])
 
 
 def test_folders_without_a_finished_run_are_refused(tmp_path: Path) -> None:
     run = a_run(tmp_path / "run", 0, {"kd": 0.5})
     (run / "leaderboard.json").rename(run / "elsewhere.json")
     with pytest.raises(UserError, match=r"no leaderboard\.json in"):
-        measured([run], ["x"], [])
+        measurements([run], ["x"], [])
     with pytest.raises(UserError, match="expected finished runs in"):
-        measured([tmp_path], ["x"], [])
+        measurements([tmp_path], ["x"], [])
     with pytest.raises(UserError, match="found no folder"):
-        measured([tmp_path / "nowhere"], ["x"], [])
+        measurements([tmp_path / "nowhere"], ["x"], [])
 
 
 @pytest.mark.parametrize(
@@ -156,6 +156,6 @@ def test_a_run_with_a_broken_file_is_one_error(tmp_path: Path, name: str, text: 
     run = a_run(tmp_path / "run", 0, {"kd": 0.5})
     (run / name).unlink() if text is None else (run / name).write_text(text)
     with pytest.raises(UserError) as caught:
-        measured([run], ["x"], [])
+        measurements([run], ["x"], [])
     assert words in str(caught.value)
     assert str(run) in str(caught.value)
