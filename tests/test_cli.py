@@ -104,12 +104,14 @@ def test_all_mistakes_of_a_yaml_at_once(command: Any, tmp_path: Path) -> None:
 
 
 def test_a_missing_environment_is_exit_3(command: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from mta4dpr.engines import bm25
     from mta4dpr.retrieval import java
 
     def too_old() -> None:
         raise EnvironmentLack("Lucene needs Java 21 or later, found: JAVA_HOME is Java 17.0.1")
 
     monkeypatch.setattr(java, "find_java", too_old)
+    monkeypatch.setattr(bm25, "find_java", too_old)
     status, _, err = command("plan", "tiny", "--output", str(tmp_path / "run"))
     assert status == 3
     assert "Java 17.0.1" in err

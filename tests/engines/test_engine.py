@@ -183,7 +183,7 @@ def test_what_an_engine_does_not_say_of_itself_is_nothing(corpus: Corpus, cache:
     engine = Words("mine", {}, Workplace(Given(list(corpus)), cache))  # type: ignore[arg-type]
     assert (engine.ranks, engine.encodes, engine.has_weights, engine.is_shared, engine.is_encoded_together) == (True, *[False] * 4)
     assert (engine.lacks(), engine.prebuilt, engine.model_size, engine.bytes, engine.passages_per_second) == ("", "", None, 0, None)
-    assert list(engine.search_first(["red", "blue"], 1, 3))[0].passages.shape[0] == 1
+    assert next(iter(engine.search_first(["red", "blue"], 1, 3))).passages.shape[0] == 1
     with pytest.raises(NotImplementedError, match="mine has no weights"):
         engine.load()
     with pytest.raises(NotImplementedError, match="searched by one process"):
