@@ -1,19 +1,23 @@
-"""README and docs/: links lead somewhere, and commands are ones that the command line takes. Runs none of them."""
+"""README and docs/: links lead somewhere, files and names of code are there, and the command line takes the commands. Runs none of them."""
 
 from __future__ import annotations
 
 import re
 import shlex
+from functools import cache
 from pathlib import Path
 
 import pytest
 import typer
 
+import mta4dpr
 from mta4dpr.cli import app
 
 ROOT = Path(__file__).parents[1]
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
 FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
+SCRIPTS_OF_OTHERS = {"msmarco_eval.py", "inference_DE_marco.py", "inference_de.py", "metrics.py", "msmarco_passages.py"}
+VARIABLES_OF_OTHERS = {"HF_HOME"}
 
 
 def named(page: Path) -> str:
@@ -36,6 +40,54 @@ def dead_links(page: Path) -> list[str]:
         if not target.exists() or (anchor and anchor not in anchors(target)):
             dead.append(link)
     return dead
+
+
+@cache
+def sources() -> dict[str, str]:
+    """{path from the root: text} of every Python file of the repository."""
+    files = (path for folder in ("mta4dpr", "tests", "benchmarks") for path in sorted((ROOT / folder).rglob("*.py")))
+    return {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in files}
+
+
+def files_named(path: str) -> list[str]:
+    """The files of the repository of that full path, or that end in that folder/file."""
+    wanted = path.lstrip("./")
+    return [known for known in sources() if known == wanted or known.endswith(f"/{wanted}")]
+
+
+def absent_files(page: Path) -> list[str]:
+    """Python files that a page names and that are neither here, nor shown by the page itself, nor named as somebody else's."""
+    text = page.read_text(encoding="utf-8")
+    shown = set(re.findall(r"^```python\n# (\S+\.py)$", text, re.MULTILINE))
+    given = set(re.findall(r"[\w./-]*\w\.py\b", text)) - shown - SCRIPTS_OF_OTHERS - {"PATH.py"}
+    return sorted(path for path in given if not files_named(path))
+
+
+def absent_names(page: Path) -> list[str]:
+    """Modules (`mta4dpr.x.y`) and names in capitals (`STRATEGIES`) in a page's text that the package does not have."""
+    text = FENCE.sub("", page.read_text(encoding="utf-8"))
+    package = "\n".join(source for path, source in sources().items() if path.startswith("mta4dpr/"))
+    modules = {name for name in re.findall(r"`mta4dpr\.([a-z_]\w*(?:\.\w+)*)`", text) if name not in mta4dpr.__all__}
+    absent = {f"mta4dpr.{name}" for name in modules if not files_named(f"mta4dpr/{name.replace('.', '/')}.py")}
+    words = set(re.findall(r"`([A-Z][A-Z_]{3,})`", text)) - VARIABLES_OF_OTHERS
+    return sorted(absent | {word for word in words if not re.search(rf"\b{word}\b", package)})
+
+
+def items(page: Path) -> list[str]:
+    """Rows of tables, points of lists and paragraphs of a page."""
+    return re.split(r"\n(?=\s*(?:[-|#\n]|\d+\.))", FENCE.sub("", page.read_text(encoding="utf-8")))
+
+
+def absent_functions(page: Path) -> list[str]:
+    """What a page calls NAME() or CLASS.NAME() and no file of the package in the same row, point or paragraph defines."""
+    absent = []
+    for item in items(page):
+        files = [sources()[path] for name in re.findall(r"`([\w/]+\.py)`", item) for path in files_named(f"mta4dpr/{name}")]
+        for called in re.findall(r"`([\w.]+)\(\)`", item):
+            defined = [rf"^ *(?:def|class) {name}\b" for name in called.split(".")]
+            if not any(all(re.search(one, text, re.MULTILINE) for one in defined) for text in files):
+                absent.append(called)
+    return absent
 
 
 def commands(page: Path) -> list[str]:
@@ -69,12 +121,27 @@ def test_commands_in_the_docs_are_taken(page: Path) -> None:
     assert {command: refused(command) for command in commands(page) if refused(command)} == {}
 
 
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_files_and_names_of_code_in_the_docs_are_there(page: Path) -> None:
+    """Files move, and a page that still names the old place sends its reader to nothing."""
+    assert absent_files(page) == []
+    assert absent_names(page) == []
+
+
 def test_the_checks_find_what_is_wrong(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text(
         "# What R@k means\n[a](#what-rk-means) [b](#other) [c](no.md) [d](https://example.org)\n```\n[e](f.md)\n# not a heading\n```\n"
     )
     assert dead_links(page) == ["#other", "no.md"]
+    page.write_text(
+        "`distill/losses.py` distill/lost.py `lost.py` `metrics.py` `PATH.py:NAME`\n```python\n# mine.py\n```\nmine.py\n"
+        "`mta4dpr.distill.losses` `mta4dpr.distill.lost` `mta4dpr.run` `mta4dpr.walk` `STRATEGIES` `STRATEGEMS`\n"
+    )
+    assert absent_files(page) == ["distill/lost.py", "lost.py"]
+    assert absent_names(page) == ["STRATEGEMS", "mta4dpr.distill.lost", "mta4dpr.walk"]
+    page.write_text("- `distill/trainer.py`: `Trainer.restore()`, `Batch.lost()`, `Lost.restore()`\n  `set_dropout()`\n- `set_dropout()`\n")
+    assert absent_functions(page) == ["Batch.lost", "Lost.restore", "set_dropout"]
     assert refused("run quickstart --seed 1") == ""
     assert all(map(refused, ("walk quickstart", "run quickstart --sede 1", "run quickstart --seed one", "search quickstart")))
 
