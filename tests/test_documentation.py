@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import shlex
+import tomllib
 from functools import cache
 from pathlib import Path
 
@@ -12,9 +14,12 @@ import typer
 
 import mta4dpr
 from mta4dpr.cli import app
+from mta4dpr.engines.engine import Engine
+from mta4dpr.stages.stage import Stage
 
 ROOT = Path(__file__).parents[1]
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
+ARCHITECTURE = ROOT / "docs" / "architecture.md"
 FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 SCRIPTS_OF_OTHERS = {"msmarco_eval.py", "inference_DE_marco.py", "inference_de.py", "metrics.py", "msmarco_passages.py"}
 VARIABLES_OF_OTHERS = {"HF_HOME"}
@@ -126,6 +131,29 @@ def test_files_and_names_of_code_in_the_docs_are_there(page: Path) -> None:
     """Files move, and a page that still names the old place sends its reader to nothing."""
     assert absent_files(page) == []
     assert absent_names(page) == []
+
+
+def rows_under(heading: str) -> list[str]:
+    """The first cells of the table below that heading of docs/architecture.md, without back quotes."""
+    text = ARCHITECTURE.read_text(encoding="utf-8").partition(f"\n{heading}\n")[2].partition("\n#")[0]
+    return re.findall(r"^\| `([^`]+)`", text, re.MULTILINE)
+
+
+def test_ways_through_the_package_name_functions_of_the_files_beside_them() -> None:
+    """A newcomer who follows a way must not end at a function that has been renamed or has moved."""
+    assert absent_functions(ARCHITECTURE) == []
+
+
+def test_rooms_stand_in_the_order_of_the_import_contract() -> None:
+    (contract,) = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]["contracts"]
+    rooms = [module.strip().removeprefix("mta4dpr.") for layer in contract["layers"] for module in layer.split("|")]
+    assert [row.rstrip("/").removesuffix(".py") for row in rows_under("## The rooms, from top to bottom")] == rooms
+
+
+def test_the_two_types_are_described_as_they_are() -> None:
+    assert rows_under("### A stage") == [field.name for field in dataclasses.fields(Stage)]
+    (written,) = (item for item in items(ARCHITECTURE) if item.startswith("- *Must be written:*"))
+    assert set(re.findall(r"`(\w+)`", written)) == Engine.__abstractmethods__
 
 
 def test_the_checks_find_what_is_wrong(tmp_path: Path) -> None:
