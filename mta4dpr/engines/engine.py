@@ -226,9 +226,11 @@ class SearchScorer(Scorer):
         engine.open()
 
     def rank(self, queries: np.ndarray, k: int) -> Iterator[Hits]:
+        """The engine's own search."""
         return self._engine.search([self._texts[n] for n in queries], k)
 
     def score(self, queries: np.ndarray, passages: np.ndarray) -> np.ndarray:
+        """Scores out of the top DEPTH of each query."""
         scores = np.zeros(passages.shape, np.float32)
         row = 0
         for hits in self.rank(queries, self.DEPTH):
