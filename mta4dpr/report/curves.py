@@ -6,7 +6,6 @@ import math
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from mta4dpr.distill.strategies import headings_of_terms
 from mta4dpr.distill.terms import STEP_NUMBERS
 from mta4dpr.report.figures import BLUE, COLOURS, GROUND, INK, MARKERS, MUTED, REST, WIDTH, figure_of, legend, shortened, title
 from mta4dpr.report.leaderboard import one_line
@@ -147,6 +146,8 @@ def student_by_round(training: Training) -> Figure | None:
 
 def _headings(training: Training) -> dict[str, str]:
     """What is drawn, each under its heading: the terms that have a number in some step. An unknown one is called by its own name."""
+    from mta4dpr.distill.strategies import headings_of_terms  # loads numpy, which this package does without until it draws
+
     drawn = {name for line in training.steps for name, value in line.items() if not math.isnan(_number(value))} - {*STEP_NUMBERS}
     known = headings_of_terms(training.strategy) | training.titles
     unknown = dict.fromkeys(name for line in training.steps for name in line if name not in known)
