@@ -82,9 +82,7 @@ def search(
     return do(_request(benchmark, [system], (), settings, output, device=device, offline=offline), query, hits)
 
 
-def evaluate(
-    *runfiles: Place, dataset: str = "", qrels: Place | None = None, measures: str = "", per_query: bool = False
-) -> Evaluated:
+def evaluate(*runfiles: Place, dataset: str = "", qrels: Place | None = None, measures: str = "", per_query: bool = False) -> Evaluated:
     """Anyone's TREC run files, scored by trec_eval's rules with the judgements of a dataset or of a file."""
     from mta4dpr.commands.evaluate import evaluate as do
 
@@ -92,12 +90,7 @@ def evaluate(
 
 
 def compare(
-    *runfiles: Place,
-    dataset: str = "",
-    qrels: Place | None = None,
-    measures: str = "",
-    all_pairs: bool = False,
-    queries: int | None = None,
+    *runfiles: Place, dataset: str = "", qrels: Place | None = None, measures: str = "", all_pairs: bool = False, queries: int | None = None
 ) -> Compared:
     """Paired tests of run files against the first, or of all pairs, with Holm's correction."""
     from mta4dpr.commands.compare import compare as do

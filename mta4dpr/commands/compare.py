@@ -29,9 +29,7 @@ READ_AT_ONCE = 1_000_000  # passages: a larger collection is not read for the sa
 PASSAGE_BYTES = 1000  # of a passage in a file, where the number of passages is not known
 
 
-def compare(
-    runfiles: Sequence[Path], *, dataset: str, qrels: Path | None, measures: str, all_pairs: bool, queries: int | None
-) -> Compared:
+def compare(runfiles: Sequence[Path], *, dataset: str, qrels: Path | None, measures: str, all_pairs: bool, queries: int | None) -> Compared:
     """{"eval_set", "rows", "comparisons", "queries", "notes"}: every run against the first, or all pairs of them.
 
     Holm's correction is over the contrasts of one measure. `queries` that differ most, by the first measure, are listed for each

@@ -40,9 +40,7 @@ def systems() -> Rows:
     from mta4dpr.models.registry import CHECKPOINTS
 
     rows = [{"system": name, "what": engine.about[0], "from": engine.about[1]} for name, engine in by_name().items()]
-    rows += [
-        {"system": STUDENT_INIT, "what": "the benchmark's student before training", "from": "the benchmark"},
-    ]
+    rows += [{"system": STUDENT_INIT, "what": "the benchmark's student before training", "from": "the benchmark"}]
     rows += [
         {"system": s["strategy"], "what": f"the student trained by {s['strategy']}: {s['about']}", "from": s["source"]}
         for s in strategies()

@@ -19,6 +19,7 @@ PREBUILT = r"^(prebuilt:\S+)?$"
 
 class Section(BaseModel):
     """A section of the YAML: unknown keys are errors, values never change."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
@@ -29,6 +30,7 @@ def option(default: Any, mark: str, text: str, **limits: Any) -> Any:
 
 class Bm25Settings(Section):
     """BM25's parameters, and the index it searches."""
+
     k1: float = Field(0.9, ge=0, description="BM25's k1 (Anserini's default)")
     b: float = Field(0.4, ge=0, le=1, description="BM25's b (Anserini's default)")
     index: str = Field(
@@ -39,6 +41,7 @@ class Bm25Settings(Section):
 
 class DenseSettings(Section):
     """How passages are encoded, kept and searched by dense systems."""
+
     dtype: Literal["float32", "float16"] = Field("float32", description="type of the kept passage vectors")
     precision: Literal["float32", "bfloat16", "float16"] = Field(
         "float32", description="what passages are encoded in; a 16-bit type is several times as fast on a GPU"

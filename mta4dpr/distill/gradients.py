@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from mta4dpr.models.reranker import Reranker
 
 
-class Source(Protocol):
+class MatrixSource(Protocol):
     """Texts or pairs that a network turns into rows of a matrix."""
 
     batches: list[np.ndarray]  # the rows of each micro-batch
@@ -94,7 +94,7 @@ class PairSource:
 
 
 def backward(
-    sources: Sequence[Source],
+    sources: Sequence[MatrixSource],
     loss_of: Callable[[Sequence[Tensor]], Tensor],
     computation: Computation,
     *,
@@ -136,7 +136,7 @@ def backward(
     return loss.detach()
 
 
-def _forward(source: Source, rows: np.ndarray, seed: tuple[int, ...], dtype: Any) -> Tensor:
+def _forward(source: MatrixSource, rows: np.ndarray, seed: tuple[int, ...], dtype: Any) -> Tensor:
     import torch
 
     torch.manual_seed(int(mix(*seed)) >> 1)

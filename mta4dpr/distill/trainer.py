@@ -22,7 +22,7 @@ import numpy as np
 from mta4dpr.config.options import Distill
 from mta4dpr.data.tokens import TokenStore
 from mta4dpr.distill.distributions import log_distribution
-from mta4dpr.distill.gradients import Computation, PairSource, Source, TextSource, backward, sum_gradients
+from mta4dpr.distill.gradients import Computation, MatrixSource, PairSource, TextSource, backward, sum_gradients
 from mta4dpr.distill.groups import Groups
 from mta4dpr.distill.queries import TrainingQueries
 from mta4dpr.distill.registry import criterion_named
@@ -311,7 +311,7 @@ class Trainer:
             criterion=criterion_named(options.select),
         )
 
-    def _sources(self, encoder: Any, texts: Texts, batch: Batch) -> tuple[list[Source], Callable[[Sequence[Tensor]], Any]]:
+    def _sources(self, encoder: Any, texts: Texts, batch: Batch) -> tuple[list[MatrixSource], Callable[[Sequence[Tensor]], Any]]:
         """What a network has to compute for a batch, and how its matrices become scores.
 
         Scores are ((queries, distinct), [(queries, group) of the output, then of each layer]). A cross-encoder scores the groups'
@@ -328,7 +328,7 @@ class Trainer:
             return [pairs], lambda matrices: (None, [matrices[0].reshape(passages.shape)])
         reading = encoder.reading
         both = ((texts.queries, batch.numbers, reading.query_length), (texts.passages, batch.distinct, reading.passage_length))
-        sources: list[Source] = [TextSource(encoder, *one, token_budget=budget, layers=layers) for one in both]
+        sources: list[MatrixSource] = [TextSource(encoder, *one, token_budget=budget, layers=layers) for one in both]
         place = torch.from_numpy(batch.place).to(self.student.device)
 
         def scores(matrices: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:

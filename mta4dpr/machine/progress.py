@@ -18,6 +18,7 @@ FIRST_LINE, NEXT_LINES = 10.0, 30.0  # seconds until the first plain line, and b
 
 class Bar(Protocol):
     """Something that shows how far a piece of work is."""
+
     def advance(self, count: int = 1) -> None:
         """So many more are done."""
         ...

@@ -27,6 +27,7 @@ REFERENCE = RUNS / "reference"
 @dataclass(frozen=True)
 class FinishedRun:
     """A run that left a leaderboard."""
+
     folder: Path
     manifest: dict[str, Any]
     board: Leaderboard

@@ -34,6 +34,7 @@ _kept: list[Any] = []
 @dataclass(frozen=True)
 class Java:
     """A Java installation, and why it was chosen."""
+
     home: Path
     version: str
     reason: str
