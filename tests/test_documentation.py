@@ -126,7 +126,7 @@ def test_commands_in_the_docs_are_taken(page: Path) -> None:
     assert {command: refused(command) for command in commands(page) if refused(command)} == {}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=named)
+@pytest.mark.parametrize("page", [*PAGES, *sorted((ROOT / "benchmarks").rglob("*.yaml"))], ids=named)
 def test_files_and_names_of_code_in_the_docs_are_there(page: Path) -> None:
     """Files move, and a page that still names the old place sends its reader to nothing."""
     assert absent_files(page) == []
