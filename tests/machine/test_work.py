@@ -13,8 +13,7 @@ LEFT = Piece("encode", disk={CACHE: 5.0}, memory=6.0, work=(Work("encode", 7.0),
 
 
 @pytest.mark.parametrize(
-    ("state", "takes"),
-    [("to do", True), ("download", True), ("done", False), ("cached", False), ("prebuilt", False), ("lacking", False)],
+    ("state", "takes"), [("to do", True), ("download", True), ("done", False), ("cached", False), ("prebuilt", False), ("lacking", False)]
 )
 def test_what_is_there_or_cannot_be_had_takes_nothing(state: str, takes: bool) -> None:
     """A finished run on a full disk must not be refused for the space that it has taken already."""

@@ -16,7 +16,7 @@ from mta4dpr.errors import EnvironmentLack
 from mta4dpr.experiment.experiment import open_experiment
 from mta4dpr.experiment.request import Request
 from mta4dpr.machine import environment
-from mta4dpr.machine.places import CACHE, DATA, OUTPUT, disk_lack
+from mta4dpr.machine.places import CACHE, OUTPUT
 from mta4dpr.machine.work import Piece
 from mta4dpr.planning.needs import Needs
 from mta4dpr.stages.pipeline import pieces_of
@@ -153,22 +153,6 @@ def test_a_model_that_nobody_knows_is_said_to_be_left_out(written: Any) -> None:
     assert "some/model is not known here" in found["bring the models"].note
     assert found["encode with x"].disk == {}
     assert "not counted" in found["encode with x"].note
-
-
-def test_each_file_system_is_looked_at_on_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What fits together on one disk need not fit on two, and the other way round."""
-    places = {DATA: Path("/one/data"), CACHE: Path("/two/cache"), OUTPUT: Path("/two/output")}
-    monkeypatch.setattr(environment, "file_system", lambda path: path.parts[1])
-    free = {"one": 10e9, "two": 100e9}
-    monkeypatch.setattr(environment, "free_disk_bytes", lambda path: free[path.parts[1]])
-    assert disk_lack({DATA: 9e9, CACHE: 50e9, OUTPUT: 49e9}, places) == []
-    (line,) = disk_lack({DATA: 11e9, CACHE: 50e9, OUTPUT: 49e9}, places)
-    assert "10.0 GB free" in line
-    assert "11.0 GB in /one/data (IR_DATASETS_HOME)" in line
-    (line,) = disk_lack({DATA: 9e9, CACHE: 60e9, OUTPUT: 49e9}, places)
-    assert "109.0 GB are needed" in line
-    assert "MTA4DPR_CACHE" in line
-    assert "--output" in line
 
 
 def test_a_run_is_refused_before_it_starts(written: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
