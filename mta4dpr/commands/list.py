@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from mta4dpr.config import benchmark
+from mta4dpr.config import benchmark, plugins
 from mta4dpr.config.yaml_files import benchmark_file, benchmark_names, read_yaml
 
 Rows = list[dict[str, Any]]
 
+OF_A_PACKAGE = "offered by an installed package, which is loaded when this is named"
 MEASURES = {
     "RR@10": "reciprocal rank of the first relevant passage in the top 10 (MS MARCO's MRR@10)",
     "nDCG@10": "normalised discounted cumulative gain of the top 10 (TREC DL, BEIR)",
@@ -45,12 +46,13 @@ def systems() -> Rows:
         {"system": s["strategy"], "what": f"the student trained by {s['strategy']}: {s['about']}", "from": s["source"]}
         for s in strategies()
     ]
+    rows += [{"system": name, "what": OF_A_PACKAGE, "from": place} for name, place in plugins.offered(plugins.ENGINES).items()]
     rows += [{"system": c.name, "what": c.about, "from": hub} for hub, c in CHECKPOINTS.items() if c.name]
     return rows
 
 
 def strategies() -> Rows:
-    """A row a strategy: what it does, what a user must provide, what it costs, where it is from."""
+    """A row a strategy: what it does, what a user must provide, what it costs, where it is from. Those of other packages are not loaded."""
     from mta4dpr.distill.strategies import ABLATIONS, STRATEGIES
 
     rows = [{"strategy": name, "about": s.about, "needs": s.needs, "cost": s.cost, "source": s.source} for name, s in STRATEGIES.items()]
@@ -58,6 +60,10 @@ def strategies() -> Rows:
     rows += [
         {"strategy": name, "about": f"mta4dpr {about}", "needs": of.needs, "cost": of.cost, "source": "ablation"}
         for name, (about, _) in ABLATIONS.items()
+    ]
+    rows += [
+        {"strategy": name, "about": OF_A_PACKAGE, "needs": "", "cost": "", "source": place}
+        for name, place in plugins.offered(plugins.STRATEGIES).items()
     ]
     return rows
 

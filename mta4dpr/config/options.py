@@ -189,7 +189,7 @@ class Distill(Section):
     @model_validator(mode="after")
     def consistent(self) -> Distill:
         """Options that contradict one another, or have no effect beside others, are mistakes."""
-        if self.select not in SELECTIONS and not plugins.is_reference(self.select) and self.select not in plugins.offered(plugins.CRITERIA):
+        if self.select not in SELECTIONS and not plugins.is_outside(self.select, plugins.CRITERIA):
             ours = ", ".join(SELECTIONS)
             raise ValueError(f"select is one of {ours}, or PATH.py:NAME, found {self.select!r}{nearest(self.select, list(SELECTIONS))}")
         if self.steps < self.rounds:

@@ -8,6 +8,7 @@ A package offers strategies, engines and folders of benchmarks by entry points:
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import importlib.metadata
 import importlib.util
@@ -17,9 +18,9 @@ import re
 import sys
 import textwrap
 import tokenize
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 from mta4dpr.errors import UserError, nearest
@@ -32,6 +33,11 @@ _modules: dict[Path, ModuleType] = {}
 def is_reference(text: str) -> bool:
     """Whether it has the form PATH.py:NAME."""
     return REFERENCE.fullmatch(text) is not None
+
+
+def is_outside(name: str, *groups: str) -> bool:
+    """Whether that is PATH.py:NAME, or what an installed package offers under one of the groups of entry points. Nothing is loaded."""
+    return is_reference(name) or any(name in offered(group) for group in groups)
 
 
 def name_of(reference: str) -> str:
@@ -49,9 +55,9 @@ def resolved(reference: str, folder: Path) -> str:
     return f"{(path if path.is_file() else Path(found['path'])).resolve()}:{found['name']}"
 
 
-def offered(group: str) -> list[str]:
-    """What installed packages offer under that group of entry points; nothing of it is loaded."""
-    return sorted({point.name for point in importlib.metadata.entry_points(group=group)})
+def offered(group: str) -> dict[str, str]:
+    """What installed packages offer under that group of entry points: names, and MODULE:NAME of each. Nothing of it is loaded."""
+    return {point.name: point.value for point in sorted(importlib.metadata.entry_points(group=group), key=lambda point: point.name)}
 
 
 def offered_folders(group: str) -> list[Path]:
@@ -71,6 +77,15 @@ def load[Wanted](reference: str, group: str, wanted: type[Wanted] | Callable[[An
     if not fits:
         raise UserError(f"expected {noun} in {reference}, found {type(found).__name__}; docs/your-own.md shows how one looks")
     return found  # type: ignore[no-any-return]
+
+
+def module_of(reference: str, group: str) -> ModuleType:
+    """The module that a reference or the name of an entry point leads to. UserError when it is not there or fails."""
+    if is_reference(reference):
+        return _module(Path(reference.rpartition(":")[0]).resolve(), reference)
+    load(reference, group, lambda _: True, "anything")
+    (point, *_) = (point for point in importlib.metadata.entry_points(group=group) if point.name == reference)
+    return sys.modules[point.module]
 
 
 def _from_file(reference: str) -> Any:
@@ -120,7 +135,7 @@ def _line_of(error: BaseException, path: Path) -> str:
 def _from_package(name: str, group: str) -> Any:
     points = [point for point in importlib.metadata.entry_points(group=group) if point.name == name]
     if not points:
-        raise UserError(f"no installed package offers {name!r} as {group}{nearest(name, offered(group))}")
+        raise UserError(f"no installed package offers {name!r} as {group}{nearest(name, [*offered(group)])}")
     if len({point.value for point in points}) > 1:
         raise UserError(f"several packages offer {name!r} as {group} ({', '.join(point.value for point in points)}); uninstall one of them")
     try:
@@ -132,34 +147,70 @@ def _from_package(name: str, group: str) -> Any:
 # --- what code is, told by a hash ---------------------------------------------------------------------------------------
 
 
-def hash_of_code(things: Iterable[Any]) -> str:
-    """A key of the source of functions, classes, modules and other objects: comments, docstrings and blank lines do not count.
+def hash_of_code(things: Iterable[FunctionType | ModuleType | str]) -> str:
+    """A key of the source of functions and modules, and of texts: comments, docstrings and blank lines do not count.
 
-    Something defined outside the package stands for the whole of its file, since it may use anything there, and for the files in
-    the same folder that this imports.
+    A function stands for itself and for the functions and constants of its module that it uses; a module of ours for its file; one
+    from outside for its file and for those in the same folder, or below, that this imports.
     """
     digest = hashlib.sha256()
     for thing in things:
-        defined = thing if inspect.ismodule(thing) or hasattr(thing, "__code__") or inspect.isclass(thing) else type(thing)
-        module = inspect.getmodule(defined)
-        if module is None or module.__name__.startswith("mta4dpr."):
-            digest.update(_words(inspect.getsource(defined)))
+        if isinstance(thing, str):
+            sources = [thing]
+        elif isinstance(thing, ModuleType):
+            file = Path(thing.__file__ or "")
+            files = [file] if thing.__name__.startswith("mta4dpr.") else _with_neighbours(file, thing.__package__ or "")
+            sources = [one.read_text(encoding="utf-8") for one in files]
         else:
-            for one in _with_neighbours(module):
-                digest.update(_words(inspect.getsource(one)))
+            sources = _with_what_it_uses(thing)
+        for source in sources:
+            digest.update(_words(source))
     return digest.hexdigest()[:16]
 
 
-def _with_neighbours(module: ModuleType) -> list[ModuleType]:
-    """A module and those of its folder that it imports, whole or in part, by name."""
-    folder, known, waiting = Path(module.__file__ or "").parent, {module.__name__: module}, [module]
+def _with_what_it_uses(function: FunctionType) -> list[str]:
+    """The sources of a function and of all functions and constants of its module that it reaches, by name."""
+    found: dict[str, str] = {}
+    waiting = [function]
     while waiting:
-        for value in vars(waiting.pop()).values():
-            other = value if inspect.ismodule(value) else inspect.getmodule(value)
-            if other is not None and other.__name__ not in known and Path(getattr(other, "__file__", None) or "/").parent == folder:
-                known[other.__name__] = other
-                waiting.append(other)
-    return [known[name] for name in sorted(known)]
+        one = waiting.pop()
+        found[one.__name__] = inspect.getsource(one)
+        for name in _names(one.__code__):
+            value = one.__globals__.get(name)
+            if isinstance(value, FunctionType) and value.__module__ == function.__module__ and name not in found:
+                waiting.append(value)
+            elif isinstance(value, int | float | str | tuple):
+                found[name] = f"{name} = {value!r}"
+    return [found[name] for name in sorted(found)]
+
+
+def _names(code: CodeType) -> set[str]:
+    """Every name that a function's code and that of the functions inside it looks up."""
+    inner = [_names(constant) for constant in code.co_consts if isinstance(constant, CodeType)]
+    return {*code.co_names}.union(*inner)
+
+
+def _with_neighbours(file: Path, package: str) -> list[Path]:
+    """A Python file and those in its folder or below that it imports, and that these import."""
+    top = file.parents[package.count(".") + 1] if package else file.parent  # where absolute imports are looked for
+    found, waiting = {file}, [file]
+    while waiting:
+        for stem in _imported(waiting.pop(), top):
+            for other in (Path(f"{stem}.py"), stem / "__init__.py"):
+                if other.is_relative_to(file.parent) and other.is_file() and other not in found:
+                    found.add(other)
+                    waiting.append(other)
+    return sorted(found)
+
+
+def _imported(file: Path, top: Path) -> Iterator[Path]:
+    """Where the modules that a Python file names in its imports would lie, without the end of the name."""
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (top.joinpath(*alias.name.split(".")) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            start = (file.parents[node.level - 1] if node.level else top).joinpath(*(node.module or "").split("."))
+            yield from (start, *(start / alias.name for alias in node.names))
 
 
 def _words(source: str) -> bytes:

@@ -17,7 +17,7 @@ from mta4dpr.distill.strategy import Requirement, Strategy
 
 def is_strategy(name: str) -> bool:
     """Whether that is the name of a strategy, ours or not. Nothing is loaded."""
-    return name in STRATEGIES or plugins.is_reference(name) or name in plugins.offered(plugins.STRATEGIES)
+    return name in STRATEGIES or plugins.is_outside(name, plugins.STRATEGIES)
 
 
 def strategy_named(name: str) -> Strategy:
@@ -58,7 +58,8 @@ def takers_of(option: str) -> list[str]:
 
 def code_of(strategy: str, select: str) -> str:
     """A hash of the code that makes a student what it is: its strategy's, its criterion's, and the mathematics that both stand on."""
-    things: list[Any] = [strategy_named(strategy).loss, losses, distributions, selection, step]
+    things: list[Any] = [losses, distributions, selection, step, *sorted(one.name for one in strategy_named(strategy).requires)]
+    things.append(STRATEGIES[strategy].loss if strategy in STRATEGIES else plugins.module_of(strategy, plugins.STRATEGIES))
     if select not in CRITERIA:
-        things.append(criterion_named(select).function)
+        things.append(plugins.module_of(select, plugins.CRITERIA))
     return plugins.hash_of_code(things)

@@ -25,13 +25,15 @@ def engine_named(name: str) -> type[Engine]:
 
 
 def is_engine(reference: str) -> bool:
-    """Whether what a reference names, which is loaded for it, is an engine."""
+    """Whether what a reference names is an engine: code in a file is loaded to see it, that of a package is not."""
+    if not plugins.is_reference(reference):
+        return reference in plugins.offered(plugins.ENGINES)
     return _is_engine(plugins.load(reference, plugins.ENGINES, lambda _: True, "anything"))
 
 
 def code_of(name: str) -> str:
     """A hash of the code of an engine from outside; '' for one of ours."""
-    return "" if name in ENGINES else plugins.hash_of_code([engine_named(name)])
+    return "" if name in ENGINES else plugins.hash_of_code([plugins.module_of(name, plugins.ENGINES)])
 
 
 def _is_engine(found: Any) -> bool:

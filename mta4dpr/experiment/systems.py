@@ -107,7 +107,7 @@ def _system(bench: Benchmark, name: str) -> System:
     if name in bench.engines:
         return system_of(bench, name)
     label, equals, path = name.partition("=")
-    outside = plugins.is_reference(path if equals else name)
+    outside = plugins.is_outside(path if equals else name, plugins.STRATEGIES, plugins.ENGINES)
     variant = None if outside else variant_of(bench, name)
     if name == STUDENT_INIT or variant:
         return _student(bench, name, variant)
@@ -126,7 +126,7 @@ def _system(bench: Benchmark, name: str) -> System:
 
 
 def _from_outside(bench: Benchmark, label: str, reference: str) -> System:
-    """A student by a strategy of one's own, or an engine of one's own: PATH.py:NAME."""
+    """A student by a strategy of one's own, or an engine of one's own: PATH.py:NAME, or a name that an installed package offers."""
     reference = plugins.resolved(reference, Path())
     if is_engine(reference):
         return System(label, engine_named(reference).kind, reference)

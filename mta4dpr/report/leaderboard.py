@@ -1,4 +1,4 @@
-"""leaderboard.json as data: what was measured, as `evaluation` and `pipeline` left it.
+"""leaderboard.json as data: what was measured, as the stages of evaluation and reporting left it.
 
 Must not know how anything is shown (`tables` decides that), nor compute a measure or a test.
 """

@@ -1,6 +1,6 @@
 """The paper's tables again, as Markdown, LaTeX, HTML, CSV or JSON: published figures beside measured ones, with verdict and sources.
 
-Reads no run (`mta4dpr.measured` gathers what was measured) and compares nothing (`comparison` does).
+Reads no run (`measurements` gathers what was measured) and compares nothing (`comparison` does).
 """
 
 from __future__ import annotations
