@@ -1,33 +1,15 @@
-"""What a benchmark file may say, and what its errors tell."""
+"""What a benchmark may say, and what its errors tell."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
-from mta4dpr.config.benchmark import Benchmark, Distill, ModelSpec, options, parse_benchmark, settings
-from mta4dpr.config.yaml_files import load_benchmark, merge, parse_settings, read_yaml
+from mta4dpr.config.benchmark import ModelSpec, parse_benchmark
 from mta4dpr.errors import UserError
 
-
-def document(**over: Any) -> dict[str, Any]:
-    found = {
-        "name": "mini",
-        "title": "Mini",
-        "corpus": "beir/nfcorpus",
-        "eval_sets": [{"id": "beir/nfcorpus/test", "measures": ["nDCG@10", "R@100"]}],
-        "systems": ["bm25"],
-    }
-    return {**found, **over}
-
-
-def mistakes(**over: Any) -> str:
-    with pytest.raises(UserError) as caught:
-        parse_benchmark(document(**over), "mini.yaml")
-    return str(caught.value)
+from .smallest import document, mistakes
 
 
 def test_the_smallest_benchmark() -> None:
@@ -67,81 +49,6 @@ def test_every_mistake_is_listed_at_once_with_the_nearest_key() -> None:
     assert "(found 'fast')" in text
 
 
-@pytest.mark.parametrize(
-    ("text", "told"),
-    [
-        ("name: a\nseed: 1\nname: b\n", "line 1: key ['name'] occurs twice"),
-        ("name: a\ndistill:\n  lr: 1\n  lr: 2\n", "line 3: key ['lr'] occurs twice"),
-        ("- a\n- b\n", "expected a mapping of settings"),
-        ("name: [a\n", "not valid YAML"),
-        ("", "found NoneType"),
-    ],
-)
-def test_yaml_that_says_a_thing_twice_or_nothing_at_all(tmp_path: Path, text: str, told: str) -> None:
-    """YAML itself keeps the last of two equal keys, in silence."""
-    path = tmp_path / "mini.yaml"
-    path.write_text(text)
-    with pytest.raises(UserError) as caught:
-        read_yaml(path)
-    assert told in str(caught.value)
-    assert str(path) in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("pair", "expected"),
-    [
-        ("distill.steps=10", {"distill": {"steps": 10}}),
-        ("steps=10", {"distill": {"steps": 10}}),
-        ("lr=1e-4", {"distill": {"lr": 1e-4}}),
-        ("lr=3.5E-5", {"distill": {"lr": 3.5e-5}}),
-        ("k1=0.82", {"bm25": {"k1": 0.82}}),
-        ("fused=[[a, b], [a, c]]", {"distill": {"fused": [["a", "b"], ["a", "c"]]}}),
-        ("tau_teacher=entropy:0.5", {"distill": {"tau_teacher": "entropy:0.5"}}),
-        ("replace=false", {"distill": {"replace": False}}),
-        ("heap=2g", {"bm25": {"heap": "2g"}}),
-        ("depth=50", {"depth": 50}),
-        ("distill.depth=50", {"distill": {"depth": 50}}),
-    ],
-)
-def test_set_takes_bare_and_dotted_names(pair: str, expected: dict[str, Any]) -> None:
-    """1e-4 is a string in YAML 1.1; `depth` is an option of its own and one of distill."""
-    assert parse_settings([pair]) == expected
-
-
-def test_every_listed_name_can_be_set_as_it_is_listed() -> None:
-    """What `list options` shows is what --set takes."""
-    for name, *_ in [*options(), *settings()]:
-        nested: Any = parse_settings([f"{name}=1"])
-        for part in name.split("."):
-            nested = nested[part]
-        assert nested == 1
-
-
-def test_a_bare_name_that_two_options_have_is_told_both() -> None:
-    """It was called unknown, with itself as what may be meant."""
-    with pytest.raises(UserError) as caught:
-        parse_settings(["precision=bfloat16"])
-    assert str(caught.value) == "--set precision=bfloat16: there are several options precision; write distill.precision or dense.precision"
-
-
-def test_set_lists_all_its_mistakes() -> None:
-    with pytest.raises(UserError) as caught:
-        parse_settings(["step=1", "lr", "lr=[1", "name=x", "steps=5"])
-    lines = str(caught.value).splitlines()
-    assert len(lines) == 4
-    assert "unknown option 'step' (did you mean 'steps'?)" in lines[0]
-    assert "key=value, found 'lr'" in lines[1]
-    assert "'[1' is not a YAML value" in lines[2]
-    assert "unknown option 'name'" in lines[3]
-
-
-def test_settings_reach_the_benchmark_and_spare_their_neighbours() -> None:
-    base = document(distill={"steps": 100, "rounds": 2})
-    found = parse_benchmark(merge(base, parse_settings(["lr=1e-4", "steps=50"])), "mini.yaml")
-    assert (found.distill.lr, found.distill.steps, found.distill.rounds) == (1e-4, 50, 2)
-    assert base["distill"] == {"steps": 100, "rounds": 2}
-
-
 @pytest.mark.parametrize("sources", [{}, {"model": "a", "scores": "b"}, {"model": "a", "untrained": {"layers": 1}}])
 def test_a_model_has_one_source(sources: dict[str, Any]) -> None:
     """With two, one would be ignored in silence."""
@@ -156,14 +63,6 @@ def test_each_source_alone_is_enough(source: dict[str, Any]) -> None:
 def test_untrained_takes_no_unknown_size() -> None:
     """A plain dict in pydantic's eyes, so a misspelt size would be a default in silence."""
     assert "unknown keys ['layer']" in mistakes(models={"m": {"untrained": {"layer": 1}}})
-
-
-def test_every_option_of_the_method_has_a_mark_and_a_help_text() -> None:
-    """docs/method.md and `list options` promise where each choice comes from."""
-    listed = {name: (mark, text) for name, _, mark, text in options()}
-    assert set(listed) == {f"distill.{name}" for name in Distill.model_fields}
-    assert {name: found for name, found in listed.items() if found[0] not in set("ABCD") or len(found[1]) < 10} == {}
-    assert all(text for *_, text in settings())
 
 
 @pytest.mark.parametrize("label", ["bm25", "a b", "a/b", "é", ""])
@@ -276,66 +175,7 @@ def test_somebody_must_mine(roles: tuple[str, list[str]], pool_teacher: bool, mi
             parse_benchmark(made, "mini.yaml")
 
 
-@pytest.mark.parametrize(
-    ("settings", "told"),
-    [
-        ({"steps": 2, "rounds": 3}, "steps (2) are fewer than rounds (3)"),
-        ({"tau_teacher": 0}, "tau_teacher is a positive number"),
-        ({"tau_teacher": "entropy:1.5"}, "entropy:X with 0 < X < 1"),
-        ({"tau_teacher": "entropy:0.0"}, "entropy:X with 0 < X < 1"),
-        ({"regime": "static", "harder": True}, "harder has no effect"),
-        ({"group": 8, "scored": 6}, "scored (6) is less than the 7 negatives of a group"),
-        ({"scored": 20}, "distill.scored has no effect unless the teacher or an assistant is a cross-encoder"),
-        ({"lr": 0}, "distill.lr"),
-        ({"group": 1}, "distill.group"),
-    ],
-)
-def test_choices_that_contradict_each_other(settings: dict[str, Any], told: str) -> None:
-    """Nothing is ignored in silence: an option without effect is an error."""
-    assert told in mistakes(distill=settings)
-
-
 def test_a_primary_measure_is_one_of_the_measures() -> None:
     assert "primary 'RR@10' is not among" in mistakes(eval_sets=[{"id": "a", "measures": ["R@5"], "primary": "RR@10"}])
     chosen = parse_benchmark(document(eval_sets=[{"id": "a", "measures": ["R@5", "RR@10"], "primary": "RR@10"}]), "mini.yaml")
     assert chosen.eval_sets[0].primary == "RR@10"
-
-
-def test_a_benchmark_file_names_folders_relative_to_itself(tmp_path: Path) -> None:
-    """The same YAML works from any working directory; ids of ir_datasets stay as they are."""
-    path = tmp_path / "mine.yaml"
-    path.write_text(yaml.safe_dump(document(corpus="./data", train="beir/nfcorpus/train")))
-    found = load_benchmark(str(path), {"depth": 7})
-    assert isinstance(found, Benchmark)
-    assert (found.corpus, found.train, found.depth) == (str(tmp_path / "data"), "beir/nfcorpus/train", 7)
-
-
-def test_a_name_that_is_no_benchmark(tmp_path: Path) -> None:
-    """Any other word may be an ir_datasets id or a folder; a YAML that is not there is a mistake."""
-    assert load_benchmark("beir/nfcorpus/test", {}) is None
-    with pytest.raises(UserError, match="no benchmark file"):
-        load_benchmark(str(tmp_path / "gone.yaml"), {})
-
-
-def test_paths_in_a_yaml_are_relative_to_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A benchmark file may be run from anywhere; a hub id or an ir_datasets id is left as it is."""
-    document = {
-        "name": "mine",
-        "title": "Mine",
-        "corpus": "./data",
-        "train": "./data/train",
-        "systems": ["bm25"],
-        "eval_sets": [{"id": "data/test", "measures": ["RR@10"]}],
-        "teacher": "t",
-        "student": "s",
-        "models": {"t": {"scores": "./t.parquet"}, "s": {"model": "../s"}, "hub": {"model": "org/name"}},
-    }
-    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(document))
-    monkeypatch.chdir("/")
-    bench = load_benchmark(str(tmp_path / "mine.yaml"), {})
-    assert bench is not None
-    assert bench.corpus == str(tmp_path / "data")
-    assert bench.train == str(tmp_path / "data" / "train")
-    assert bench.models["t"].scores == str(tmp_path / "t.parquet")
-    assert bench.models["s"].model == str(tmp_path.parent / "s")
-    assert bench.models["hub"].model == "org/name"
