@@ -260,22 +260,6 @@ def test_who_does_not_have_the_queries_leaves_the_pairs_alone(
     assert len(scored) == 20
 
 
-# --- as a teacher ---
-
-
-def test_the_scorer_scores_groups_and_ranks_nothing(tmp_path: Path, queries: TrainingQueries, opened: Callable[..., PairScores]) -> None:
-    """(queries,), (queries, group) -> (queries, group), as every scorer."""
-    store = opened(tmp_path, queries)
-    scorer = CrossEncoderScorer(store)
-    assert (scorer.label, scorer.kind, scorer.ranks, scorer.key) == ("ce", "cross-encoder", False, store.key)
-    asked, groups = np.array([3, 1], np.int32), np.array([[4, 5, 6], [6, 5, 4]], np.int32)
-    found = scorer.score(asked, groups)
-    assert found.shape == (2, 3)
-    assert (found[1] == store.scores(np.full(3, 1), groups[1])).all()
-    with pytest.raises(AssertionError, match="cannot rank the corpus"):
-        scorer.rank(asked, 10)
-
-
 def test_a_round_of_groups_costs_no_more_than_its_candidates(
     tmp_path: Path, queries: TrainingQueries, corpus: Corpus, opened: Callable[..., PairScores], scored: list[tuple[int, int]]
 ) -> None:
