@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mta4dpr.report.measurements import measurements
 
 from mta4dpr.errors import UserError
+from mta4dpr.report.measurements import measurements
 
 
 def a_run(folder: Path, seed: int, values: dict[str, float], *, name: str = "x", limit: int | None = None, **settings: Any) -> Path:

@@ -49,7 +49,8 @@ def test_its_bytes_are_known_before(tmp_path: Path, more: dict[str, Any]) -> Non
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 @pytest.mark.parametrize(
-    ("settings", "least"), [(DenseSettings(index="hnsw"), 0.97), (DenseSettings(index="ivfpq", ivf_lists=20, ivf_probes=20, pq_bytes=8), 0.7)]
+    ("settings", "least"),
+    [(DenseSettings(index="hnsw"), 0.97), (DenseSettings(index="ivfpq", ivf_lists=20, ivf_probes=20, pq_bytes=8), 0.7)],
 )
 def test_most_of_what_exact_search_finds_is_found(tmp_path: Path, settings: DenseSettings, least: float, dtype: str) -> None:
     """Of vectors that are not normalised: an index by distance would find less than half of it."""
