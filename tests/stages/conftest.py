@@ -8,8 +8,12 @@ from typing import Any
 
 import pytest
 
+from mta4dpr.engines.registry import ENGINES
+from mta4dpr.experiment.description import command_note, describe
 from mta4dpr.experiment.experiment import Experiment, open_experiment
 from mta4dpr.experiment.request import Request
+
+from .given import Given
 
 PASSAGES = [("d1", "Foxes", "the red fox runs"), ("d2", "", "a blue whale sings"), ("d3", "", "the dog sleeps")]
 QUERIES = {"q1": "red fox", "q2": "whale song", "q3": "unjudged"}
@@ -26,3 +30,27 @@ def opened(beir_folder: Callable[..., Path], tmp_path: Path, monkeypatch: pytest
         return open_experiment(Request(str(source), output=tmp_path / "run", **asked))
 
     return open_it
+
+
+@pytest.fixture
+def given(monkeypatch: pytest.MonkeyPatch) -> type[Given]:
+    """The engine `given`, a system by its own name; fresh for each test."""
+    monkeypatch.setitem(ENGINES, "given", Given)
+    for name, value in {"hits": {"red fox": [(0, 2.0), (2, 1.0)], "whale song": [(1, 3.0)]}, "asked": [], "found": {}}.items():
+        monkeypatch.setattr(Given, name, value)
+    monkeypatch.setattr(Given, "index", False)
+    monkeypatch.setattr(Given, "together", False)
+    return Given
+
+
+@pytest.fixture
+def begun(opened: Callable[..., Experiment], given: type[Given]) -> Callable[..., Experiment]:
+    """An experiment of the system `given`, in whose folder a command has begun."""
+
+    def begin(**asked: Any) -> Experiment:
+        experiment = opened(systems=asked.pop("systems", ("given",)), **asked)
+        experiment.manifest.begin(describe(experiment))
+        experiment.manifest.document["runs"].append(command_note(experiment))
+        return experiment
+
+    return begin
