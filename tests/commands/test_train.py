@@ -155,9 +155,9 @@ def test_a_second_process_does_not_go_along_with_what_a_killed_run_began(tmp_pat
     experiment = open_experiment(Request("tiny", systems=("kd",), output=tmp_path, settings=SHORT))
     experiment.__dict__["launch"] = "now"
     stage, log = stages_of(experiment)[0], []
-    with pytest.raises(KeyboardInterrupt), Ledger(tmp_path).stage(stage.name, stage.inputs(), by="before"):
+    with pytest.raises(KeyboardInterrupt), Ledger(tmp_path).stage(stage.name, stage.inputs(), code=stage.code, by="before"):
         raise KeyboardInterrupt
-    main_process = Ledger(tmp_path).stage(stage.name, stage.inputs(), by="now")
+    main_process = Ledger(tmp_path).stage(stage.name, stage.inputs(), code=stage.code, by="now")
 
     def begin(seconds: float) -> None:
         log.append("waits")
