@@ -144,7 +144,6 @@ def test_the_index_is_built_once(small: LuceneIndex, cache: Path, monkeypatch: p
     assert build_index(cache, small.corpus, heap=HEAP, threads=1) == small.folder
 
 
-@pytest.mark.slow
 def test_an_index_is_built_again_under_the_builders_lock(
     tmp_path: Path, beir_folder: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -172,6 +171,7 @@ def test_an_index_is_built_again_under_the_builders_lock(
     assert len(ranking(opened, "red fox", 7)) == len(ranking(LuceneIndex(folder, corpus, Bm25Settings(), 1), "red fox", 7)) == 4
 
 
+@pytest.mark.slow
 def test_pyserini_reads_the_index_and_ranks_alike(retriever: LuceneIndex) -> None:
     """The promise to Pyserini's users: their LuceneSearcher opens what `export --index` leaves, same passages, same scores."""
     from pyserini.search.lucene import LuceneSearcher
