@@ -65,6 +65,12 @@ def _environment_or_bug(error: OSError | MemoryError) -> int:
 
 
 def _bug(error: Exception) -> int:
+    from mta4dpr.config.plugins import place_outside
+
+    place = place_outside(error)
+    if place:
+        print_error(f"error: {place}: {type(error).__name__}: {error}; this is code of yours, --debug prints how it was called")
+        return 2
     print_error(f"error: this is a bug of ours ({type(error).__name__}: {error}); please report it with what --debug prints")
     return 1
 

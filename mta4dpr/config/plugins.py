@@ -28,6 +28,7 @@ from mta4dpr.errors import UserError, nearest
 STRATEGIES, ENGINES, CRITERIA, BENCHMARKS = (f"mta4dpr.{what}" for what in ("strategies", "engines", "criteria", "benchmarks"))
 REFERENCE = re.compile(r"(?P<path>.+\.py):(?P<name>[A-Za-z_]\w*)")
 _modules: dict[Path, ModuleType] = {}
+_files_of_packages: set[str] = set()
 
 
 def is_reference(text: str) -> bool:
@@ -51,8 +52,9 @@ def resolved(reference: str, folder: Path) -> str:
     found = REFERENCE.fullmatch(reference)
     if not found:
         return reference
-    path = folder / found["path"]
-    return f"{(path if path.is_file() else Path(found['path'])).resolve()}:{found['name']}"
+    typed = Path(found["path"]).expanduser()
+    path = folder / typed
+    return f"{(path if path.is_file() else typed).resolve()}:{found['name']}"
 
 
 def offered(group: str) -> dict[str, str]:
@@ -88,6 +90,29 @@ def module_of(reference: str, group: str) -> ModuleType:
     return sys.modules[point.module]
 
 
+def check_call(function: Any, positional: int, named: Iterable[str], expected: str) -> None:
+    """UserError when something from outside can't be called with so many arguments and those options."""
+    try:
+        inspect.signature(function).bind(*[None] * positional, **dict.fromkeys(named))
+    except TypeError as error:  # no function, or one with other parameters
+        options = "".join(f", {name}" for name in named)
+        raise UserError(f"{expected}{options}; found {getattr(function, '__name__', repr(function))}: {error}") from error
+    except ValueError:  # some built-in functions do not say what they take
+        return
+
+
+def place_outside(error: BaseException) -> str:
+    """The file and line of code from outside in which an exception was raised, or through which it passed; '' if there is none."""
+    folders = {path.parent for path in _modules} | {Path(file).parent for file in _files_of_packages}
+    trace, place = error.__traceback__, ""
+    while trace is not None:
+        file = Path(trace.tb_frame.f_code.co_filename)
+        if any(file.is_relative_to(folder) for folder in folders):
+            place = f"{file}, line {trace.tb_lineno}"
+        trace = trace.tb_next
+    return place
+
+
 def _from_file(reference: str) -> Any:
     path, _, name = reference.rpartition(":")
     module = _module(Path(path).resolve(), reference)
@@ -112,7 +137,7 @@ def _module(path: Path, reference: str) -> ModuleType:
             spec.loader.exec_module(module)
         except UserError:
             raise
-        except Exception as error:  # whatever a user's file raises while it is loaded is the user's
+        except (Exception, SystemExit) as error:  # whatever a user's file raises while it is loaded is the user's
             line = _line_of(error, path)
             raise UserError(f"{path}{line} cannot be loaded: {type(error).__name__}: {error}") from error
         finally:
@@ -139,7 +164,9 @@ def _from_package(name: str, group: str) -> Any:
     if len({point.value for point in points}) > 1:
         raise UserError(f"several packages offer {name!r} as {group} ({', '.join(point.value for point in points)}); uninstall one of them")
     try:
-        return points[0].load()
+        found = points[0].load()
+        _files_of_packages.add(sys.modules[points[0].module].__file__ or "")
+        return found
     except Exception as error:
         raise UserError(f"{points[0].value}, which a package offers as {name!r}, cannot be loaded: {error}") from error
 
@@ -166,6 +193,11 @@ def hash_of_code(things: Iterable[FunctionType | ModuleType | str]) -> str:
         for source in sources:
             digest.update(_words(source))
     return digest.hexdigest()[:16]
+
+
+def hash_of_class(found: type) -> str:
+    """A key of the code of a class from outside the package; '' for one of ours."""
+    return "" if found.__module__.startswith("mta4dpr.") else hash_of_code([sys.modules[found.__module__]])
 
 
 def _with_what_it_uses(function: FunctionType) -> list[str]:

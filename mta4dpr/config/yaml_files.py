@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import re
 from pathlib import Path
@@ -144,7 +145,10 @@ def load_benchmark(name: str, overrides: dict[str, Any]) -> Benchmark | None:
             return None
         if not path.is_file():
             raise UserError(f"there is no benchmark file {name}; `mta4dpr-bench list benchmarks` names the ones that exist")
-    document = merge(read_yaml(path), overrides)
+    document, over = read_yaml(path), copy.deepcopy(overrides)
+    _resolve_references(document, path.parent)
+    _resolve_references(over, Path())
+    document = merge(document, over)
     models = document.get("models")
     places = [(document, "corpus"), (document, "train")]
     places += [
@@ -153,7 +157,6 @@ def load_benchmark(name: str, overrides: dict[str, Any]) -> Benchmark | None:
         if isinstance(spec, dict)
         for key in ("model", "scores")
     ]
-    _resolve_references(document, path.parent)
     for section, key in places:  # paths that start with a dot are meant relative to the YAML that names them
         if str(section.get(key, "")).startswith("."):
             section[key] = os.path.abspath(path.parent / str(section[key]))

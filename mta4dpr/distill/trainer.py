@@ -27,7 +27,7 @@ from mta4dpr.distill.groups import Groups
 from mta4dpr.distill.queries import TrainingQueries
 from mta4dpr.distill.registry import criterion_named
 from mta4dpr.distill.step import Step
-from mta4dpr.distill.strategy import Requirement, Strategy
+from mta4dpr.distill.strategy import Requirement, Strategy, Terms
 from mta4dpr.distill.terms import STEP_NUMBERS, TOTAL
 from mta4dpr.distill.training_folder import checkpoints, keep_lines
 from mta4dpr.errors import UserError
@@ -244,7 +244,7 @@ class Trainer:
     def loss(self, batch: Batch, round_number: int = 0) -> tuple[Tensor, dict[str, Any]]:
         """L_total of a batch of groups, a scalar, its gradient left in the networks; and the step's terms and notes for the log.
 
-        Raises UserError where the strategy calls a term as something that a line of steps.jsonl has already.
+        Raises UserError where the strategy gives something else than terms (`checked_terms`).
         """
         import torch
 
@@ -257,10 +257,7 @@ class Trainer:
         def loss_of(matrices: Sequence[Tensor]) -> Tensor:
             over, in_groups = read(matrices[:2])
             step = self._step(batch, round_number, over, in_groups, read_teacher(matrices[2:])[1] if self.teacher else [])
-            terms = {name: (weight, value) for name, (weight, value) in self.strategy.loss(step).items() if weight}
-            reserved = terms.keys() & {TOTAL, *STEP_NUMBERS}
-            if reserved:
-                raise UserError(f"a term of a loss is called {min(reserved)!r}, which steps.jsonl has already; give it another name")
+            terms = checked_terms(self.strategy.loss(step), step.notes)
             record.update({name: value.item() for name, (_, value) in terms.items()}, **step.notes)
             return sum((weight * value for weight, value in terms.values()), torch.zeros((), dtype=self.dtype, device=device))
 
@@ -347,6 +344,34 @@ class Trainer:
             candidates[row, batch.place[row][~batch.kept[row]]] = False
             positives[row, batch.place[row][batch.relevant[row]]] = True
         return positives, candidates | positives
+
+
+def checked_terms(given: Any, notes: Mapping[str, Any]) -> Terms:
+    """The terms of a loss that have weight. UserError for what is none, that has no gradient, or that steps.jsonl has already."""
+    import torch
+
+    expected = 'expected of a loss {"name": (weight, tensor)}, weights being numbers and tensors scalars'
+    if not isinstance(given, Mapping):
+        raise UserError(f"{expected}; found {type(given).__name__}")
+    terms: Terms = {}
+    for name, pair in given.items():
+        if not isinstance(pair, tuple | list) or len(pair) != 2 or not isinstance(pair[0], int | float):
+            raise UserError(f"{expected}; found {pair!r:.80} for {name!r}")
+        weight, value = pair
+        if not isinstance(value, torch.Tensor) or value.numel() != 1:
+            raise UserError(f"{expected}; found {list(value.shape) if isinstance(value, torch.Tensor) else value!r:.80} for {name!r}")
+        if weight:
+            terms[str(name)] = (weight, value.reshape(()))
+    if not any(value.requires_grad for _, value in terms.values()):
+        raise UserError(f"{expected}; found {list(given)}, of which none with weight depends on the student, so nothing would be learnt")
+    try:
+        json.dumps(dict(notes))
+    except (TypeError, ValueError) as error:
+        raise UserError(f"step.notes is written as JSON: {error}; say .item() or .tolist() of a tensor") from error
+    reserved = {*terms, *notes} & {TOTAL, *STEP_NUMBERS}
+    if reserved:
+        raise UserError(f"a term or note of a loss is called {min(reserved)!r}, which steps.jsonl has already; give it another name")
+    return terms
 
 
 def _word_embeddings(network: Any) -> Any:

@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from mta4dpr.config import plugins
 from mta4dpr.config.benchmark import Benchmark, ModelSpec
 from mta4dpr.data.sizes import CorpusSize
 from mta4dpr.engines.scorer import Queries, Scorer
@@ -22,7 +23,7 @@ from mta4dpr.engines.workplace import Workplace
 from mta4dpr.errors import UserError
 from mta4dpr.machine.work import ID_COLUMNS, PYTHON, Piece, StageKind, Work
 from mta4dpr.models.sizes import ModelSize
-from mta4dpr.retrieval.hits import Hits
+from mta4dpr.retrieval.hits import Hits, checked
 
 
 class Engine(ABC):
@@ -221,13 +222,15 @@ class SearchScorer(Scorer):
         from mta4dpr.machine.files import key_of
 
         self.label, self.kind = engine.label, engine.kind
-        self.key = key_of([engine.identity, engine.place.corpus.text_hash])
+        name, code = type(engine).__qualname__, plugins.hash_of_class(type(engine))
+        self.key = key_of([*([name, code] if code else []), engine.identity, engine.place.corpus.text_hash])
         self._engine, self._texts = engine, queries.texts
         engine.open()
 
     def rank(self, queries: np.ndarray, k: int) -> Iterator[Hits]:
         """The engine's own search."""
-        return self._engine.search([self._texts[n] for n in queries], k)
+        found = self._engine.search([self._texts[n] for n in queries], k)
+        return checked(found, queries=len(queries), passages=len(self._engine.place.corpus), label=self.label)
 
     def score(self, queries: np.ndarray, passages: np.ndarray) -> np.ndarray:
         """Scores out of the top DEPTH of each query."""

@@ -33,7 +33,7 @@ def is_engine(reference: str) -> bool:
 
 def code_of(name: str) -> str:
     """A hash of the code of an engine from outside; '' for one of ours."""
-    return "" if name in ENGINES else plugins.hash_of_code([plugins.module_of(name, plugins.ENGINES)])
+    return plugins.hash_of_class(engine_named(name))
 
 
 def _is_engine(found: Any) -> bool:

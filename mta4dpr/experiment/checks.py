@@ -149,7 +149,7 @@ def idle_settings(bench: Benchmark, systems: Sequence[System], given: Iterable[s
     students = {system.label: system.recipe.strategy for system in systems if system.recipe}
     problems = []
     for option in given:
-        free = [strategy for label, strategy in students.items() if not _fixes(bench, label, option)]
+        free = [strategy for label, strategy in students.items() if not _fixes(bench, label, strategy, option)]
         takers = takers_of(option)
         if takers and not any(takes(strategy, option) for strategy in free):
             problems.append(
@@ -164,9 +164,9 @@ def idle_settings(bench: Benchmark, systems: Sequence[System], given: Iterable[s
     return problems
 
 
-def _fixes(bench: Benchmark, name: str, option: str) -> bool:
+def _fixes(bench: Benchmark, label: str, strategy: str, option: str) -> bool:
     """Whether that student has its own value of an option, whatever the benchmark's is."""
-    variant = variant_of(bench, name)
+    variant = variant_of(bench, label) or variant_of(bench, strategy)
     if variant is None:
         return False
     own_rounds = Requirement.STAGES in strategy_named(variant.strategy).requires

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mta4dpr.config import plugins
-from mta4dpr.config.benchmark import EvalSet
+from mta4dpr.config.benchmark import Benchmark, EvalSet, Recipe
 from mta4dpr.config.yaml_files import parse_settings
 from mta4dpr.data.collection import IrDataset, QuerySet
 from mta4dpr.distill import registry
@@ -101,6 +101,7 @@ def recipe_entry(experiment: Experiment, system: System) -> dict[str, Any]:
         "recipe": {**asdict(recipe), "distill": recipe.distill.model_dump(mode="json")} if recipe else None,
         "training_data": experiment.training_data if recipe else None,
         "models": {label: key_of(experiment.place.model_identity(spec)) for label, spec in used.items()},
+        "engines": engines_of_roles(experiment.bench, recipe) if recipe else {},
     }
 
 
@@ -108,6 +109,11 @@ def code_of_system(system: System) -> str:
     """A hash of the code that makes a system what it is, where that is not our release alone: its strategy's, or its own engine's."""
     recipe = system.recipe
     return registry.code_of(recipe.strategy, recipe.distill.select) if recipe else engine_code(system.engine)
+
+
+def engines_of_roles(bench: Benchmark, recipe: Recipe) -> dict[str, str]:
+    """The code of teacher and assistants that are engines of one's own, a hash by label."""
+    return {role: engine_code(bench.engines[role].use) for role in (recipe.teacher, *recipe.assistants) if role in bench.engines}
 
 
 def circumstances(experiment: Experiment) -> dict[str, Any]:

@@ -52,6 +52,7 @@ class Experiment:
     suite: str = ""  # that asked for this collection, in an experiment inside another one's folder
     kept: dict[tuple[Any, ...], Any] = field(default_factory=dict, repr=False)  # what stages share: training queries, scorers
     _engines: dict[str, Engine] = field(default_factory=dict, repr=False)
+    _planned: dict[str, Engine] = field(default_factory=dict, repr=False)
 
     # --- the folder and the machine ------------------------------------------------------------------------------------
 
@@ -172,6 +173,14 @@ class Experiment:
             known = self._engines[system.label] = self.make_engine(made, root=root)
         return known
 
+    def planned_engine(self, system: System) -> Engine:
+        """The engine of a system, to be asked what it takes; of a student that is not trained yet, over the model it starts from."""
+        if not system.recipe or self.folder.model(system.label).is_dir():
+            return self.engine(system)
+        if system.label not in self._planned:
+            self._planned[system.label] = self.make_engine(system, root=self._root(system))
+        return self._planned[system.label]
+
     def open_engine(self, system: System) -> Engine:
         """The engine of a system, ready to search; that of any other is closed. A student must have been trained."""
         for label, engine in self._engines.items():
@@ -188,7 +197,13 @@ class Experiment:
     def make_engine(self, system: System, *, root: Path | None = None) -> Engine:
         """A new engine of that system's kind, options and model; what it makes is kept under `root`, by default in the cache."""
         engine = engine_named(system.engine)
-        return engine(system.label, engine.options_of(self.bench, system.model, system.options), self.place, root=root)
+        options = engine.options_of(self.bench, system.model, system.options)
+        try:
+            return engine(system.label, options, self.place, root=root)
+        except TypeError as error:
+            if not code_of(system.engine):
+                raise
+            raise UserError(f"{system.engine} is no engine yet: {error}; docs/your-own.md shows what one needs") from error
 
     def engine_of_role(self, label: str) -> Engine:
         """A new engine for a teacher, an assistant or a student before training, by its label in the benchmark."""
@@ -214,6 +229,7 @@ class Experiment:
         """What decides a student's weights."""
         bench = self.bench
         roles = [recipe.teacher, *recipe.assistants, recipe.student]
+        own = {role: self.identity(system_of(bench, role)) for role in roles if role in bench.engines}
         return {
             "strategy": plugins.name_of(recipe.strategy),
             "corpus": self.corpus.text_hash,
@@ -224,6 +240,7 @@ class Experiment:
             "bm25": bench.bm25.model_dump(exclude={"heap"}),
             "dense": bench.dense.of_vectors(),
             "distill": recipe.distill.model_dump(),
+            **({"engines": own} if own else {}),
         }
 
 

@@ -15,6 +15,7 @@ from mta4dpr.config.benchmark import Benchmark, EvalSet, ModelSpec, Recipe, pars
 from mta4dpr.config.options import Bm25Settings, DenseSettings, Distill, Section
 from mta4dpr.data.collection import open_source
 from mta4dpr.distill.registry import is_strategy
+from mta4dpr.engines.registry import code_of
 from mta4dpr.errors import EnvironmentLack, UserError
 from mta4dpr.experiment.description import code_of_system, fingerprint
 from mta4dpr.experiment.experiment import Experiment
@@ -128,6 +129,13 @@ def _system(label: str, manifest: Manifest, path: Path) -> System:
     return System(label, made["kind"], engine, model, recipe=Recipe(recipe["strategy"], *roles, distill))
 
 
+def _is_from_outside(system: System) -> bool:
+    recipe = system.recipe
+    if recipe is None:
+        return plugins.is_outside(system.engine, plugins.ENGINES)
+    return plugins.is_outside(recipe.strategy, plugins.STRATEGIES) or plugins.is_outside(recipe.distill.select, plugins.CRITERIA)
+
+
 def check_unchanged(experiments: Sequence[Experiment], manifest: Manifest, path: Path, *, training: bool) -> None:
     """Corpus, models, queries and judgements must be those of then; UserError that names all that are not.
 
@@ -163,9 +171,12 @@ def check_unchanged(experiments: Sequence[Experiment], manifest: Manifest, path:
                 same(f"eval set {name}", manifest["eval_sets"][name]["hash"], found, "bring back its queries and judgements")
         for system in systems:
             code = manifest["recipes"][system.label].get("code")
-            if code and plugins.is_reference(system.recipe.strategy if system.recipe else system.engine):
+            if code and _is_from_outside(system):
                 now = lambda system=system: code_of_system(system)  # noqa: E731
                 same(f"code of {system.label}", code, now, "bring back the file as it was")
+            for role, code in manifest["recipes"][system.label].get("engines", {}).items():
+                now = lambda role=role: code_of(first.bench.engines[role].use)  # noqa: E731
+                same(f"code of {role}", code, now, "bring back the file as it was")
         for system in (system for system in systems if system.recipe):
             then = manifest["recipes"][system.label]["training_data"]
             same(f"training data of {system.label} ({first.bench.train})", then, lambda: first.training_data, "bring back its queries")

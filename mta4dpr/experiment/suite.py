@@ -15,7 +15,7 @@ import numpy as np
 from mta4dpr.config.benchmark import Suite, parse_benchmark
 from mta4dpr.data.collection import IrDataset, QuerySet, open_source
 from mta4dpr.data.downloads import downloads_of
-from mta4dpr.errors import EnvironmentLack
+from mta4dpr.errors import EnvironmentLack, UserError
 from mta4dpr.evaluation.measures import Evaluation
 from mta4dpr.experiment.experiment import Experiment
 from mta4dpr.experiment.folder import Folder
@@ -36,7 +36,8 @@ def at_hand(name: str, suite: Suite) -> list[str]:
 
 def _is_here(set_id: str) -> bool:
     source = open_source(set_id, name=set_id, max_passages=None)
-    assert isinstance(source, IrDataset)
+    if not isinstance(source, IrDataset):
+        raise UserError(f"a suite is made of ir_datasets ids, found {set_id!r}; give its eval sets as a benchmark of its own")
     return all(download.here for download in downloads_of([*source.parts(), *source.parts(set_id)]))
 
 

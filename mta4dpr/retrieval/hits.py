@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
+
+from mta4dpr.errors import UserError
 
 
 class Hits(NamedTuple):
@@ -12,6 +15,23 @@ class Hits(NamedTuple):
 
     passages: np.ndarray  # (queries, k) int32
     scores: np.ndarray  # (queries, k) float32
+
+
+def checked(found: Iterable[Hits], *, queries: int, passages: int, label: str) -> Iterator[Hits]:
+    """The same hits. UserError where they are not one row for each of `queries`, of numbers below `passages` or -1, with scores."""
+    rows = 0
+    for hits in found:
+        shapes = [getattr(array, "shape", None) for array in hits]
+        if len(shapes) != 2 or shapes[0] is None or shapes[0] != shapes[1] or len(shapes[0]) != 2:
+            raise UserError(f"{label}: expected hits as two arrays, (queries, k) each, passages and scores; found shapes {shapes}")
+        hits = Hits(*hits)
+        if hits.passages.dtype.kind != "i" or (hits.passages.size and not -1 <= hits.passages.min() <= hits.passages.max() < passages):
+            raise UserError(f"{label}: expected passage numbers from 0 to {passages - 1}, or -1 for none; found others among its hits")
+        rows += len(hits.passages)
+        if rows <= queries:
+            yield hits
+    if rows != queries:
+        raise UserError(f"{label}: expected a row of hits for each of {queries} queries, found {rows}")
 
 
 LOWEST = np.iinfo(np.int64).min

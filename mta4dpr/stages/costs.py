@@ -9,7 +9,7 @@ from mta4dpr.machine.work import Piece, Work
 
 
 def rows_of(pieces: Iterable[tuple[Piece, bool]]) -> list[Piece]:
-    """One piece a name, in the order of their first; each comes with whether the stage that wants it is done.
+    """One piece a name, in the order of their last; each comes with whether the stage that wants it is done.
 
     A thing that several stages want is done when all of them are. Disk and work of different things are added, memory is the largest.
     """
@@ -19,7 +19,7 @@ def rows_of(pieces: Iterable[tuple[Piece, bool]]) -> list[Piece]:
     rows: dict[str, list[Piece]] = {}
     for same in wanted.values():
         thing = _thing(same)
-        rows.setdefault(thing.name, []).append(thing)
+        rows[thing.name] = [*rows.pop(thing.name, []), thing]  # where the last of its things is made
     return [_row(things) for things in rows.values()]
 
 

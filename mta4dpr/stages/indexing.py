@@ -53,7 +53,7 @@ def _index_along(experiment: Experiment, system: System) -> None:
 
 
 def _pieces(experiment: Experiment, system: System, sizes: Sizes) -> Iterator[Piece]:
-    engine = experiment.engine(system)
+    engine = experiment.planned_engine(system)
     yield from engine.pieces(sizes.texts)
     yield from engine.search_pieces(sizes.texts)
     if engine.leaves_index and sizes.is_known(engine):

@@ -168,8 +168,8 @@ def perform(experiment: Experiment, stage: Stage, every: Sequence[Stage]) -> Non
     why = ledger.why_again(stage.name, inputs, code=stage.code)
     if why:
         log.info("%s: done again, as %s", stage.name, why)
-    kinds = {name.kind for name in following({stage.name}, every) - {stage.name}}  # of eval sets that this command leaves out too
-    followers = {name for name in ledger.stages if name.kind in kinds and name.system in ("", stage.name.system)}
+    stage.begin()
+    followers = _followers(experiment, stage.name, every)
     with ledger.stage(stage.name, inputs, code=stage.code, by=experiment.launch, followers=followers) as outputs:
         stage.do(outputs)
 
@@ -183,13 +183,19 @@ def following(names: set[StageName], stages: Sequence[Stage]) -> set[StageName]:
     return found
 
 
+def _followers(experiment: Experiment, of: StageName, stages: Sequence[Stage]) -> set[StageName]:
+    """Stages in the ledger that follow from one, on eval sets that this command leaves out too."""
+    kinds = {name.kind for name in following({of}, stages) - {of}}
+    return {name for name in experiment.ledger.stages if name.kind in kinds and name.system in ("", of.system)}
+
+
 def redo(experiment: Experiment, stages: Sequence[Stage], what: str) -> None:
     """Forgets the stages that --redo names, and all that follow from them, so that they are done again."""
     again = following({stage.name for stage in stages if stage.kind in REDO[what]}, stages)
     for stage in stages:
         if stage.name in again and stage.kind == what:
             stage.forget()
-    experiment.ledger.forget(again)
+    experiment.ledger.forget(again.union(*(_followers(experiment, name, stages) for name in again)))
 
 
 def work_along(experiment: Experiment, stages: Sequence[Stage]) -> None:

@@ -24,7 +24,7 @@ from mta4dpr.machine.files import file_name, key_of
 from mta4dpr.machine.places import OUTPUT
 from mta4dpr.machine.work import Piece, StageKind
 from mta4dpr.planning.sizes import Sizes
-from mta4dpr.retrieval.hits import Hits
+from mta4dpr.retrieval.hits import Hits, checked
 from mta4dpr.stages.stage import Stage
 
 log = logging.getLogger(__name__)
@@ -87,7 +87,7 @@ def _all_hits(experiment: Experiment, system: System, eval_set: EvalSet) -> Iter
     engine, texts = experiment.open_engine(system), _texts(experiment, eval_set)
     asked, k = _asked(experiment, eval_set), _hits_wanted(experiment)
     if not experiment.launch or not engine.is_shared:
-        yield from engine.search_first(texts, asked, k)
+        yield from checked(engine.search_first(texts, asked, k), queries=asked, passages=len(experiment.corpus), label=system.label)
         return
     _search_part(experiment, system, eval_set)
     folder = _parts(experiment, system, eval_set)
@@ -120,9 +120,9 @@ def _hits_wanted(experiment: Experiment) -> int:
 
 
 def _pieces(experiment: Experiment, system: System, eval_set: EvalSet, sizes: Sizes) -> Iterator[Piece]:
-    engine, depth, texts = experiment.engine(system), experiment.bench.depth, sizes.texts
+    engine, depth, texts = experiment.planned_engine(system), experiment.bench.depth, sizes.texts
     queries = sizes.eval_queries(eval_set.id)
-    held = sum({type(other): other.held_memory for other in map(experiment.engine, experiment.systems)}.values())
+    held = sum({type(other): other.held_memory for other in map(experiment.planned_engine, experiment.systems)}.values())
     yield Piece(
         "search",
         note=f"top {depth} of {queries:,} queries" if queries else f"top {depth}",

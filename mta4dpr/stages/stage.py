@@ -13,7 +13,7 @@ from mta4dpr.planning.sizes import Sizes
 
 
 def nothing() -> None:
-    """For a stage that leaves nothing behind when it is to be done again."""
+    """For a stage that leaves nothing behind that it would go on from."""
 
 
 def no_pieces(_: Sizes) -> Iterator[Piece]:
@@ -27,6 +27,7 @@ class Stage:
 
     name     kind, system and eval set; the ledger's key
     inputs   a JSON document of all that decides what comes out; asked for when the stage's turn has come
+    begin    brings back what a kill or other settings left, before any process may look at it
     do       does it; appends the files that it made
     needs    the stages it follows from: when one of these is done again, so is it
     along    what a process beside the main one does of it; None where that one works alone
@@ -45,6 +46,7 @@ class Stage:
     forget: Callable[[], None] = nothing
     code: str = ""
     is_done: Callable[[], bool] | None = None
+    begin: Callable[[], None] = nothing
 
     @property
     def kind(self) -> StageKind:

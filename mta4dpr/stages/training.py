@@ -38,14 +38,20 @@ def training(experiment: Experiment, system: System, recipe: Recipe) -> Stage:
         pieces=partial(training_pieces, experiment, system, recipe),
         code=code_of(recipe.strategy, recipe.distill.select),
         forget=partial(shutil.rmtree, experiment.folder.training(system.label), ignore_errors=True),
+        begin=partial(_begin, experiment, system, recipe),
     )
 
 
-def _train(experiment: Experiment, system: System, recipe: Recipe, outputs: list[Path]) -> None:
+def _begin(experiment: Experiment, system: System, recipe: Recipe) -> None:
+    """What an earlier command left goes on, if it was made by the same inputs and code, and is whole."""
     folder = experiment.folder.training(system.label)
     inputs = [experiment.training_inputs(recipe), environment.process_count()]
     _clear_if_other(folder, inputs, code_of(recipe.strategy, recipe.distill.select))
     mend(folder, recipe.distill)
+
+
+def _train(experiment: Experiment, system: System, recipe: Recipe, outputs: list[Path]) -> None:
+    folder = experiment.folder.training(system.label)
     begun_before = [path.name for path in folder.iterdir()] != ["inputs.json"]
     with energy_used() as joules:
         final = distil_student(experiment, system, recipe)

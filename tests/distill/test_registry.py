@@ -22,11 +22,35 @@ def loss(step):
 
 plain = mta4dpr.Strategy(source="mine", about="x", loss=loss)
 asking = mta4dpr.Strategy(source="mine", about="x", loss=loss, requires={{mta4dpr.Requirement.STANDING}})
+judged = mta4dpr.Strategy(source="mine", about="x", loss=loss, requires={{mta4dpr.Requirement.JUDGEMENTS_ALONE}})
 
 def nearest(a, b):
     return (a.exp() - b.exp()).abs().sum(-1)
 
 number = 3
+"""
+
+WRONG = """
+import mta4dpr
+
+def no_step():
+    return {}
+
+no_step_strategy = mta4dpr.Strategy(source="mine", about="x", loss=no_step)
+
+def scalar(a, b):
+    return (a - b).sum()
+
+def matrix(a, b):
+    return a - b
+
+def nan(a, b):
+    return (a - b).sum(-1) / 0
+
+def one_argument(a):
+    return a
+
+unknown = mta4dpr.Criterion(matrix, options=("nope",))
 """
 
 
@@ -37,11 +61,37 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_strategy_of_a_file_gets_assistants_unless_it_says_what_it_wants(file: Path) -> None:
-    """Ten lines that read `step.assistants` must work; one that says what it requires gets just that."""
+def test_a_strategy_of_a_file_gets_assistants_unless_it_reads_judgements_alone(file: Path) -> None:
+    """Ten lines that read `step.assistants` must work, whatever else they require."""
     assert strategy_named(f"{file}:plain").requires == {Requirement.OFFERED_ASSISTANTS}
-    assert strategy_named(f"{file}:asking").requires == {Requirement.STANDING}
+    assert strategy_named(f"{file}:asking").requires == {Requirement.STANDING, Requirement.OFFERED_ASSISTANTS}
+    assert strategy_named(f"{file}:judged").requires == {Requirement.JUDGEMENTS_ALONE}
     assert strategy_named("kd") is STRATEGIES["kd"]
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("no_step", "a loss takes a step; found no_step"),
+        ("scalar", r"expected a distance for each query, \[2\]; found \[\]"),
+        ("matrix", r"expected a distance for each query, \[2\]; found \[2, 2\]"),
+        ("nan", "finite distances"),
+        ("one_argument", "a criterion takes two log distributions"),
+        ("unknown", "'nope' is no option of distillation"),
+    ],
+)
+def test_what_would_choose_wrongly_or_fail_within_is_told(tmp_path: Path, name: str, told: str) -> None:
+    """argmin of a flattened matrix, or of NaN, is an assistant too."""
+    path = tmp_path / "wrong.py"
+    path.write_text(WRONG)
+    teacher = torch.full((2, 2), 0.5).log()
+    with pytest.raises(UserError, match=told):
+        if name == "no_step":
+            strategy_named(f"{path}:{name}_strategy")
+        else:
+            function = criterion_named(f"{path}:{name}").function
+            assert function is not None
+            function(teacher, teacher)
 
 
 def test_what_is_no_strategy_is_told(file: Path, tmp_path: Path) -> None:

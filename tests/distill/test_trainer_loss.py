@@ -11,7 +11,8 @@ import torch
 from mta4dpr.distill.groups import Groups
 from mta4dpr.distill.strategies import STRATEGIES
 from mta4dpr.distill.strategy import Requirement
-from mta4dpr.distill.trainer import Batch, Texts, Trainer
+from mta4dpr.distill.trainer import Batch, Texts, Trainer, checked_terms
+from mta4dpr.errors import UserError
 from mta4dpr.models.encoder import Encoder
 
 from .slow_reference import REFERENCES, Plain, total
@@ -213,3 +214,35 @@ def test_what_may_be_chosen(training: Training, select: str, fused: Any) -> None
     record = trainer.loss(trainer._batch(training.groups(), slice(0, 20)))[1]
     extra = {"all": {"a+b", "a+c", "b+c", "a+b+c"}, "none": set()}.get(str(fused), {"a+c"})
     assert set(record["assistant"]) <= {"a", "b", "c"} | extra
+
+
+LEARNT = torch.ones((), requires_grad=True)
+
+
+@pytest.mark.parametrize(
+    ("terms", "notes", "told"),
+    [
+        (LEARNT, {}, "expected of a loss.*; found Tensor"),
+        (None, {}, "found NoneType"),
+        ({"a": LEARNT}, {}, "for 'a'"),
+        ({"a": (LEARNT, 1.0)}, {}, "for 'a'"),
+        ({"a": (1.0, torch.ones(3, requires_grad=True))}, {}, r"found \[3\] for 'a'"),
+        ({"a": (1.0, 2.0)}, {}, "found 2.0 for 'a'"),
+        ({}, {}, "nothing would be learnt"),
+        ({"a": (1.0, LEARNT.detach()), "b": (0.0, LEARNT)}, {}, "nothing would be learnt"),
+        ({"step": (1.0, LEARNT)}, {}, "called 'step'"),
+        ({"a": (1.0, LEARNT)}, {"lr": 7}, "called 'lr'"),
+        ({"a": (1.0, LEARNT)}, {"mine": LEARNT}, r"say \.item\(\)"),
+    ],
+)
+def test_what_is_no_loss_is_told(terms: Any, notes: dict[str, Any], told: str) -> None:
+    """The mistakes of a first strategy of one's own, each a sentence and no fault within the trainer."""
+    with pytest.raises(UserError, match=told):
+        checked_terms(terms, notes)
+
+
+def test_a_loss_as_it_should_be_passes() -> None:
+    """A vector of one number is a scalar too; numbers, texts and lists may be noted."""
+    terms = checked_terms({"a": (2, LEARNT.reshape(1)), "b": (0, LEARNT)}, {"mine": [1.5, "x", None]})
+    assert list(terms) == ["a"]
+    assert (terms["a"][0], terms["a"][1].shape) == (2, torch.Size([]))

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mta4dpr.retrieval.hits import best
+from mta4dpr.errors import UserError
+from mta4dpr.retrieval.hits import Hits, best, checked
 
 ID_RANK = np.array([2, 0, 3, 1], np.int32)  # passage 2 has the largest id, then 0, 3, 1
 
@@ -44,3 +48,26 @@ def test_any_hits_are_sorted_as_python_sorts_them(hits: list[tuple[int, int, flo
     for query in range(4):
         ranked = sorted(((score, ID_RANK[passage], passage) for row, passage, score in hits if row == query), reverse=True)
         assert found[query] == ([passage for *_, passage in ranked] + [-1] * k)[:k]
+
+
+@pytest.mark.parametrize(
+    ("hits", "told"),
+    [
+        ([Hits(np.array([[0, 1]]), np.array([[2.0, 1.0]]))], "a row of hits for each of 2 queries, found 1"),
+        ([Hits(np.array([[0], [1], [2]]), np.ones((3, 1)))], "a row of hits for each of 2 queries, found 3"),
+        ([Hits(np.array([[0], [9]]), np.ones((2, 1)))], "passage numbers from 0 to 4"),
+        ([Hits(np.array([[0], [-2]]), np.ones((2, 1)))], "passage numbers from 0 to 4"),
+        ([Hits(np.array([[0.5], [1]]), np.ones((2, 1)))], "passage numbers from 0 to 4"),
+        ([Hits(np.array([[0], [1]]), np.ones((2, 2)))], "expected hits as two arrays"),
+        ([([0], [1])], "expected hits as two arrays"),
+    ],
+)
+def test_hits_that_would_give_other_queries_rows_are_told(hits: Any, told: str) -> None:
+    """An engine from outside that leaves out a query would shift the rows of all that follow."""
+    with pytest.raises(UserError, match=told):
+        list(checked(hits, queries=2, passages=5, label="mine"))
+
+
+def test_hits_as_they_should_be_pass() -> None:
+    given = [Hits(np.array([[4, -1]], np.int32), np.array([[1.0, -np.inf]], np.float32)) for _ in range(2)]
+    assert len(list(checked(given, queries=2, passages=5, label="mine"))) == 2
