@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from mta4dpr.engines.registry import ENGINES
 from mta4dpr.experiment.description import command_note, describe
@@ -54,3 +55,32 @@ def begun(opened: Callable[..., Experiment], given: type[Given]) -> Callable[...
         return experiment
 
     return begin
+
+
+@pytest.fixture
+def with_students(beir_folder: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Experiment]:
+    """Opens an experiment with students over a dozen training queries, whose networks have a single layer."""
+    monkeypatch.setenv("MTA4DPR_CACHE", str(tmp_path / "cache"))
+    queries = QUERIES | {f"t{n}": f"{text} {n}" for n, (*_, text) in enumerate(PASSAGES * 4)}
+    judged = {"test": QRELS, "train": [("q1", "d1", 1), *((f"t{n}", f"d{1 + n % 3}", 1) for n in range(12))]}
+    beir_folder(tmp_path / "mini", PASSAGES, queries, judged)
+    sizes = {"layers": 1, "hidden": 16, "heads": 2, "vocabulary": 50}
+    document = {
+        "name": "mine",
+        "title": "Mine",
+        "corpus": "./mini",
+        "train": "mini/train",
+        "systems": ["bm25", "kd"],
+        "eval_sets": [{"id": "mini/test", "measures": ["RR@10"]}],
+        "models": {role: {"untrained": {**sizes, "seed": n}} for n, role in enumerate(("teacher", "assistant", "student"))},
+        "teacher": "teacher",
+        "assistants": ["bm25", "assistant"],
+        "student": "student",
+        "distill": {"rounds": 2, "steps": 12, "batch_queries": 8, "group": 2, "depth": 2},
+    }
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(document))
+
+    def open_it(*systems: str, **asked: Any) -> Experiment:
+        return open_experiment(Request(str(tmp_path / "mine.yaml"), systems=systems, output=tmp_path / "run", **asked))
+
+    return open_it

@@ -270,6 +270,16 @@ def test_redo_forgets_a_stage_and_what_follows(
     assert steps.again() == again
 
 
+def test_redo_forgets_eval_sets_that_this_command_leaves_out_too(experiment: Experiment, steps: Steps) -> None:
+    """Their rows stand in the same table, and would be of files that nobody trusts any longer."""
+    bm25_dev = StageName("search", "bm25", "dev")
+    every = [*steps.every()[:5], steps.stage(KD_DEV, ENCODE), steps.stage(bm25_dev, INDEX), *steps.every()[5:]]
+    run(experiment, every)
+    redo(experiment, steps.every(), "train")  # by a command that knows no dev
+    assert not experiment.ledger.was_done(KD_DEV)
+    assert experiment.ledger.was_done(bm25_dev)
+
+
 def test_redo_takes_one_process(opened: Callable[..., Experiment], monkeypatch: pytest.MonkeyPatch) -> None:
     """Each of several would remove what the others have just made."""
     monkeypatch.setenv("WORLD_SIZE", "2")
@@ -384,6 +394,22 @@ def test_a_process_goes_along_with_a_stage_that_the_main_one_has_begun(opened: C
     thread.join(20)
     assert not thread.is_alive()
     assert log == ["train kd"]
+
+
+def test_what_a_stage_clears_away_is_gone_before_others_go_along(experiment: Experiment, steps: Steps) -> None:
+    """A process that sees the stage running reads what lies there: checkpoints that are about to be removed, as well."""
+    running: list[bool] = []
+    train = steps.stage(TRAIN)
+    watched = replace(train, begin=lambda: running.append(has_begun_now(experiment, train)))
+    perform(experiment, watched, [watched])
+    assert running == [False]
+    perform(experiment, watched, [watched])
+    assert running == [False], "what is done is not begun again"
+
+
+def has_begun_now(experiment: Experiment, stage: Stage) -> bool:
+    """Whether another process would see it running."""
+    return Ledger(experiment.folder.path).is_running(stage.name, stage.inputs())
 
 
 def test_what_a_killed_launch_was_at_is_not_gone_along_with(opened: Callable[..., Experiment], steps: Steps) -> None:
