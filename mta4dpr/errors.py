@@ -21,4 +21,4 @@ def nearest(name: str, valid: list[str]) -> str:
     import difflib
 
     found = difflib.get_close_matches(name, valid, n=1, cutoff=0.5)
-    return f" (did you mean {found[0]!r}?)" if found else ""
+    return f" (did you mean {str(found[0])!r}?)" if found else ""
