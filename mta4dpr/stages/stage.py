@@ -27,7 +27,6 @@ class Stage:
 
     name     kind, system and eval set; the ledger's key
     inputs   a JSON document of all that decides what comes out; asked for when the stage's turn has come
-    begin    brings back what a kill or other settings left, before any process may look at it
     do       does it; appends the files that it made
     needs    the stages it follows from: when one of these is done again, so is it
     along    what a process beside the main one does of it; None where that one works alone
@@ -35,6 +34,7 @@ class Stage:
     forget   removes what it would go on from, before it is done again
     code     a hash of the code that decides what comes out, where that is not our release alone
     is_done  where the ledger does not know it: whether it is done
+    begin    brings back what a kill or other settings left, before any process may look at it
     """
 
     name: StageName
