@@ -6,7 +6,7 @@ this store, so that the source is read once and every later step has random acce
     ids.bin, ids.npy        UTF-8 ids one after another, and where each starts          (passages + 1,) int64
     texts.bin, texts.npy    title and text alternating, and where each starts           (2 * passages + 1,) int64
     order.npy               passage numbers in ascending byte order of their ids        (passages,) int32
-    store.json              text hash, count, source
+    store.json              text hash, count, source; the folder is sealed (see machine/kept.py)
 """
 
 from __future__ import annotations
@@ -23,10 +23,11 @@ import numpy as np
 from filelock import FileLock
 
 from mta4dpr.data.collection import Source
-from mta4dpr.data.columns import CUT_OFF, Column, blocks
+from mta4dpr.data.columns import Column, blocks
 from mta4dpr.data.records import Passage
 from mta4dpr.errors import UserError
-from mta4dpr.machine.files import file_name, folder_written_aside, key_of, lack_of_disk, read_json, write_json
+from mta4dpr.machine.files import file_name, key_of, lack_of_disk, read_json, write_json
+from mta4dpr.machine.kept import is_whole, sealed_folder
 from mta4dpr.machine.progress import track
 
 log = logging.getLogger(__name__)
@@ -48,14 +49,6 @@ class Corpus:
 
     def __len__(self) -> int:
         return self.size
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether its files are as large as they were written. One of CUT_OFF is raised for a file that cannot be opened."""
-        for starts, name in ((self._id_starts, "ids.bin"), (self._text_starts, "texts.bin")):
-            if (self.folder / name).stat().st_size != int(starts[-1]):
-                return False
-        return (len(self._id_starts), len(self._text_starts), len(self.order)) == (self.size + 1, 2 * self.size + 1, self.size)
 
     @cached_property
     def _id_starts(self) -> np.ndarray:
@@ -137,19 +130,12 @@ def corpus_folder(cache: Path, source: Source) -> Path:
     return cache / "corpora" / f"{file_name(str(name))[-40:].strip('-')}-{key_of([FORMAT, source.identity])}"
 
 
-def stored_corpus(cache: Path, source: Source) -> Corpus | None:
-    """The store of that source if it is there and its files have not changed since."""
+def stored_corpus(cache: Path, source: Source, *, by_content: bool = False) -> Corpus | None:
+    """The store of that source if it is there, whole, and the source's files have not changed since."""
     folder = corpus_folder(cache, source)
-    if not (folder / "store.json").exists():
+    if not is_whole(folder, by_content=by_content, otherwise="the corpus is read again"):
         return None
-    try:
-        corpus = Corpus(folder)
-        whole = corpus.is_whole
-    except CUT_OFF:
-        whole = False
-    if not whole:
-        log.warning("%s is damaged; the corpus is read again", folder)
-        return None
+    corpus = Corpus(folder)
     if corpus.about["files"] != source.files():
         log.info("the files of %s have changed since they were read; reading them again", source.identity)
         return None
@@ -157,18 +143,18 @@ def stored_corpus(cache: Path, source: Source) -> Corpus | None:
 
 
 def open_corpus(cache: Path, source: Source, *, verify: bool = False) -> Corpus:
-    """The store of that source, built on first use. `verify` reads the source again and compares the text hash."""
+    """The store of that source, built on first use. `verify` reads store and source and compares both with what they were."""
     folder = corpus_folder(cache, source)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(str(folder) + ".lock"):
-        corpus = stored_corpus(cache, source)
+        corpus = stored_corpus(cache, source, by_content=verify)
         if corpus is not None and verify:
             found = _hash_of(_tracked(source, "verify the corpus"))
             if found != corpus.text_hash:
                 log.warning("the texts of %s are not what they were (hash %s, was %s)", source.identity, found, corpus.text_hash)
                 corpus = None
         if corpus is None:
-            with folder_written_aside(folder) as aside:
+            with sealed_folder(folder) as aside:
                 _build(aside, source, _tracked(source, "read the corpus"))
             corpus = Corpus(folder)
     return corpus

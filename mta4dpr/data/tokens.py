@@ -6,35 +6,31 @@ length that a model wants. Knows tokenizers, no models. A piece is PIECE texts, 
 off goes on at the next one.
 
     ids.bin, starts.npy     token ids (uint16 or uint32), where each text starts        (texts + 1,) int64
-    tokens.json             hash of texts and tokenizer, count
+    tokens.json             hash of texts and tokenizer, count; the folder is sealed (see machine/kept.py)
     KEY.pieces/             while it is made: 00012.npy, ids of a piece, and 00012.lengths.npy
 """
 
 from __future__ import annotations
 
 import hashlib
-import logging
-import shutil
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import batched, pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock
 
-from mta4dpr.data.columns import CUT_OFF, Column, blocks
+from mta4dpr.data.columns import Column, blocks
 from mta4dpr.data.corpus import Corpus
-from mta4dpr.machine.files import folder_written_aside, key_of, lack_of_disk, read_json, write_json, written_aside
-from mta4dpr.machine.progress import bar
-from mta4dpr.machine.shared_work import missing_pieces
-
-log = logging.getLogger(__name__)
+from mta4dpr.machine.files import key_of, lack_of_disk, read_json, write_json, written_aside
+from mta4dpr.machine.progress import Bar
+from mta4dpr.machine.shared_work import Pieces, make_together
 
 MOST_TOKENS = 512
+PROBES = ("a", "1", ".", "的", "а", "ا")  # texts by which special tokens are found; the first of which something is left
 BLOCK = 5000  # texts tokenised at once
 PIECE = 100_000  # texts between two files: as many are lost when the process is killed
 
@@ -50,8 +46,9 @@ class Tokenizer:
         self._backend.no_truncation()
         self._backend.no_padding()
         self.pad = int(tokenizer.pad_token_id or 0)
-        probe = self._backend.encode("a", add_special_tokens=False).ids
-        whole = self._backend.encode("a").ids
+        self._probe = next((text for text in PROBES if self._backend.encode(text, add_special_tokens=False).ids), PROBES[0])
+        probe = self._backend.encode(self._probe, add_special_tokens=False).ids
+        whole = self._backend.encode(self._probe).ids
         start = next((i for i in range(len(whole)) if whole[i : i + len(probe)] == probe), 0)
         self.before = np.array(whole[:start], np.int64)  # [CLS]
         self.after = np.array(whole[start + len(probe) :], np.int64)  # [SEP]
@@ -61,7 +58,7 @@ class Tokenizer:
     @cached_property
     def pair(self) -> PairTemplate:
         """How this tokenizer joins two texts, found on a probe."""
-        probe = self._backend.encode("a", "b")
+        probe = self._backend.encode(self._probe, self._probe)
         ids, types = np.array(probe.ids, np.int64), np.array(probe.type_ids, np.int64)
         first, second = (np.flatnonzero([s == which for s in probe.sequence_ids]) for which in (0, 1))
         bounds = (0, first[0], first[-1] + 1, second[0], second[-1] + 1, len(ids))
@@ -103,6 +100,7 @@ class TokenStore:
     starts: np.ndarray  # (texts + 1,) int64
     flat: np.ndarray  # (tokens,) uint16 or uint32
     tokenizer: Tokenizer
+    prefix: str = ""  # what stands before each text, its tokens being among the ids
 
     def __len__(self) -> int:
         return len(self.starts) - 1
@@ -119,11 +117,11 @@ class TokenStore:
         return int((np.diff(self.starts) + specials > longest).sum())
 
     def batch(self, numbers: np.ndarray, longest: int) -> tuple[np.ndarray, np.ndarray]:
-        """Padded ids and attention mask of those texts, both (texts, longest of them) int64."""
+        """Padded ids and attention mask of those texts, both (texts, longest of them, at least 1) int64."""
         before, after = self.tokenizer.before, self.tokenizer.after
         room = longest - len(before) - len(after)
         cut = [self.flat[self.starts[n] : min(self.starts[n + 1], self.starts[n] + room)] for n in numbers]
-        width = max(len(ids) for ids in cut) + len(before) + len(after)
+        width = max(1, max(len(ids) for ids in cut) + len(before) + len(after))  # of texts without tokens: padding
         ids = np.full((len(cut), width), self.tokenizer.pad, np.int64)
         mask = np.zeros((len(cut), width), np.int64)
         for row, inner in enumerate(cut):
@@ -158,7 +156,7 @@ class TokenPairs:
         """Padded ids, attention mask and token types of those pairs, each (pairs, longest of them or `width`) int64."""
         pair, pad = self.queries.tokenizer.pair, self.queries.tokenizer.pad
         of_query, of_passage = self._kept(queries, passages)
-        shape = (len(queries), max(width, int((of_query + of_passage).max()) + pair.specials))
+        shape = (len(queries), max(1, width, int((of_query + of_passage).max()) + pair.specials))
         ids, mask, types = np.full(shape, pad, np.int64), np.zeros(shape, np.int64), np.zeros(shape, np.int64)
         for row, (query, passage) in enumerate(zip(self.queries.starts[queries], self.passages.starts[passages], strict=True)):
             place = 0
@@ -202,7 +200,7 @@ def tokens_of_texts(tokenizer: Tokenizer, texts: Sequence[str], *, prefix: str) 
             flat.extend(ids)
             starts.append(starts[-1] + len(ids))
     key = key_of([digest.hexdigest(), tokenizer.hash, prefix, MOST_TOKENS])
-    return TokenStore(key, np.array(starts, np.int64), np.array(flat, tokenizer.dtype), tokenizer)
+    return TokenStore(key, np.array(starts, np.int64), np.array(flat, tokenizer.dtype), tokenizer, prefix)
 
 
 def tokens_folder(cache: Path, corpus: Corpus, tokenizer: Tokenizer, prefix: str) -> Path:
@@ -213,69 +211,44 @@ def tokens_folder(cache: Path, corpus: Corpus, tokenizer: Tokenizer, prefix: str
 
 def tokens_of_corpus(cache: Path, corpus: Corpus, tokenizer: Tokenizer, *, prefix: str) -> TokenStore:
     """The corpus's token store, made on first use and kept."""
-    folder = tokens_folder(cache, corpus, tokenizer, prefix)
-    if not _is_whole(folder, len(corpus)):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        pieces = folder.with_name(folder.name + ".pieces")
-        parts = list(blocks(len(corpus), PIECE))
-        with bar(len(corpus), "tokenise", "passages") as shown:
-            for number in missing_pieces([_piece(pieces, n) for n in range(len(parts))], whole=folder / "tokens.json"):
-                _tokenise(pieces, number, corpus, tokenizer, prefix, parts[number])
-                shown.advance(parts[number].stop - parts[number].start)
-        with FileLock(str(folder) + ".lock"):
-            if not _is_whole(folder, len(corpus)):
-                with folder_written_aside(folder) as aside:
-                    _join(aside, pieces, len(parts), corpus, tokenizer, prefix)
-            shutil.rmtree(pieces, ignore_errors=True)
+    folder, parts = tokens_folder(cache, corpus, tokenizer, prefix), list(blocks(len(corpus), PIECE))
+
+    def make(number: int, file: Path, shown: Bar) -> None:
+        _tokenise(file, corpus, tokenizer, prefix, parts[number])
+        shown.advance(parts[number].stop - parts[number].start)
+
+    join = partial(_join, corpus, tokenizer, prefix)
+    pieces = Pieces(len(parts), make, join, len(corpus), "tokenise", "passages")
+    make_together(folder, pieces, otherwise="the corpus is tokenised again")
     starts = np.load(folder / "starts.npy", mmap_mode="r")
     dtype = read_json(folder / "tokens.json")["dtype"]
     flat = np.memmap(folder / "ids.bin", dtype=dtype, mode="r") if starts[-1] else np.empty(0, dtype)
-    return TokenStore(folder.name.rsplit("-", 1)[-1], starts, flat, tokenizer)
+    return TokenStore(folder.name.rsplit("-", 1)[-1], starts, flat, tokenizer, prefix)
 
 
-def _is_whole(folder: Path, texts: int) -> bool:
-    """Whether the store is there, and as large as it was written; of one that is not, the last file is removed."""
-    about, ids = folder / "tokens.json", folder / "ids.bin"
-    if not about.exists():
-        return False
-    try:
-        starts, width = np.load(folder / "starts.npy", mmap_mode="r"), np.dtype(read_json(about)["dtype"]).itemsize
-        whole = len(starts) == texts + 1 and ids.stat().st_size == int(starts[-1]) * width
-    except CUT_OFF:
-        whole = False
-    if not whole:
-        log.warning("%s is damaged; the corpus is tokenised again", folder)
-        about.unlink(missing_ok=True)
-    return whole
-
-
-def _piece(pieces: Path, number: int) -> Path:
-    return pieces / f"{number:05}.npy"
-
-
-def _tokenise(pieces: Path, number: int, corpus: Corpus, tokenizer: Tokenizer, prefix: str, rows: slice) -> None:
+def _tokenise(file: Path, corpus: Corpus, tokenizer: Tokenizer, prefix: str, rows: slice) -> None:
     ids, lengths = array("I"), array("q")
     for block in batched(range(rows.start, rows.stop), BLOCK):
         for found in tokenizer.ids([prefix + corpus.joined(n, " ") for n in block]):
             ids.extend(found)
             lengths.append(len(found))
-    for name, values in ((_lengths(pieces, number), np.array(lengths, np.int64)), (_piece(pieces, number), np.array(ids, tokenizer.dtype))):
-        with written_aside(name, binary=True) as file:
-            np.save(file, values)
+    for name, values in ((_lengths(file), np.array(lengths, np.int64)), (file, np.array(ids, tokenizer.dtype))):
+        with written_aside(name, binary=True) as opened:
+            np.save(opened, values)
 
 
-def _lengths(pieces: Path, number: int) -> Path:
-    return _piece(pieces, number).with_suffix(".lengths.npy")
+def _lengths(piece: Path) -> Path:
+    return piece.with_suffix(".lengths.npy")
 
 
-def _join(folder: Path, pieces: Path, count: int, corpus: Corpus, tokenizer: Tokenizer, prefix: str) -> None:
+def _join(corpus: Corpus, tokenizer: Tokenizer, prefix: str, folder: Path, pieces: Sequence[Path]) -> None:
     tokens = 0
     try:
         with open(folder / "ids.bin", "wb") as file, Column(folder / "starts.npy", np.int64) as starts:
             starts.append(np.zeros(1, np.int64))
-            for number in range(count):
-                file.write(np.load(_piece(pieces, number)).data)
-                ends = tokens + np.cumsum(np.load(_lengths(pieces, number)))
+            for piece in pieces:
+                file.write(np.load(piece).data)
+                ends = tokens + np.cumsum(np.load(_lengths(piece)))
                 starts.append(ends)
                 tokens = int(ends[-1])
     except OSError as error:

@@ -28,7 +28,8 @@ from mta4dpr.distill.draws import candidates_of_block, draw, pool_blocks, query_
 from mta4dpr.distill.queries import TrainingQueries
 from mta4dpr.engines.scorer import Scorer
 from mta4dpr.errors import UserError
-from mta4dpr.machine.files import folder_written_aside, lack_of_disk, read_json, write_json
+from mta4dpr.machine.files import lack_of_disk, read_json, write_json
+from mta4dpr.machine.kept import sealed_folder
 
 log = logging.getLogger(__name__)
 
@@ -197,7 +198,7 @@ def _scores(
 
 
 def _write(folder: Path, groups: Groups) -> None:
-    with folder_written_aside(folder, sums=True) as aside:
+    with sealed_folder(folder) as aside:
         for name in ("queries", "passages", "kept", "relevant"):
             np.save(aside / f"{name}.npy", getattr(groups, name))
         (aside / "scores").mkdir()

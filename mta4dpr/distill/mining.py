@@ -5,12 +5,10 @@ Rankings are files, so nothing is mined twice, and mining that was cut off goes 
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock
 
 from mta4dpr.data.columns import Column, blocks, join
 from mta4dpr.distill.bench import Bench
@@ -18,10 +16,11 @@ from mta4dpr.distill.draws import RANK_BLOCK
 from mta4dpr.distill.queries import TrainingQueries
 from mta4dpr.engines.scorer import Scorer
 from mta4dpr.machine.files import file_name, key_of, written_aside
-from mta4dpr.machine.progress import bar
-from mta4dpr.machine.shared_work import missing_pieces
+from mta4dpr.machine.progress import Bar
+from mta4dpr.machine.shared_work import Pieces, make_together
 
 PROD_DEPTH = 15  # of PROD's confusing queries: the student has a positive among so many passages
+RANKING = "passages.npy"
 MINING_PIECE = 16_384  # queries between two files: as many are lost when the process is killed
 
 
@@ -54,28 +53,25 @@ def _rankings(assistants: Sequence[Scorer], bench: Bench) -> dict[str, np.ndarra
 
 
 def rankings(scorer: Scorer, numbers: np.ndarray, depth: int, folder: Path, bench: Bench) -> np.ndarray:
-    """The scorer's best passages for the queries of those numbers, (queries, depth) int32; kept in a file, memory-mapped.
+    """The scorer's best passages for the queries of those numbers, (queries, depth) int32; kept in a sealed folder, memory-mapped.
 
     They are made a piece at a time: processes share the pieces, and after an interruption they go on with the next one.
     """
-    place = (
-        folder / f"{file_name(scorer.label)}-{key_of([scorer.key, bench.corpus.text_hash, bench.queries.key, numbers.tolist(), depth])}.npy"
-    )
-    if not place.exists():
-        parts = place.with_suffix(".pieces")
-        files = [parts / f"{rows.start // MINING_PIECE:05}.npy" for rows in blocks(len(numbers), MINING_PIECE)]
-        with bar(len(numbers), f"mine with {scorer.label}", "queries") as shown:
-            for piece in missing_pieces(files, whole=place):
-                with written_aside(files[piece], binary=True) as file, Column(file, np.int32, depth) as column:
-                    for hits in scorer.rank(numbers[piece * MINING_PIECE : (piece + 1) * MINING_PIECE], depth):
-                        column.append(hits.passages)
-                        shown.advance(len(hits.passages))
-        with FileLock(parts.with_suffix(".lock")):
-            if not place.exists():
-                join(place, files)
-            shutil.rmtree(parts, ignore_errors=True)
-        parts.with_suffix(".lock").unlink(missing_ok=True)
-    return np.load(place, mmap_mode="r")
+    key = key_of([scorer.key, bench.corpus.text_hash, bench.queries.key, numbers.tolist(), depth])
+    place, parts = folder / f"{file_name(scorer.label)}-{key}", list(blocks(len(numbers), MINING_PIECE))
+
+    def make(number: int, file: Path, shown: Bar) -> None:
+        with written_aside(file, binary=True) as opened, Column(opened, np.int32, depth) as column:
+            for hits in scorer.rank(numbers[parts[number]], depth):
+                column.append(hits.passages)
+                shown.advance(len(hits.passages))
+
+    def join_all(aside: Path, files: Sequence[Path]) -> None:
+        join(aside / RANKING, files)
+
+    pieces = Pieces(len(parts), make, join_all, len(numbers), f"mine with {scorer.label}", "queries")
+    make_together(place, pieces, otherwise="it is mined again", by_content=True)
+    return np.load(place / RANKING, mmap_mode="r")
 
 
 def wrong_queries(

@@ -29,7 +29,8 @@ from mta4dpr.distill.strategy import Requirement, Strategy
 from mta4dpr.distill.trainer import Texts, Trainer, TrainerSetup
 from mta4dpr.distill.training_folder import append, finished_rounds, groups_folder, round_bounds, student_folder, vectors_folder
 from mta4dpr.engines.scorer import Scorer
-from mta4dpr.machine.files import file_name, folder_written_aside, read_json, write_json
+from mta4dpr.machine.files import file_name, read_json, write_json
+from mta4dpr.machine.kept import sealed_folder
 from mta4dpr.models.encoder import Encoder
 
 log = logging.getLogger(__name__)
@@ -53,6 +54,8 @@ def distil(name: str, strategy: Strategy, student: Encoder, bench: Bench, folder
     """
     folder.mkdir(parents=True, exist_ok=True)
     if len(finished_rounds(folder)) == bench.options.rounds:
+        if bench.is_main:
+            _report_again(folder, bench.options)
         return student_folder(folder, best_round(folder, bench.options))
     training = _Training(name, strategy, bench, folder)
     return _all_rounds(training, student, taught_by=_chain(training) if Requirement.CHAIN in strategy.requires else None)
@@ -89,7 +92,7 @@ def _all_rounds(training: _Training, student: Encoder, *, taught_by: Scorer | No
         trainer.train_round(groups, round_number=number, first_step=start, last_step=last, label=progress)
         label = f"student-round-{number}"
         if bench.is_main and not student_folder(folder, number).exists():
-            with folder_written_aside(student_folder(folder, number), sums=True) as aside:
+            with sealed_folder(student_folder(folder, number)) as aside:
                 student.save(aside)
         _wait_for(student_folder(folder, number))
         latest = bench.freeze(label, student_folder(folder, number), vectors_folder(folder, number))
@@ -242,6 +245,14 @@ def _report_scores(groups: Groups, place: Path, *, persistence: float) -> None:
     for line in [*(f"{label}: {note}" for label, note in groups.about["notes"].items()), *warnings(report)]:
         log.warning(line)
     write_json(place, report)
+
+
+def _report_again(folder: Path, options: Distill) -> None:
+    """Score reports that are gone, where the groups are still there."""
+    for place in sorted([*folder.glob("round-*"), *folder.glob("chain/*/round-*")]):
+        groups = open_groups(place / "groups")
+        if groups is not None:
+            _report_scores(groups, place / "scores.json", persistence=options.rbo_p)
 
 
 def _restored(finished: Sequence[dict[str, Any]], bench: Bench, folder: Path) -> tuple[list[Scorer], Scorer | None]:

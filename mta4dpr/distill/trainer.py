@@ -31,7 +31,8 @@ from mta4dpr.distill.strategy import Requirement, Strategy, Terms
 from mta4dpr.distill.terms import STEP_NUMBERS, TOTAL
 from mta4dpr.distill.training_folder import checkpoints, keep_lines
 from mta4dpr.errors import UserError
-from mta4dpr.machine.files import folder_written_aside, read_json, write_json
+from mta4dpr.machine.files import read_json, write_json
+from mta4dpr.machine.kept import sealed_folder
 from mta4dpr.machine.progress import track
 from mta4dpr.models.encoder import Encoder
 
@@ -131,7 +132,7 @@ class Trainer:
         if not self.accelerator.is_main_process:
             return
         place = self.folder / "checkpoint" / f"{self.step:08}"
-        with folder_written_aside(place, sums=True) as aside:
+        with sealed_folder(place) as aside:
             for name, network in self.networks.items():
                 save_model(network, str(aside / f"{name}.safetensors"))  # of weights that are shared (T5), each once
             state: dict[str, Any] = {"optimizer": self.optimizer, "schedule": self.schedule, "scaler": self.scaler}

@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from mta4dpr.config.options import Distill
-from mta4dpr.machine.files import is_whole, read_json, written_aside
+from mta4dpr.machine.files import read_json, written_aside
+from mta4dpr.machine.kept import is_whole
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +40,12 @@ def groups_folder(folder: Path, number: int) -> Path:
 def round_bounds(options: Distill) -> list[int]:
     """The step at which each round begins, and that at which the last one ends: (rounds + 1) of them."""
     return [int(step) for step in np.linspace(0, options.steps, options.rounds + 1).round()]
+
+
+def logs(folder: Path) -> list[Path]:
+    """What a training has written of itself beside its rounds' folders: steps, rounds, score reports; those of a chain too."""
+    patterns = ("steps.jsonl", "rounds.jsonl", "standing.json", "energy.json", "round-*/scores.json")
+    return sorted(path for pattern in patterns for path in [*folder.glob(pattern), *folder.glob(f"chain/*/{pattern}")])
 
 
 def finished_rounds(folder: Path) -> list[dict[str, Any]]:
@@ -66,7 +73,7 @@ def mend(folder: Path, options: Distill) -> None:
     for link in sorted(folder.glob("chain/*")):
         mend(link, options.model_copy(update={"rounds": 1}))
     for place in [*checkpoints(folder), *sorted(folder.glob("round-*/groups")), *sorted(folder.glob("round-*/student"))]:
-        if not is_whole(place):
+        if not is_whole(place, by_content=True):
             _forget(place, "is not what was written there")
     for place in [*folder.glob("standing.json"), *sorted(folder.glob("round-*/scores.json"))]:
         try:

@@ -15,6 +15,7 @@ from mta4dpr.engines.engine import Engine
 from mta4dpr.engines.workplace import Workplace
 from mta4dpr.errors import UserError
 from mta4dpr.machine.files import read_json
+from mta4dpr.machine.kept import is_whole
 from mta4dpr.machine.places import CACHE, OUTPUT
 from mta4dpr.machine.work import ID_BYTES, ID_COLUMNS, PYTHON, Piece, Work, unknown
 from mta4dpr.models.encoder import weights_key
@@ -133,7 +134,7 @@ class DenseCost(Engine):
         dense, passages, where = self.dense, texts.passages, OUTPUT if self.is_student else CACHE
         if dense.index != "flat":
             folder = None if self.is_student else self._kept_vectors(size, texts)
-            built = folder is not None and (index_folder(folder, dense, passages) / "about.json").exists()
+            built = folder is not None and is_whole(index_folder(folder, dense, passages))
             alone = is_repeatable(dense, passages)
             yield Piece(
                 name,

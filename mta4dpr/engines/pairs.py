@@ -4,7 +4,7 @@ A pair is a 64-bit mix of the query text's hash and the passage number, so that 
 it again (among 10^8 pairs, two share a number with a probability of 3 in 10,000). Scores do not depend on what is scored
 together (see reranker.py), so neither interruptions, the order of rounds nor the number of processes show in them.
 
-    pairs/KEY/NAME.npy          (pairs,) of (pair uint64, score float32); NAME is a hash of the pairs
+    pairs/KEY/NAME.scores/      sealed; scores.npy, (pairs,) of (pair uint64, score float32); NAME is a hash of the pairs
     pairs/KEY/NAME/asked.npy    (pairs,) of (query hash uint64, passage int32): what is being scored, the longest first
     pairs/KEY/NAME/N.npy        its finished pieces, which all processes of a launch make
 """
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from mta4dpr.data.columns import CUT_OFF, blocks, join
 from mta4dpr.data.tokens import TokenPairs
 from mta4dpr.machine.counter import mix
 from mta4dpr.machine.files import folder_written_aside, key_of, written_aside
+from mta4dpr.machine.kept import is_whole, sealed_folder
 from mta4dpr.machine.progress import bar
 from mta4dpr.machine.shared_work import missing_pieces
 from mta4dpr.models.reranker import Reranker
@@ -29,6 +31,7 @@ from mta4dpr.models.reranker import Reranker
 BLOCK = 2048  # pairs that are scored between two writes: as many are lost when the process is killed
 MOST_BLOCKS = 4096  # of one call; more pairs make larger blocks
 MOST_FILES = 64  # more are joined to one
+SCORES = "scores.npy"
 RECORD = np.dtype([("pair", "<u8"), ("score", "<f4")])
 ASKED = np.dtype([("query", "<u8"), ("passage", "<i4")])
 
@@ -86,13 +89,14 @@ class PairScores:
         asked = np.empty(len(order), ASKED)
         asked["query"], asked["passage"] = self._hashes[queries[order]], passages[order]
         folder = self.folder / hashlib.sha256(asked.tobytes()).hexdigest()[:16]
-        _whole(folder).unlink(missing_ok=True)  # one of nothing, left by a process that was killed before its first piece
+        shutil.rmtree(_whole(folder), ignore_errors=True)  # one of nothing, left by a process that was killed before its first piece
         with folder_written_aside(folder) as aside:
             np.save(aside / "asked.npy", asked)
-        join(_whole(folder), self._score_pieces(folder, asked))
+        pieces = self._score_pieces(folder, asked)
+        with sealed_folder(_whole(folder)) as aside:
+            join(aside / SCORES, pieces)
         shutil.rmtree(folder, ignore_errors=True)  # another process may look into it just now
-        self._learn([np.load(_whole(folder))])
-        self._read_names.add(_whole(folder).name)
+        self._learn([_whole(folder)])
 
     def _score_pieces(self, folder: Path, asked: np.ndarray) -> list[Path]:
         """Makes the pieces of what is asked for that no other process makes; returns all of their files.
@@ -114,45 +118,49 @@ class PairScores:
                 block = np.empty(len(passages), RECORD)
                 block["pair"] = mix(asked["query"][rows], passages)
                 block["score"] = self._reranker.score(self._pairs, queries[rows], passages, token_budget=self._token_budget)
-                self._write(files[number], block)
+                with written_aside(files[number], binary=True) as file:
+                    np.save(file, block)
                 shown.advance(len(block))
         return files
 
     def _read(self) -> None:
-        """Learns the files that are new, and what a killed process has left; joins them all when there are many. Under the lock."""
+        """Learns the scores that are new, and what a killed process has left; joins them all when there are many. Under the lock."""
         for folder in self._asked():
             pieces = [np.load(path) for path in sorted(folder.glob("[0-9]*.npy"))]
             self._write(_whole(folder), np.concatenate([np.empty(0, RECORD), *pieces]))  # who scores along sees it, and stops
             shutil.rmtree(folder, ignore_errors=True)
-        files = sorted(self.folder.glob("*.npy"))
-        self._learn([np.load(path) for path in files if path.name not in self._read_names])
-        self._read_names.update(path.name for path in files)
-        if len(files) > MOST_FILES:
-            joined = self.folder / f"{hashlib.sha256(self._known['pair'].tobytes()).hexdigest()[:16]}.npy"
+        folders = sorted(self.folder.glob("[!.]*.scores"))
+        self._learn([folder for folder in folders if folder.name not in self._read_names])
+        if len(folders) > MOST_FILES:
+            joined = self.folder / f"{hashlib.sha256(self._known['pair'].tobytes()).hexdigest()[:16]}.scores"
             self._write(joined, self._known)
             self._read_names.add(joined.name)
-            for path in files:
-                if path != joined:
-                    path.unlink()
+            for folder in folders:
+                if folder != joined:
+                    shutil.rmtree(folder)
 
     def _asked(self) -> list[Path]:
         """Folders of what is being scored, or was when a process was killed; those with a point are being written."""
         return sorted(place.parent for place in self.folder.glob("[!.]*/asked.npy"))
 
-    def _learn(self, blocks: list[np.ndarray]) -> None:
-        every = np.concatenate([self._known, *blocks])
+    def _learn(self, folders: Sequence[Path]) -> None:
+        whole = [folder for folder in folders if is_whole(folder, by_content=True, otherwise="its pairs are scored again")]
+        every = np.concatenate([self._known, *(np.load(folder / SCORES) for folder in whole)])
         _, first = np.unique(every["pair"], return_index=True)
         self._known = every[first]
+        self._read_names.update(folder.name for folder in whole)
+        for folder in set(folders) - set(whole):
+            shutil.rmtree(folder, ignore_errors=True)
 
     @staticmethod
     def _write(place: Path, records: np.ndarray) -> None:
-        with written_aside(place, binary=True) as file:
-            np.save(file, records)
+        with sealed_folder(place) as aside:
+            np.save(aside / SCORES, records)
 
     def _lock(self) -> FileLock:
         return FileLock(str(self.folder) + ".lock")
 
 
 def _whole(folder: Path) -> Path:
-    """The file that the pieces of a folder are joined to."""
-    return folder.with_suffix(".npy")
+    """The folder with what the pieces of a folder are joined to."""
+    return folder.with_suffix(".scores")

@@ -19,7 +19,8 @@ from typing import Any, NamedTuple
 
 from mta4dpr.errors import UserError
 from mta4dpr.experiment.folder import Folder
-from mta4dpr.machine.files import key_of, lack_of_disk, read_json, sha256_of_file, write_json
+from mta4dpr.machine.files import key_of, lack_of_disk, read_json, write_json
+from mta4dpr.machine.kept import checksum, is_same, stamp
 from mta4dpr.machine.work import StageKind
 
 
@@ -71,11 +72,12 @@ class Ledger:
             return "what goes into it has changed"
         if record.get("code", code) != code:
             return f"its code has changed (hash {record['code']} then, {code} now)"
-        return "" if self._are_there(record["outputs"]) else "files that it made are gone or changed"
+        changed = [self._folder.relative(path) for path in self.changed(stage)]
+        return f"files that it made are gone or changed ({', '.join(changed[:3])})" if changed else ""
 
     def is_intact(self, stage: StageName) -> bool:
         """Whether that stage is done, whatever its inputs were, and its outputs are as it left them."""
-        return self.was_done(stage) and self._are_there(self.stages[stage]["outputs"])
+        return self.was_done(stage) and not self.changed(stage)
 
     def was_done(self, stage: StageName) -> bool:
         """Whether that stage was done once, whatever became of its outputs. Reads no file, for those who only plan."""
@@ -89,17 +91,11 @@ class Ledger:
         """What that stage took; None where it was never begun."""
         return float(self.stages[stage]["seconds"]) if stage in self.stages else None
 
-    def _are_there(self, outputs: dict[str, dict[str, Any]]) -> bool:
-        for name, about in outputs.items():
-            path = self._folder.path / name
-            if not path.exists():
-                return False
-            stat = path.stat()
-            if stat.st_size != about["bytes"]:
-                return False
-            if stat.st_mtime_ns != about["mtime_ns"] and sha256_of_file(path) != about["sha256"]:
-                return False
-        return True
+    def changed(self, stage: StageName, *, by_content: bool = False) -> list[Path]:
+        """Files of a stage that are gone or not as it left them; all are read with `by_content`. Earlier versions noted no stamps."""
+        outputs = self.stages.get(stage, {}).get("outputs", {})
+        paths = {self._folder.path / name: about for name, about in outputs.items()}
+        return [path for path, about in paths.items() if not is_same(path, about["sha256"], about.get("stamp"), by_content=by_content)]
 
     @contextmanager
     def stage(
@@ -123,15 +119,7 @@ class Ledger:
             self.stages[stage]["seconds"] = round(earlier + time.perf_counter() - started, 3)
             self._write()
         self.stages[stage].update(
-            status="done",
-            outputs={
-                self._folder.relative(path): {
-                    "bytes": path.stat().st_size,
-                    "mtime_ns": path.stat().st_mtime_ns,
-                    "sha256": sha256_of_file(path),
-                }
-                for path in outputs
-            },
+            status="done", outputs={self._folder.relative(path): {"sha256": checksum(path), "stamp": stamp(path)} for path in outputs}
         )
         made = {name: about["sha256"] for name, about in self.stages[stage]["outputs"].items()}
         if self.stages[stage].pop("before") not in ({}, made):

@@ -16,8 +16,6 @@ from typing import IO, Any
 
 from mta4dpr.errors import EnvironmentLack
 
-SUMS = "SHA256SUMS"  # in the format of sha256sum
-
 
 @contextmanager
 def written_aside(path: Path, *, binary: bool = False) -> Iterator[IO[Any]]:
@@ -40,10 +38,9 @@ def written_aside(path: Path, *, binary: bool = False) -> Iterator[IO[Any]]:
 
 
 @contextmanager
-def folder_written_aside(path: Path, *, sums: bool = False) -> Iterator[Path]:
+def folder_written_aside(path: Path) -> Iterator[Path]:
     """Like `written_aside`, for a folder; an existing folder at `path` is replaced. Nobody else may write it at the same time.
 
-    With `sums`, a file in it has the checksums of the others, so that `is_whole` can tell whether they are still what was written.
     What safetensors and torch raise on a full disk is no OSError: the one behind it is looked for.
     """
     aside = path.with_name(f".{path.name}.{os.getpid()}.part")
@@ -51,8 +48,7 @@ def folder_written_aside(path: Path, *, sums: bool = False) -> Iterator[Path]:
     try:
         aside.mkdir(parents=True)
         yield aside
-        if sums:
-            _write_sums(aside)
+        _reach_the_disk(aside)
         if path.exists():
             shutil.rmtree(path)
         os.replace(aside, path)
@@ -67,19 +63,12 @@ def folder_written_aside(path: Path, *, sums: bool = False) -> Iterator[Path]:
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def _write_sums(folder: Path) -> None:
-    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
-    lines = [f"{sha256_of_file(path)}  {path.relative_to(folder).as_posix()}\n" for path in files]
-    (folder / SUMS).write_text("".join(lines), encoding="utf-8")
-
-
-def is_whole(folder: Path) -> bool:
-    """Whether the files of a folder written with `sums` are those that were written; False for any other folder."""
-    try:
-        lines = [line.partition("  ") for line in (folder / SUMS).read_text(encoding="utf-8").splitlines()]
-        return bool(lines) and all(sha256_of_file(folder / name) == digest for digest, _, name in lines)
-    except (OSError, ValueError):
-        return False
+def _reach_the_disk(folder: Path) -> None:
+    """A power cut after the renaming would leave files of zeros otherwise."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with open(path, "rb") as file:
+                os.fsync(file.fileno())
 
 
 def forget_parts(path: Path) -> None:

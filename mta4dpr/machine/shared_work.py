@@ -7,15 +7,61 @@ comes, and a work that was cut off goes on at its missing pieces. Processes meet
 from __future__ import annotations
 
 import logging
+import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from mta4dpr.machine.kept import SUMS, is_whole, sealed_folder, unseal
+from mta4dpr.machine.progress import Bar, bar
+
 log = logging.getLogger(__name__)
 
 PATIENCE = 60.0  # seconds until a line says what is waited for
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """What a folder is made of.
+
+    count    pieces
+    make     writes the piece of a number to a file, all at once, and advances the bar
+    join     fills a folder from the files of all pieces
+    total, label, unit    what the bar says
+    """
+
+    count: int
+    make: Callable[[int, Path, Bar], None]
+    join: Callable[[Path, Sequence[Path]], None]
+    total: int
+    label: str
+    unit: str
+
+
+def make_together(folder: Path, pieces: Pieces, *, otherwise: str, by_content: bool = False) -> None:
+    """Makes a sealed folder, unless it is there and whole; returns when it is, whichever process made it.
+
+    `otherwise` says what is done about a folder that is not whole any more, and `by_content` that its stamps are not enough (see kept.py).
+    """
+    if is_whole(folder, by_content=by_content, otherwise=otherwise):
+        return
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    lock, place = FileLock(str(folder) + ".lock"), folder.with_name(folder.name + ".pieces")
+    with lock:
+        if not is_whole(folder, by_content=by_content):  # another process may have made it just now
+            unseal(folder)
+    files = [place / f"{number:05}.npy" for number in range(pieces.count)]
+    with bar(pieces.total, pieces.label, pieces.unit) as shown:
+        for number in missing_pieces(files, whole=folder / SUMS):
+            pieces.make(number, files[number], shown)
+    with lock:
+        if not is_whole(folder):
+            with sealed_folder(folder) as aside:
+                pieces.join(aside, files)
+        shutil.rmtree(place, ignore_errors=True)
 
 
 def missing_pieces(files: Sequence[Path], *, whole: Path | None = None) -> Iterator[int]:

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mta4dpr.errors import EnvironmentLack
+from mta4dpr.errors import EnvironmentLack, UserError
 from mta4dpr.machine.files import sha256_of_file
+from mta4dpr.machine.kept import SUMS, changed, is_sealed
 from mta4dpr.models.registry import checkpoint_of, hub_of, package_of
 
 WEIGHTS_PATTERN = "*.safetensors"
@@ -24,16 +25,17 @@ def find_model(name: str, *, offline: bool = False) -> tuple[Path, str]:
     """The folder with the model's files, and in words where it was found; the places are tried in the order of the module's docstring.
 
     `name` is a path, a short name of the registry or a hub id; `offline` forbids to ask the hub for what is not in its cache.
-    EnvironmentLack when the model is nowhere, or when the package that carries it has other weights than the published ones.
+    EnvironmentLack when the model is nowhere, or when the package that carries it has other weights than the published ones; UserError for a
+    folder with checksums that its files do not have.
     """
     if Path(name).is_dir():
-        return Path(name).resolve(), "a local folder"
+        return _unchanged(Path(name).resolve()), "a local folder"
     short = name.rsplit("/", 1)[-1]
     models = os.environ.get("MTA4DPR_MODELS")
     if models:
         for candidate in (Path(models) / name, Path(models) / short):
             if candidate.is_dir():
-                return candidate, "MTA4DPR_MODELS"
+                return _unchanged(candidate), "MTA4DPR_MODELS"
     package = package_of(name)
     if package:
         spec = importlib.util.find_spec(package.name)
@@ -46,6 +48,17 @@ def find_model(name: str, *, offline: bool = False) -> tuple[Path, str]:
                 )
             return folder, f"the package {package.name}"
     return _from_hub(name, offline=offline), "the Hugging Face hub"
+
+
+def _unchanged(folder: Path) -> Path:
+    """A model that we wrote has checksums; most have none, and are what they are."""
+    broken = changed(folder) if is_sealed(folder) else []
+    if broken:
+        raise UserError(
+            f"expected the model in {folder} to be what was written there, found other bytes in {', '.join(broken[:3])}; make it again, or "
+            f"delete {SUMS} there if you changed it on purpose"
+        )
+    return folder
 
 
 def _from_hub(name: str, *, offline: bool) -> Path:

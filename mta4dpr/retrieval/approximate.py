@@ -21,7 +21,8 @@ from mta4dpr.config.options import DenseSettings
 from mta4dpr.data.columns import blocks
 from mta4dpr.data.corpus import Corpus
 from mta4dpr.errors import EnvironmentLack, UserError
-from mta4dpr.machine.files import folder_written_aside, key_of, read_json, write_json
+from mta4dpr.machine.files import key_of, read_json, write_json
+from mta4dpr.machine.kept import is_whole, sealed_folder
 from mta4dpr.machine.progress import track
 from mta4dpr.retrieval.exact import PASSAGE_BLOCK, QUERY_BLOCK, ExactIndex
 from mta4dpr.retrieval.hits import Hits, best
@@ -74,7 +75,7 @@ def build(vectors: Vectors, settings: DenseSettings, threads: int, *, again: boo
 
     repeatable, folder = is_repeatable(settings, len(vectors)), index_folder(vectors.folder, settings, len(vectors))
     with FileLock(str(folder) + ".lock"):
-        if (folder / "about.json").exists() and not again:
+        if is_whole(folder, otherwise="it is built again") and not again:
             return folder
         before = faiss.omp_get_max_threads()
         faiss.omp_set_num_threads(1 if repeatable else threads)
@@ -85,7 +86,7 @@ def build(vectors: Vectors, settings: DenseSettings, threads: int, *, again: boo
                 index.add(block)
         finally:
             faiss.omp_set_num_threads(before)
-        with folder_written_aside(folder) as aside:
+        with sealed_folder(folder) as aside:
             try:
                 faiss.write_index(index, str(aside / "index"))
             except RuntimeError as error:  # faiss has no OSError of its own

@@ -10,7 +10,7 @@ import numpy as np
 
 from mta4dpr.data.corpus import Corpus
 from mta4dpr.errors import EnvironmentLack
-from mta4dpr.machine.files import folder_written_aside
+from mta4dpr.machine.kept import sealed_folder
 from mta4dpr.retrieval.exact import PASSAGE_BLOCK
 from mta4dpr.retrieval.vectors import Vectors
 
@@ -20,7 +20,7 @@ def write_faiss_index(folder: Path, vectors: Vectors, corpus: Corpus, *, approxi
 
     A flat one of the vectors, which are copied through and never all in memory; or that FAISS file.
     """
-    with folder_written_aside(folder) as aside:
+    with sealed_folder(folder) as aside:
         if approximate is None:
             _write_flat(aside / "index", vectors)
         else:

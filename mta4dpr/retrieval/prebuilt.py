@@ -22,11 +22,11 @@ from filelock import FileLock
 from mta4dpr.data.corpus import Corpus
 from mta4dpr.data.tokens import TokenStore
 from mta4dpr.errors import EnvironmentLack, UserError, nearest
-from mta4dpr.machine.files import key_of, lack_of_disk, write_json
+from mta4dpr.machine.files import key_of, lack_of_disk
 from mta4dpr.machine.progress import bar
 from mta4dpr.models.encoder import Encoder
 from mta4dpr.retrieval import java
-from mta4dpr.retrieval.vectors import Encoding, Vectors, stored_vectors
+from mta4dpr.retrieval.vectors import Encoding, Vectors, finish, record_shards, stored_vectors
 
 log = logging.getLogger(__name__)
 
@@ -189,14 +189,9 @@ def _copy(
         raise lack_of_disk(error, path) from error
     finally:
         aside.unlink(missing_ok=True)
-    write_json(
-        place / "vectors.json",
-        {
-            **{"model": encoder.label, "weights": encoder.weights_hash, "tokens": tokens.key, "longest": encoder.reading.passage_length},
-            **{"texts": len(corpus), "dimensions": encoder.dimensions, "dtype": how.dtype, "token_budget": how.token_budget},
-            **{"prebuilt": prebuilt.name, "md5": prebuilt.md5},
-        },
-    )
+    record_shards(place, COPY_BLOCK)
+    longest = encoder.reading.passage_length
+    finish(place, encoder, tokens, longest=longest, how=how, prebuilt=prebuilt.name, md5=prebuilt.md5)
 
 
 def _check_model(array: np.ndarray, prebuilt: Prebuilt, encoder: Encoder, tokens: TokenStore, numbers: np.ndarray) -> None:

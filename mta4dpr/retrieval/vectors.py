@@ -6,7 +6,7 @@ written.
 
     vectors.npy             (texts, dimensions) float32 or float16
     shards/00012.json       rows, SHA-256 of the shard's bytes
-    vectors.json            written last; with the size and time of vectors.npy, by which a later change is noticed
+    vectors.json            written last; with the stamp of vectors.npy, by which a later change is noticed (see machine/kept.py)
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import logging
 import os
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,10 +24,11 @@ from typing import Any
 import numpy as np
 from filelock import FileLock
 
-from mta4dpr.data.columns import CUT_OFF
+from mta4dpr.data.columns import CUT_OFF, blocks
 from mta4dpr.data.tokens import TokenStore
 from mta4dpr.errors import UserError
 from mta4dpr.machine.files import key_of, lack_of_disk, read_json, write_json, written_aside
+from mta4dpr.machine.kept import stamp
 from mta4dpr.machine.progress import bar
 from mta4dpr.machine.shared_work import missing_pieces
 from mta4dpr.models.encoder import Encoder
@@ -34,6 +36,7 @@ from mta4dpr.models.encoder import Encoder
 log = logging.getLogger(__name__)
 
 SHARD_BATCHES = 32  # a shard is about this many full batches
+_compared: dict[Path, list[int]] = {}  # files that this process has compared with their checksums, and their stamps then
 
 
 @dataclass
@@ -88,16 +91,31 @@ def vectors_folder(cache: Path, encoder: Encoder, tokens: TokenStore, longest: i
     return cache / "vectors" / key
 
 
-def stored_vectors(folder: Path) -> Vectors | None:
-    """Finished vectors; None where there are none, or where the file is not what was written: then what is broken is missing again."""
+def stored_vectors(folder: Path, *, by_content: bool = False) -> Vectors | None:
+    """Finished vectors; None where there are none, or where the file is not what was written: then what is broken is missing again.
+
+    By its stamp the file is known to be unchanged; `by_content` compares the checksums of its shards in any case, once a process.
+    """
     about, path = folder / "vectors.json", folder / "vectors.npy"
     if not about.exists() or not path.exists():
         return None
     try:
-        as_written = read_json(about).get("file") == _stat(path)
+        now, finished = stamp(path), read_json(about)
+        as_written = (_compared.get(path) if by_content else finished.get("file")) == now
+        vectors = Vectors(folder, _opened(path, (finished["texts"], finished["dimensions"]), finished["dtype"]))
     except CUT_OFF:
         as_written = False
-    return Vectors(folder, np.load(path, mmap_mode="r")) if as_written or _is_whole(folder) else None
+    if not as_written and not _is_whole(folder):
+        return None
+    return vectors if as_written else Vectors(folder, np.load(path, mmap_mode="r"))
+
+
+def _opened(path: Path, shape: tuple[int, int], dtype: str) -> np.ndarray:
+    """The array, if that is its shape and type; its header is in no shard's checksum. ValueError if not."""
+    array = np.load(path, mmap_mode="r")
+    if array.shape != shape or array.dtype != np.dtype(dtype) or not array.flags.c_contiguous:
+        raise ValueError(f"{path} has another header than it was written with")
+    return np.asanyarray(array)
 
 
 def forget(folder: Path) -> None:
@@ -117,49 +135,59 @@ def forget(folder: Path) -> None:
 
 
 def _is_whole(folder: Path) -> bool:
-    """Compares a file that was touched since it was finished with the checksums of its shards; forgets those that are broken."""
-    path = folder / "vectors.npy"
+    """Compares a file with the checksums of its shards; forgets those that are broken, so that they are made again."""
+    path, about = folder / "vectors.npy", folder / "vectors.json"
     with FileLock(str(folder) + ".lock"):
-        if not (folder / "vectors.json").exists():
+        if not about.exists():
             return False  # another process has found it broken
         try:
-            about, broken = read_json(folder / "vectors.json"), verify(Vectors(folder, np.load(path, mmap_mode="r")))
-        except CUT_OFF:  # or a record of a shard is
+            finished, now = read_json(about), stamp(path)
+            vectors = Vectors(folder, _opened(path, (finished["texts"], finished["dimensions"]), finished["dtype"]))
+        except CUT_OFF:
             log.warning("%s is damaged; its vectors are made again", path)
-            (folder / "vectors.json").unlink()
-            path.unlink()
+            about.unlink()
             return False
+        broken = verify(vectors)
         if broken:
             log.warning("%s: %d shards do not have the checksum they were written with; they are made again", path, len(broken))
-            (folder / "vectors.json").unlink()
-            for shard in broken:
-                _record(folder, shard).unlink()
+            about.unlink()
+            _forget_shards(folder, broken)
             return False
-        write_json(folder / "vectors.json", {**about, "file": _stat(path)})
+        _compared[path] = now
+        if finished.get("file") != now:
+            with suppress(Exception):  # a cache that cannot be written is compared by each process
+                write_json(about, {**finished, "file": now})
     return True
 
 
-def _stat(path: Path) -> list[int]:
-    return [path.stat().st_size, path.stat().st_mtime_ns]
+def _forget_shards(folder: Path, shards: Sequence[int]) -> None:
+    for shard in shards:
+        _record(folder, shard).unlink(missing_ok=True)
 
 
 def _record(folder: Path, shard: int) -> Path:
     return folder / "shards" / f"{shard:05}.json"
 
 
-def encode(cache: Path, encoder: Encoder, tokens: TokenStore, *, longest: int, how: Encoding) -> Vectors:
-    """The vectors of that store, from the cache or made now: the shards that are missing, shared with other processes."""
+def encode(cache: Path, encoder: Encoder, tokens: TokenStore, *, longest: int, how: Encoding, by_content: bool = False) -> Vectors:
+    """The vectors of that store, from the cache or made now: the shards that are missing, shared with other processes.
+
+    `by_content` as for `stored_vectors`.
+    """
     folder = vectors_folder(cache, encoder, tokens, longest, how)
-    found = stored_vectors(folder)
+    found = stored_vectors(folder, by_content=by_content)
     if found is not None:
         return found
     (folder / "shards").mkdir(parents=True, exist_ok=True)
     starts, path = shard_starts(tokens.lengths(longest), how.token_budget), folder / "vectors.npy"
+    shape = (len(tokens), encoder.dimensions)
     records = [_record(folder, number) for number in range(len(starts) - 1)]
     try:
         with FileLock(str(folder) + ".lock"):
-            if not path.exists():
-                _begin(path, records, (len(tokens), encoder.dimensions), how.dtype)
+            try:
+                _forget_shards(folder, verify(Vectors(folder, _opened(path, shape, how.dtype)), finished=False))
+            except CUT_OFF:
+                _begin(path, records, shape, how.dtype)
         with open(path, "r+b") as file, bar(len(records), f"encode with {encoder.label}", "shards") as shown:
             np.lib.format.read_magic(file)
             np.lib.format.read_array_header_1_0(file)
@@ -183,6 +211,13 @@ def encode(cache: Path, encoder: Encoder, tokens: TokenStore, *, longest: int, h
                 shown.advance()
     except OSError as error:
         raise lack_of_disk(error, path) from error
+    with FileLock(str(folder) + ".lock"):
+        finish(folder, encoder, tokens, longest=longest, how=how)
+    return Vectors(folder, np.load(path, mmap_mode="r"))
+
+
+def finish(folder: Path, encoder: Encoder, tokens: TokenStore, *, longest: int, how: Encoding, **more: Any) -> None:
+    """Writes that the vectors in that folder are all there, what they are of, and what `more` says of them."""
     about = {
         "model": encoder.label,
         "weights": encoder.weights_hash,
@@ -192,10 +227,11 @@ def encode(cache: Path, encoder: Encoder, tokens: TokenStore, *, longest: int, h
         "dimensions": encoder.dimensions,
         "dtype": how.dtype,
         "token_budget": how.token_budget,
+        **more,
     }
-    with FileLock(str(folder) + ".lock"):
-        write_json(folder / "vectors.json", {**about, "file": _stat(path)})
-    return Vectors(folder, np.load(path, mmap_mode="r"))
+    path = folder / "vectors.npy"
+    _compared[path] = stamp(path)
+    write_json(folder / "vectors.json", {**about, "file": stamp(path)})
 
 
 def _begin(path: Path, records: Sequence[Path], shape: tuple[int, int], dtype: str) -> None:
@@ -228,15 +264,35 @@ def shard_starts(lengths: np.ndarray, token_budget: int) -> np.ndarray:
     return np.unique(np.concatenate([[0], cuts, [len(lengths)]]))
 
 
-def verify(vectors: Vectors) -> list[int]:
-    """Shards whose bytes no longer have the checksum they were written with."""
-    broken = []
+def verify(vectors: Vectors, *, finished: bool = True) -> list[int]:
+    """Shards whose bytes no longer have the checksum they were written with, or whose record cannot be read.
+
+    Of vectors that are `finished`, the records must also cover every row: after one that is lacking, the next one counts as broken.
+    """
+    broken, end = [], 0
     for path in sorted((vectors.folder / "shards").glob("*.json")):
-        about = read_json(path)
-        content = np.ascontiguousarray(vectors.array[about["start"] : about["end"]]).tobytes()
-        if hashlib.sha256(content).hexdigest() != about["sha256"]:
+        try:
+            about = read_json(path)
+            content = np.ascontiguousarray(vectors.array[about["start"] : about["end"]]).tobytes()
+            is_whole = hashlib.sha256(content).hexdigest() == about["sha256"] and (about["start"] == end or not finished)
+            end = about["end"]
+        except (*CUT_OFF, TypeError):
+            is_whole = False
+        if not is_whole:
             broken.append(int(path.stem))
+    if finished and end != len(vectors) and not broken:
+        broken.append(int(path.stem) if end else 0)
     return broken
+
+
+def record_shards(folder: Path, size: int) -> None:
+    """Checksums for vectors that are in the file already, `size` rows a shard; those of earlier shards are removed."""
+    array = np.load(folder / "vectors.npy", mmap_mode="r")
+    (folder / "shards").mkdir(parents=True, exist_ok=True)
+    _forget_shards(folder, [int(path.stem) for path in (folder / "shards").glob("*.json")])
+    for number, rows in enumerate(blocks(len(array), size)):
+        sha256 = hashlib.sha256(np.ascontiguousarray(array[rows]).tobytes()).hexdigest()
+        write_json(_record(folder, number), {"start": rows.start, "end": rows.stop, "sha256": sha256, "seconds": 0.0})
 
 
 def passages_per_second(folder: Path) -> float | None:

@@ -12,6 +12,7 @@ from mta4dpr.experiment.experiment import Experiment
 from mta4dpr.experiment.ledger import StageName
 from mta4dpr.experiment.systems import System
 from mta4dpr.machine import environment
+from mta4dpr.machine.kept import files_of
 from mta4dpr.machine.places import CACHE, OUTPUT
 from mta4dpr.machine.work import Piece
 from mta4dpr.planning.sizes import Sizes
@@ -45,7 +46,7 @@ def _index(experiment: Experiment, system: System, outputs: list[Path]) -> None:
     if engine.leaves_index:
         folder = experiment.folder.index(system.label)
         engine.write_index(folder)
-        outputs += sorted(path for path in folder.iterdir() if path.is_file())
+        outputs += [folder / name for name in files_of(folder)]
 
 
 def _index_along(experiment: Experiment, system: System) -> None:

@@ -12,13 +12,14 @@ from typing import Any
 from mta4dpr.config.benchmark import Recipe
 from mta4dpr.distill.registry import code_of, strategy_named
 from mta4dpr.distill.rounds import distil
-from mta4dpr.distill.training_folder import mend, read_lines
+from mta4dpr.distill.training_folder import logs, mend, read_lines
 from mta4dpr.evaluation.efficiency import energy_used
 from mta4dpr.experiment.experiment import Experiment
 from mta4dpr.experiment.ledger import StageName
 from mta4dpr.experiment.systems import System
 from mta4dpr.machine import environment
-from mta4dpr.machine.files import SUMS, copy_folder, folder_written_aside, key_of, read_json, write_json
+from mta4dpr.machine.files import copy_folder, key_of, read_json, write_json
+from mta4dpr.machine.kept import STAMPS, SUMS, files_of, sealed_folder
 from mta4dpr.machine.work import StageKind
 from mta4dpr.planning.sizes import Sizes
 from mta4dpr.planning.training import training_operations, training_pieces
@@ -47,6 +48,10 @@ def _begin(experiment: Experiment, system: System, recipe: Recipe) -> None:
     folder = experiment.folder.training(system.label)
     inputs = [experiment.training_inputs(recipe), environment.process_count()]
     _clear_if_other(folder, inputs, code_of(recipe.strategy, recipe.distill.select))
+    for path in experiment.ledger.changed(StageName(StageKind.TRAIN, system.label)):
+        if path.is_relative_to(folder):
+            log.warning("%s is not what the training wrote; it is removed", path)
+            path.unlink(missing_ok=True)
     mend(folder, recipe.distill)
 
 
@@ -58,9 +63,9 @@ def _train(experiment: Experiment, system: System, recipe: Recipe, outputs: list
     if joules and not begun_before:  # of a training that was stopped in between, the first part is not known
         write_json(experiment.folder.energy(system.label), joules)
     model = experiment.folder.model(system.label)
-    with folder_written_aside(model) as aside:
-        copy_folder(final, aside, leave_out=(SUMS,))
-    outputs.append(model / "model.safetensors")
+    with sealed_folder(model) as aside:
+        copy_folder(final, aside, leave_out=(SUMS, STAMPS))
+    outputs += [*(model / name for name in [*files_of(model), SUMS]), *logs(folder)]
     _note_rate(experiment, system, recipe)
     gc.collect()  # networks and optimisers refer to themselves; without this, each strategy would add to the memory
 
