@@ -9,12 +9,19 @@ from __future__ import annotations
 import re
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from mta4dpr.config import plugins
 from mta4dpr.errors import nearest
 
 PREBUILT = r"^(prebuilt:\S+)?$"
+LANGUAGES = {  # those of Anserini's -language
+    **{"en": "English", "ar": "Arabic", "bn": "Bengali", "da": "Danish", "de": "German", "es": "Spanish", "fa": "Persian", "fi": "Finnish"},
+    **{"fr": "French", "hi": "Hindi", "hu": "Hungarian", "id": "Indonesian", "it": "Italian", "ja": "Japanese", "ko": "Korean"},
+    **{"nl": "Dutch", "no": "Norwegian", "pl": "Polish", "pt": "Portuguese", "ru": "Russian", "sv": "Swedish", "sw": "Swahili"},
+    **{"te": "Telugu", "th": "Thai", "tr": "Turkish", "uk": "Ukrainian", "zh": "Chinese"},
+}
+ANALYSIS = {"language": tuple(LANGUAGES), "analyzer": ("language", "whitespace"), "stemmer": ("porter", "krovetz", "none")}
 
 
 class Section(BaseModel):
@@ -29,14 +36,52 @@ def option(default: Any, mark: str, text: str, **limits: Any) -> Any:
 
 
 class Bm25Settings(Section):
-    """BM25's parameters, and the index it searches."""
+    """BM25's parameters, how texts become terms, and the index it searches."""
 
     k1: float = Field(0.9, ge=0, description="BM25's k1 (Anserini's default)")
     b: float = Field(0.4, ge=0, le=1, description="BM25's b (Anserini's default)")
+    language: str = Field("en", description="whose analyzer makes terms of passages and queries: " + ", ".join(LANGUAGES))
+    analyzer: str = Field(
+        "language", description="language: the language's own; whitespace: texts are terms between white space already (-pretokenized)"
+    )
+    stemmer: str = Field("porter", description="of English: porter, krovetz or none")
+    stopwords: bool = Field(True, description="English stop words are left out; false keeps them")
     index: str = Field(
         "", pattern=PREBUILT, description="prebuilt:NAME searches Pyserini's prebuilt Lucene index of this corpus; empty: our own is built"
     )
     heap: str = Field("", pattern=r"^([0-9]+[mgMG])?$", description="Java heap, such as 2g; empty: a quarter of the memory, 1-8 GB")
+
+    @field_validator(*ANALYSIS, mode="before")
+    @classmethod
+    def is_a_known_name(cls, given: Any, info: ValidationInfo) -> Any:
+        """YAML reads a bare `no`, the code of Norwegian, as false."""
+        valid = ANALYSIS[str(info.field_name)]
+        if given is False and "no" in valid:
+            raise ValueError("YAML reads a bare no as false; for Norwegian write it in quotes, on the command line 'bm25.language=\"no\"'")
+        if given not in valid:
+            word = str(given).lower()
+            code = next((code for code, language in LANGUAGES.items() if language.lower() == word), word)
+            raise ValueError(f"expected one of {', '.join(valid)}{nearest(code, list(valid))}")
+        return given
+
+    @model_validator(mode="after")
+    def no_idle_analysis(self) -> Bm25Settings:
+        """An option of another analyzer than the chosen one is a mistake."""
+        english = {} if self.language == "en" and self.analyzer == "language" else {"stemmer": self.stemmer, "stopwords": self.stopwords}
+        given = {"language": self.language, **english} if self.analyzer == "whitespace" else english
+        idle = [name for name, value in given.items() if value != type(self).model_fields[name].default]
+        if idle:
+            of = f"analyzer {self.analyzer}" if self.analyzer == "whitespace" else f"language {self.language}"
+            raise ValueError(f"{', '.join(idle)} has no effect with {of}; leave it out")
+        return self
+
+    def of_terms(self) -> dict[str, Any]:
+        """What decides the terms, where it is not the usual: what was made before there was a choice keeps its name."""
+        return self.model_dump(include={*ANALYSIS, "stopwords"}, exclude_defaults=True)
+
+    def of_hits(self) -> dict[str, Any]:
+        """What decides hits."""
+        return {"k1": self.k1, "b": self.b, "index": self.index, **self.of_terms()}
 
 
 class DenseSettings(Section):

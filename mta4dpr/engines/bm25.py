@@ -17,6 +17,7 @@ from mta4dpr.engines.engine import Engine
 from mta4dpr.engines.scorer import Queries, Scorer
 from mta4dpr.errors import EnvironmentLack
 from mta4dpr.machine.files import copy_folder, key_of
+from mta4dpr.machine.kept import STAMPS, SUMS
 from mta4dpr.machine.places import CACHE
 from mta4dpr.machine.work import ID_COLUMNS, PYTHON, Piece, StageKind, Work
 from mta4dpr.retrieval.hits import Hits
@@ -26,6 +27,21 @@ from mta4dpr.retrieval.lucene import ABOUT, LuceneIndex, build_index, is_built
 log = logging.getLogger(__name__)
 
 LUCENE_SHARE = 0.75  # bytes of a Lucene index for a byte of text
+
+
+def terms_of(settings: Bm25Settings) -> dict[str, Any]:
+    """How ir_metadata says what makes terms of texts; None where a step is left out."""
+    lucene = "org.apache.lucene.analysis"
+    if settings.analyzer == "whitespace" or settings.language == "sw":
+        return {"tokenizer": f"{lucene}.core.WhitespaceTokenizer"}
+    if settings.language != "en":
+        return {"analyzer": f"Anserini's for the language {settings.language} (io.anserini.analysis.AnalyzerMap)"}
+    stemmer = {"porter": f"{lucene}.en.PorterStemFilter", "krovetz": f"{lucene}.en.KStemFilter"}.get(settings.stemmer)
+    return {
+        "tokenizer": f"{lucene}.standard.StandardTokenizer",
+        "stemmer": stemmer,
+        "stopwords": f"{lucene}.en.EnglishAnalyzer.ENGLISH_STOP_WORDS_SET" if settings.stopwords else None,
+    }
 
 
 class Bm25(Engine):
@@ -43,8 +59,8 @@ class Bm25(Engine):
 
     @property
     def identity(self) -> Any:
-        """k1, b, and the prebuilt index where there is one."""
-        return ["bm25", self.options.k1, self.options.b, *filter(None, [self.options.index])]
+        """k1, b, the prebuilt index where there is one, and how texts become terms where that is not the usual way."""
+        return ["bm25", self.options.k1, self.options.b, *filter(None, [self.options.index, self.options.of_terms()])]
 
     def lacks(self) -> str:
         """Java 21, and how to get it."""
@@ -67,7 +83,7 @@ class Bm25(Engine):
         corpus = self.place.stored_corpus
         own = Piece(
             name,
-            "cached" if not self.prebuilt and corpus and is_built(self.place.cache, corpus) else "to do",
+            "cached" if not self.prebuilt and corpus and is_built(self.place.cache, corpus, self.options) else "to do",
             f"Java {java.version}",
             {CACHE: LUCENE_SHARE * texts.bytes},
             0.3e9 + self.held_memory,
@@ -102,19 +118,20 @@ class Bm25(Engine):
 
     def _own_index(self) -> LuceneIndex:
         place = self.place
-        known, started = is_built(place.cache, place.corpus), time.perf_counter()
+        known, started = is_built(place.cache, place.corpus, self.options), time.perf_counter()
         again = place.must_remake(place.cache / "bm25", StageKind.INDEX)
-        folder = build_index(place.cache, place.corpus, heap=self.options.heap, threads=place.threads, again=again)
+        folder = build_index(place.cache, place.corpus, self.options, threads=place.threads, again=again)
         if again or not known:
             place.rates.note("index", len(place.corpus), time.perf_counter() - started)
         return LuceneIndex(folder, place.corpus, self.options, place.threads)
 
     def _prebuilt_index(self) -> LuceneIndex:
-        from mta4dpr.retrieval.prebuilt import bring, check_lucene, find
+        from mta4dpr.retrieval.prebuilt import bring, check_lucene, check_terms, find
 
         prebuilt = find(self.prebuilt, dense=False, heap=self.options.heap)
         index = LuceneIndex(bring(prebuilt, offline=self.place.offline), self.place.corpus, self.options, self.place.threads)
         check_lucene(prebuilt, self.place.corpus, not_indexed=index.not_indexed)
+        check_terms(prebuilt, index, self.options)
         return index
 
     def close(self) -> None:
@@ -136,28 +153,24 @@ class Bm25(Engine):
 
     def write_index(self, folder: Path) -> None:
         """Copies Lucene's files, which Pyserini's LuceneSearcher opens."""
-        copy_folder(self._opened().folder, folder, leave_out=(ABOUT, "write.lock"))
+        copy_folder(self._opened().folder, folder, leave_out=(ABOUT, "write.lock", SUMS, STAMPS))
 
     @classmethod
     def metadata(cls, label: str, manifest: Mapping[str, Any]) -> dict[str, Any]:
         """Lucene's analysis chain and similarity, k1 and b."""
-        settings, lucene = manifest["settings"], "org.apache.lucene.analysis"
+        settings = Bm25Settings.model_validate(manifest["settings"]["bm25"])
         return {
             "automatic": True,
             "score ties": "Anserini: 1e-6 is subtracted for each tie, the smaller document id first",
-            "indexing": {
-                "tokenizer": f"{lucene}.standard.StandardTokenizer",
-                "stemmer": f"{lucene}.en.PorterStemFilter",
-                "stopwords": f"{lucene}.en.EnglishAnalyzer.ENGLISH_STOP_WORDS_SET",
-            },
+            "indexing": terms_of(settings),
             "retrieval": [
                 {
                     "name": label,
                     "method": "org.apache.lucene.search.similarities.BM25Similarity",
-                    "k1": settings["bm25"]["k1"],
-                    "b": settings["bm25"]["b"],
-                    "index": settings["bm25"].get("index") or None,
-                    "depth": settings["depth"],
+                    "k1": settings.k1,
+                    "b": settings.b,
+                    "index": settings.index or None,
+                    "depth": manifest["settings"]["depth"],
                 }
             ],
         }

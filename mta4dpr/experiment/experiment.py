@@ -237,7 +237,7 @@ class Experiment:
             "seed": self.request.seed,
             "models": {role: self.place.model_identity(bench.models[role]) for role in roles if role in bench.models},
             "roles": roles,
-            "bm25": bench.bm25.model_dump(exclude={"heap"}),
+            "bm25": bench.bm25.of_hits(),
             "dense": bench.dense.of_vectors(),
             "distill": recipe.distill.model_dump(),
             **({"engines": own} if own else {}),

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from filelock import FileLock
 
+from mta4dpr.config.options import Bm25Settings
 from mta4dpr.data.corpus import Corpus
 from mta4dpr.data.tokens import TokenStore
 from mta4dpr.errors import EnvironmentLack, UserError, nearest
@@ -26,6 +27,7 @@ from mta4dpr.machine.files import key_of, lack_of_disk
 from mta4dpr.machine.progress import bar
 from mta4dpr.models.encoder import Encoder
 from mta4dpr.retrieval import java
+from mta4dpr.retrieval.lucene import LuceneIndex
 from mta4dpr.retrieval.vectors import Encoding, Vectors, finish, record_shards, stored_vectors
 
 log = logging.getLogger(__name__)
@@ -33,6 +35,7 @@ log = logging.getLogger(__name__)
 PREFIX = "prebuilt:"
 COPY_BLOCK = 65_536  # vectors copied at once
 MOST_LACKING = 0.001  # of the corpus: DPR's Wikipedia indexes lack 4 of 21,015,324 passages
+KNOWN_TERMS = 0.95  # of a sample's terms; other stemmers and languages share less
 SAMPLE, SAME_MODEL = 16, 0.95  # passages that are encoded to see whether an index is of this model; least mean cosine
 
 
@@ -105,6 +108,21 @@ def check_lucene(prebuilt: Prebuilt, corpus: Corpus, *, not_indexed: int) -> Non
         raise UserError(
             f"{prebuilt.name}: expected a Lucene index of this corpus's {len(corpus):,} passages, found one that lacks {lacking:,} "
             "of those that have a text; choose another index"
+        )
+
+
+def check_terms(prebuilt: Prebuilt, index: LuceneIndex, settings: Bm25Settings) -> None:
+    """UserError for an index whose terms another analyzer made: queries would find little of what they mean."""
+    step = max(1, len(index.corpus) // SAMPLE)
+    known = index.known_terms(range(0, len(index.corpus), step)[:SAMPLE])
+    log.info("%s: it has %.1f %% of the terms of %d passages", prebuilt.name, 100 * known, SAMPLE)
+    if known < KNOWN_TERMS:
+        terms = settings.of_terms() or {"language": settings.language}
+        options = ", ".join(f"bm25.{name} {value}" for name, value in terms.items())
+        raise UserError(
+            f"{prebuilt.name} was made by another analyzer than {options}: expected that it has at least {KNOWN_TERMS:.0%} of the terms "
+            f"of this corpus's passages, found {known:.1%}; set bm25.language, bm25.analyzer or bm25.stemmer to what made it, or choose "
+            "another index"
         )
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
 from mta4dpr.config.benchmark import options, settings
-from mta4dpr.config.options import DenseSettings, Distill
+from mta4dpr.config.options import Bm25Settings, DenseSettings, Distill
 
 from .smallest import mistakes
 
@@ -54,6 +55,31 @@ def test_an_option_of_an_index_that_is_not_asked_for_is_refused(given: dict[str,
     """Whoever sets it believes that it changes the hits."""
     with pytest.raises(ValidationError, match=told):
         DenseSettings(**given)
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"language": "deu"}, "bm25.language: expected one of en, ar, .*, zh .did you mean 'de'?"),
+        ({"language": "German"}, "did you mean 'de'?"),
+        ({"language": "DE"}, "did you mean 'de'?"),
+        ({"language": ["de"]}, "bm25.language: expected one of"),
+        ({"language": False}, "bm25.language: YAML reads a bare no as false; for Norwegian write it in quotes"),
+        ({"analyzer": "white_space"}, "bm25.analyzer: expected one of language, whitespace .did you mean 'whitespace'?"),
+        ({"stemmer": "poter"}, "did you mean 'porter'?"),
+        ({"analyser": "whitespace"}, "unknown key bm25.analyser .did you mean 'analyzer'?"),
+        ({"language": "de", "stemmer": "none"}, "stemmer has no effect with language de"),
+        ({"analyzer": "whitespace", "language": "fr", "stopwords": False}, "language, stopwords has no effect with analyzer whitespace"),
+    ],
+)
+def test_a_wrong_analyzer_is_told_with_the_nearest_name(given: dict[str, Any], told: str) -> None:
+    assert re.search(told.replace("?", r"\?"), mistakes(bm25=given))
+
+
+def test_the_usual_analyzer_changes_no_stage() -> None:
+    """What earlier versions kept was made with it: its parts join a key only where they differ."""
+    assert Bm25Settings().of_hits() == {"k1": 0.9, "b": 0.4, "index": ""}
+    assert Bm25Settings(language="no").of_hits() == {"k1": 0.9, "b": 0.4, "index": "", "language": "no"}
 
 
 def test_what_decides_hits_is_told_from_what_does_not() -> None:

@@ -42,7 +42,8 @@ def test_hits_are_decided_by_k1_b_and_the_index_alone(engine: Callable[..., Bm25
     """A larger heap finds the same passages."""
     usual = engine().identity
     assert Bm25("other label", Bm25Settings(heap="1g"), engine().place).identity == usual
-    others = [engine(k1=1.2).identity, engine(b=0.75).identity, engine(index="prebuilt:x").identity]
+    assert usual == ["bm25", 0.9, 0.4], "stages of before there was a choice of analyzers are done again otherwise"
+    others = [engine(k1=1.2).identity, engine(b=0.75).identity, engine(index="prebuilt:x").identity, engine(language="de").identity]
     assert all(other != usual for other in others)
 
 
@@ -88,7 +89,7 @@ def test_without_java_it_says_so_before_anything_starts(engine: Callable[..., Bm
     assert engine().lacks() == "Lucene needs Java 21"
 
 
-@pytest.mark.parametrize(("heap", "expected"), [("512m", 512e6), ("2g", 2e9)])
+@pytest.mark.parametrize(("heap", "expected"), [("512m", 512 * 2**20), ("2g", 2**31)])
 def test_the_heap_is_memory_that_it_holds(engine: Callable[..., Bm25], heap: str, expected: float) -> None:
     """As long as the process lives, so a plan adds it to whatever else is searched."""
     assert Bm25("bm25", Bm25Settings(heap=heap), engine().place).held_memory == expected
@@ -123,3 +124,20 @@ def test_the_key_of_its_scores_is_that_of_settings_and_corpus(engine: Callable[.
     """Mined lists are found by it."""
     queries = type("Queries", (), {"ids": ["a"], "texts": ["bat"]})()
     assert engine().scorer(queries).key == engine().scorer(queries).key != engine(k1=1.2).scorer(queries).key
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({}, ["tokenizer", "stemmer", "stopwords"]),
+        ({"stemmer": "none", "stopwords": False}, ["tokenizer"]),
+        ({"language": "de"}, ["analyzer"]),
+        ({"analyzer": "whitespace"}, ["tokenizer"]),
+    ],
+)
+def test_the_metadata_says_what_makes_terms_of_texts(given: dict[str, Any], said: list[str]) -> None:
+    """A run file of another analyzer that named Porter's stemmer would be taken for one of Anserini's usual ones."""
+    manifest = {"settings": {"bm25": Bm25Settings(**given).model_dump(), "depth": 10}}
+    found = Bm25.metadata("bm25", manifest)["indexing"]
+    assert [name for name, value in found.items() if value] == said
+    assert ("Porter" in str(found)) == (not given)

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+import json
 import math
 import os
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from filelock import FileLock, Timeout
 
-from mta4dpr.config.options import Bm25Settings
+from mta4dpr.config.options import LANGUAGES, Bm25Settings
 from mta4dpr.data.collection import BeirFolder
 from mta4dpr.data.corpus import Corpus, open_corpus
 from mta4dpr.errors import EnvironmentLack
-from mta4dpr.retrieval import lucene
+from mta4dpr.machine.files import key_of
+from mta4dpr.retrieval import java, lucene
 from mta4dpr.retrieval.lucene import LuceneIndex, build_index
 
 HEAP = "512m"
@@ -35,12 +40,12 @@ PASSAGES = [
 @pytest.fixture(scope="module")
 def small(cache: Path, tmp_path_factory: pytest.TempPathFactory, beir_folder: Callable[..., Path]) -> LuceneIndex:
     corpus = open_corpus(cache, BeirFolder(beir_folder(tmp_path_factory.mktemp("bm25") / "small", PASSAGES)))
-    return LuceneIndex(build_index(cache, corpus, heap=HEAP, threads=2), corpus, Bm25Settings(), 2)
+    return LuceneIndex(build_index(cache, corpus, Bm25Settings(heap=HEAP), threads=2), corpus, Bm25Settings(), 2)
 
 
 @pytest.fixture(scope="module")
 def retriever(cache: Path, corpus: Corpus) -> LuceneIndex:
-    return LuceneIndex(build_index(cache, corpus, heap=HEAP, threads=2), corpus, Bm25Settings(), 2)
+    return LuceneIndex(build_index(cache, corpus, Bm25Settings(heap=HEAP), threads=2), corpus, Bm25Settings(), 2)
 
 
 def ranking(retriever: LuceneIndex, text: str, k: int) -> list[tuple[str, float]]:
@@ -73,16 +78,173 @@ def test_ties_are_ranked_as_anserini_ranks_them(small: LuceneIndex) -> None:
     assert [name for name, _ in ranking(small, "red fox", 2)] == ["d1", "d10"]
 
 
-@pytest.mark.parametrize("text", ["", "   ", "the", "the of", '? : " * ~ \\', "zebra", "日本"])
+@pytest.mark.parametrize("text", ["", "   ", "the", "the of", '? : " * ~ \\', "zebra", "日本", "\ud800"])
 def test_a_query_that_matches_nothing_has_an_empty_list(small: LuceneIndex, text: str) -> None:
     """Stop words, Lucene's own syntax, unknown words: an empty list, no error; the query then scores 0."""
     assert ranking(small, text, 10) == []
     assert small.score(text, np.arange(7)).tolist() == [0.0] * 7
 
 
+@pytest.fixture(scope="module")
+def many_terms(cache: Path, tmp_path_factory: pytest.TempPathFactory, beir_folder: Callable[..., Path]) -> LuceneIndex:
+    """400 passages over 6,000 words, of which each passage has 30 of its own choice, some of them twice."""
+    draw = np.random.default_rng(3)
+    texts = [(f"p{n}", "", " ".join(f"w{word}x" for word in draw.integers(0, 6000, 30))) for n in range(400)]
+    corpus = open_corpus(cache, BeirFolder(beir_folder(tmp_path_factory.mktemp("many") / "terms", texts)))
+    settings = Bm25Settings(heap=HEAP)
+    return LuceneIndex(build_index(cache, corpus, settings, threads=2), corpus, settings, 2)
+
+
+def sums_by_hand(index: LuceneIndex, weights: dict[str, int]) -> np.ndarray:
+    """Lucene's BM25 of each passage for a query of those terms, in float64, out of the texts alone. (Below 40 terms, lengths are exact.)"""
+    passages = [passage.text.split() for passage in index.corpus]
+    df = Counter(term for words in passages for term in set(words))
+    mean = sum(map(len, passages)) / len(passages)
+    scores = np.zeros(len(passages))
+    for row, words in enumerate(passages):
+        for term, tf in Counter(words).items():
+            idf = math.log(1 + (len(passages) - df[term] + 0.5) / (df[term] + 0.5))
+            scores[row] += weights.get(term, 0) * idf * tf / (tf + 0.9 * (1 - 0.4 + 0.4 * len(words) / mean))
+    return scores
+
+
+@pytest.mark.parametrize("terms", [3, 1024, 1025, 5000])
+def test_a_query_of_any_number_of_terms_has_its_exact_ranking(many_terms: LuceneIndex, terms: int) -> None:
+    """Lucene refuses more than 1,024 terms, and ended the whole search; among others in a block, and as scores of given passages."""
+    words = [f"w{n}x" for n in range(terms)]
+    scores = sums_by_hand(many_terms, dict.fromkeys(words, 1))
+    hits = next(iter(many_terms.search(["w1x", " ".join(words), "w2x"], 400)))
+    found = hits.passages[1] >= 0
+    assert sorted(hits.passages[1][found].tolist()) == np.flatnonzero(scores).tolist()
+    np.testing.assert_allclose(hits.scores[1][found], scores[hits.passages[1][found]], rtol=1e-4)
+    assert (np.diff(scores[hits.passages[1][found]]) < 1e-3).all()
+    np.testing.assert_allclose(many_terms.score(" ".join(words), np.arange(400)), scores, rtol=1e-4)
+
+
+def test_a_term_that_is_repeated_counts_each_time(many_terms: LuceneIndex) -> None:
+    found = ranking(many_terms, "w7x " * 100_000, 400)
+    scores = sums_by_hand(many_terms, {"w7x": 100_000})
+    assert dict(found) == pytest.approx({f"p{n}": scores[n] for n in np.flatnonzero(scores)}, rel=1e-4)
+
+
+@pytest.mark.slow
+def test_a_query_of_100_000_terms(many_terms: LuceneIndex) -> None:
+    """94,000 of them are in no passage."""
+    words = [f"w{n}x" for n in range(100_000)]
+    scores = sums_by_hand(many_terms, dict.fromkeys(words, 1))
+    found = ranking(many_terms, " ".join(words), 400)
+    assert dict(found) == pytest.approx({f"p{n}": scores[n] for n in range(400)}, rel=1e-4)
+
+
+def test_queries_that_fail_together_are_searched_one_by_one(small: LuceneIndex, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Anserini says of a block only that some query failed. Alone each is answered, or says why."""
+    import jnius
+
+    class Failing:
+        def __init__(self, searcher: Any, failure: str) -> None:
+            self._searcher, self._failure = searcher, failure
+
+        def batch_search(self, *_: Any) -> None:
+            raise jnius.JavaException("queryCount = 2 is not equal to completedTaskCount = 0", "java.lang.RuntimeException", "", [])
+
+        def search(self, text: str, k: int) -> Any:
+            if self._failure:
+                raise jnius.JavaException(self._failure, self._failure, "", [])
+            return self._searcher.search(text, k)
+
+    together = next(iter(small.search(["whale", "red fox"], 3)))
+    monkeypatch.setattr(small, "_searcher", Failing(small._searcher, ""))
+    alone = next(iter(small.search(["whale", "red fox"], 3)))
+    np.testing.assert_array_equal(alone.passages, together.passages)
+    np.testing.assert_array_equal(alone.scores, together.scores)
+    monkeypatch.setattr(small, "_searcher", Failing(None, "java.lang.OutOfMemoryError: Java heap space"))
+    with pytest.raises(EnvironmentLack, match="Java ran out of memory.*set bm25.heap to more"):
+        list(small.search(["whale", "red fox"], 3))
+
+
+TEXTS = {
+    "de": ["Die Häuser der alten Städte", "Ein altes Haus am Fluß", "Sie kauften neue Bücher"],
+    "fr": ["L'histoire des chevaux blancs", "Un cheval blanc dans les montagnes", "Les livres d'histoires"],
+    "ar": ["الكتب القديمة في المكتبة", "كتاب قديم عن التاريخ", "المدينة الكبيرة"],
+    "zh": ["我喜欢阅读历史书", "历史悠久的城市", "城市里的图书馆"],
+    "ja": ["東京の古い図書館", "図書館で歴史の本を読む", "古い街の歴史"],
+    "no": ["De gamle husene i byen", "Et gammelt hus ved elven", "Nye bøker"],
+    "sw": ["vitabu vya zamani", "kitabu cha historia", "mji mkubwa"],
+    "en": ["Running horses of old cities", "a horse runs in the city", "new books"],
+}
+
+
+@pytest.mark.parametrize("language", TEXTS)
+def test_other_languages_are_searched_as_pyserini_does(language: str, tmp_path: Path, beir_folder: Callable[..., Path]) -> None:
+    """An index made by Anserini's own command with -language, searched by what Pyserini's LuceneSearcher calls, after set_language."""
+    texts = [(f"d{n}", "", text) for n, text in enumerate(TEXTS[language])]
+    corpus = open_corpus(tmp_path, BeirFolder(beir_folder(tmp_path / "texts", texts)))
+    settings = Bm25Settings(language=language, heap=HEAP)
+    ours = LuceneIndex(build_index(tmp_path, corpus, settings, threads=1), corpus, settings, 1)
+    (tmp_path / "collection").mkdir()
+    lines = [json.dumps({"id": name, "contents": text}) for name, _, text in texts]
+    (tmp_path / "collection" / "docs.jsonl").write_text("\n".join(lines))
+    arguments = java.java_class("io.anserini.index.IndexCollection$Args")()
+    arguments.collectionClass, arguments.input, arguments.index = "JsonCollection", str(tmp_path / "collection"), str(tmp_path / "theirs")
+    arguments.language, arguments.quiet = language, True
+    java.java_class("io.anserini.index.IndexCollection")(arguments).run()
+    searcher = java.java_class("io.anserini.search.SimpleSearcher")(str(tmp_path / "theirs"))
+    searcher.set_bm25(0.9, 0.4)
+    if language != "en":
+        searcher.set_language(language)
+    found = 0
+    for query in [*TEXTS[language], *" ".join(TEXTS[language]).split()]:
+        theirs = [(hit.docid, hit.score) for hit in searcher.search(query, 3)]
+        assert ranking(ours, query, 3) == theirs
+        found += len(theirs)
+    assert found > 5
+
+
+def test_every_language_has_an_analyzer_and_anserini_has_no_other() -> None:
+    java.start(HEAP)
+    known = java.java_class("io.anserini.analysis.AnalyzerMap").analyzerMap.keySet().toArray()
+    assert {*LANGUAGES} == {*map(str, known), "en", "sw"}
+    for language in LANGUAGES:
+        assert lucene.analyzer_of(Bm25Settings(language=language)) is not None
+
+
+@pytest.mark.parametrize(
+    ("given", "query", "found"),
+    [
+        ({}, "runs", ["a"]),
+        ({"stemmer": "none"}, "runs", []),
+        ({"stemmer": "krovetz"}, "ran", []),
+        ({"stopwords": False}, "the", ["b"]),
+        ({}, "the", []),
+        ({"analyzer": "whitespace"}, "Fox,", ["b"]),
+        ({"analyzer": "whitespace"}, "fox", []),
+    ],
+)
+def test_english_is_analysed_as_asked(
+    given: dict[str, Any], query: str, found: list[str], cache: Path, tmp_path: Path, beir_folder: Callable[..., Path]
+) -> None:
+    """Passages and queries alike, and each in an index of its own."""
+    texts = [("a", "", "running dog"), ("b", "", "the Fox, old")]
+    corpus = open_corpus(cache, BeirFolder(beir_folder(tmp_path / "texts", texts)))
+    settings = Bm25Settings(heap=HEAP, **given)
+    index = LuceneIndex(build_index(cache, corpus, settings, threads=1), corpus, settings, 1)
+    assert [name for name, _ in ranking(index, query, 2)] == found
+
+
+def test_the_usual_analyzer_leaves_folders_named_as_they_were(corpus: Corpus, tmp_path: Path) -> None:
+    """An index of before there was a choice is found again; any other choice has a folder of its own."""
+    before = key_of([corpus.text_hash, importlib.metadata.version("pyserini"), "title newline text"])
+    assert lucene.index_folder(tmp_path, corpus, Bm25Settings()).name.endswith(before)
+    assert lucene.index_folder(tmp_path, corpus, Bm25Settings(k1=2, heap="1g")).name.endswith(before)
+    others = [
+        Bm25Settings(**given) for given in ({"language": "de"}, {"stemmer": "none"}, {"stopwords": False}, {"analyzer": "whitespace"})
+    ]
+    assert len({lucene.index_folder(tmp_path, corpus, settings) for settings in [*others, Bm25Settings()]}) == 5
+
+
 def test_an_index_that_is_damaged_is_told(cache: Path, corpus: Corpus, tmp_path: Path) -> None:
     """A copy that stopped in the middle is no bug of ours; what to delete is said."""
-    folder = shutil.copytree(build_index(cache, corpus, heap="512m", threads=1), tmp_path / "index")
+    folder = shutil.copytree(build_index(cache, corpus, Bm25Settings(heap="512m"), threads=1), tmp_path / "index")
     for path in folder.glob("segments_*"):
         os.truncate(path, 20)
     with pytest.raises(EnvironmentLack, match="cannot be read .*; delete that folder"):
@@ -140,8 +302,8 @@ def test_passages_without_text_are_counted(small: LuceneIndex, retriever: Lucene
 
 
 def test_the_index_is_built_once(small: LuceneIndex, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lucene, "_call", lambda *_: pytest.fail("indexed again"))
-    assert build_index(cache, small.corpus, heap=HEAP, threads=1) == small.folder
+    monkeypatch.setattr(lucene, "_write", lambda *_: pytest.fail("indexed again"))
+    assert build_index(cache, small.corpus, Bm25Settings(heap=HEAP), threads=1) == small.folder
 
 
 def test_an_index_is_built_again_under_the_builders_lock(
@@ -149,9 +311,9 @@ def test_an_index_is_built_again_under_the_builders_lock(
 ) -> None:
     """`--redo index` while another run builds: two builders at once would each replace the other's folder. The earlier one stays."""
     corpus = open_corpus(tmp_path, BeirFolder(beir_folder(tmp_path / "small", PASSAGES)))
-    folder = build_index(tmp_path, corpus, heap=HEAP, threads=1)
+    folder = build_index(tmp_path, corpus, Bm25Settings(heap=HEAP), threads=1)
     before, held = (folder / lucene.ABOUT).stat().st_mtime_ns, []
-    plain = lucene.folder_written_aside
+    plain = lucene.sealed_folder
 
     @contextmanager
     def written(path: Path) -> Iterator[Path]:
@@ -163,9 +325,9 @@ def test_an_index_is_built_again_under_the_builders_lock(
             yield aside
             assert (folder / lucene.ABOUT).exists(), "others must find an index until the new one is whole"
 
-    monkeypatch.setattr(lucene, "folder_written_aside", written)
+    monkeypatch.setattr(lucene, "sealed_folder", written)
     opened = LuceneIndex(folder, corpus, Bm25Settings(), 1)
-    assert build_index(tmp_path, corpus, heap=HEAP, threads=1, again=True) == folder
+    assert build_index(tmp_path, corpus, Bm25Settings(heap=HEAP), threads=1, again=True) == folder
     assert held == [folder]
     assert (folder / lucene.ABOUT).stat().st_mtime_ns != before
     assert len(ranking(opened, "red fox", 7)) == len(ranking(LuceneIndex(folder, corpus, Bm25Settings(), 1), "red fox", 7)) == 4

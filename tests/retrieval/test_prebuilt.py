@@ -21,7 +21,7 @@ from mta4dpr.errors import EnvironmentLack, UserError
 from mta4dpr.models.encoder import Encoder
 from mta4dpr.retrieval import java
 from mta4dpr.retrieval.lucene import LuceneIndex, build_index
-from mta4dpr.retrieval.prebuilt import bring, check_lucene, find, vectors_of
+from mta4dpr.retrieval.prebuilt import bring, check_lucene, check_terms, find, vectors_of
 from mta4dpr.retrieval.vectors import Encoding, Vectors, encode
 
 HOW = Encoding("float32", 512, 1)
@@ -73,7 +73,7 @@ def ids_of(corpus: Corpus) -> list[str]:
 
 def test_bm25_over_a_prebuilt_index(cache: Path, corpus: Corpus, registered: Callable[..., str]) -> None:
     """Hits and pair scores are those of our own index; nothing is printed on stdout, where commands print JSON."""
-    folder = build_index(cache, corpus, heap="512m", threads=1)
+    folder = build_index(cache, corpus, Bm25Settings(heap="512m"), threads=1)
     prebuilt = find(registered(folder, dense=False), dense=False, heap="512m")
     assert prebuilt.folder is None
     place = bring(prebuilt, offline=False)
@@ -96,7 +96,7 @@ def test_a_lucene_index_of_other_passages_is_refused(
     for extra, told in ((1, "found"), (0, "is an index of other passages: 'x")):
         passages = [*strangers, *[("more", "", "red fox")] * extra]
         other = open_corpus(cache, BeirFolder(beir_folder(tmp_path / f"other-{extra}", passages)))
-        index = registered(build_index(cache, other, heap="512m", threads=1), dense=False)
+        index = registered(build_index(cache, other, Bm25Settings(heap="512m"), threads=1), dense=False)
         with pytest.raises(UserError, match=told):
             list(LuceneIndex(bring(find(index, dense=False, heap="512m"), offline=False), corpus, Bm25Settings(), 1).search(["red fox"], 3))
 
@@ -110,10 +110,39 @@ def test_a_lucene_index_of_a_part_of_the_corpus_is_refused(
     assert whole.empty == 2
     for kept, told in ((texts, ""), (texts[:2], "lacks 1 of those that have a text")):
         part = open_corpus(cache, BeirFolder(beir_folder(tmp_path / f"part-{len(kept)}", kept)))
-        prebuilt = find(registered(build_index(cache, part, heap="512m", threads=1), dense=False), dense=False, heap="512m")
+        prebuilt = find(registered(build_index(cache, part, Bm25Settings(heap="512m"), threads=1), dense=False), dense=False, heap="512m")
         retriever = LuceneIndex(bring(prebuilt, offline=False), whole, Bm25Settings(), 1)
         with pytest.raises(UserError, match=told) if told else nullcontext():
             check_lucene(prebuilt, whole, not_indexed=retriever.not_indexed)
+
+
+@pytest.mark.parametrize(
+    ("made", "asked", "told"),
+    [
+        ({}, {}, ""),
+        ({"language": "de"}, {"language": "de"}, ""),
+        ({"language": "de"}, {}, "made by another analyzer than bm25.language en: .* found .*%; set bm25.language"),
+        ({}, {"analyzer": "whitespace"}, "made by another analyzer than bm25.analyzer whitespace"),
+        ({"stemmer": "krovetz"}, {"stemmer": "none"}, "made by another analyzer than bm25.stemmer none"),
+    ],
+)
+def test_a_lucene_index_of_another_analyzer_is_refused(
+    cache: Path,
+    tmp_path: Path,
+    beir_folder: Callable[..., Path],
+    registered: Callable[..., str],
+    made: dict[str, str],
+    asked: dict[str, str],
+    told: str,
+) -> None:
+    """The rows would be those of a BM25 that finds few of the terms, and nothing would say so."""
+    texts = [("a", "", "Running houses, flying ponies"), ("b", "Cities", "rivers' bridges are being crossed"), ("c", "", "")]
+    corpus = open_corpus(cache, BeirFolder(beir_folder(tmp_path / "texts", texts)))
+    folder = build_index(cache, corpus, Bm25Settings(heap="512m", **made), threads=1)
+    prebuilt, settings = find(registered(folder, dense=False), dense=False, heap="512m"), Bm25Settings(**asked)
+    index = LuceneIndex(bring(prebuilt, offline=False), corpus, settings, 1)
+    with pytest.raises(UserError, match=told) if told else nullcontext():
+        check_terms(prebuilt, index, settings)
 
 
 def test_downloading_prints_nothing_on_stdout(
