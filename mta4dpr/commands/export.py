@@ -218,7 +218,7 @@ def _export_index(folder: Path, manifest: Manifest, system: str, aside: Path) ->
 
 def _is_current(folder: Path, manifest: Manifest, system: str) -> bool:
     """Whether the index that the run left is whole and made with the student's present weights."""
-    from mta4dpr.models.encoder import weights_key
+    from mta4dpr.models.hashes import weights_key
 
     about = manifest["systems"].get(system)
     stage = StageName(engine_named(engine_of(manifest, system)).prepares, system)

@@ -71,8 +71,8 @@ class TextSource:
         device = self._encoder.device
         ids, mask = (torch.from_numpy(array).to(device) for array in self._tokens.batch(self._numbers[rows], self._longest))
         if not self._layers:
-            return self._encoder.forward(ids, mask)
-        vectors, layers = self._encoder.forward_layers(ids, mask)
+            return self._encoder.forward(ids, mask, prefix=self._tokens.prefix)
+        vectors, layers = self._encoder.forward_layers(ids, mask, prefix=self._tokens.prefix)
         return torch.cat([vectors, layers.flatten(1)], dim=1)
 
 

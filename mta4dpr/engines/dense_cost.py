@@ -18,7 +18,7 @@ from mta4dpr.machine.files import read_json
 from mta4dpr.machine.kept import is_whole
 from mta4dpr.machine.places import CACHE, OUTPUT
 from mta4dpr.machine.work import ID_BYTES, ID_COLUMNS, PYTHON, Piece, Work, unknown
-from mta4dpr.models.encoder import weights_key
+from mta4dpr.models.hashes import weights_key
 from mta4dpr.models.registry import checkpoint_of
 from mta4dpr.models.sizes import ModelSize, size_of_model
 from mta4dpr.retrieval.exact import memory_of_search

@@ -14,7 +14,7 @@ from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
-from mta4dpr.errors import UserError
+from mta4dpr.errors import EnvironmentLack, UserError
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +25,6 @@ def loading(label: str, folder: Path) -> Iterator[dict[str, Any]]:
 
     Gives the keyword arguments for from_pretrained under which check_weights is the one to speak of shapes.
     """
-    from safetensors import SafetensorError
     from transformers.utils import logging as transformers_logging
 
     verbosity = transformers_logging.get_verbosity()
@@ -37,11 +36,20 @@ def loading(label: str, folder: Path) -> Iterator[dict[str, Any]]:
             f"model {label!r}: expected pytorch_model.bin in {folder} to be a file of tensors alone, found something else (objects that "
             "could run code, or a damaged file); fetch it again, or convert it to model.safetensors where you trust it"
         ) from error
-    except (OSError, ValueError, KeyError, EOFError, RuntimeError, SafetensorError) as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise UserError(f"{folder} holds no model that sentence-transformers can load ({reason})") from error
+    except UserError:
+        raise
+    except ImportError as error:
+        raise EnvironmentLack(f"model {label!r} in {folder} needs what is not installed ({_reason(error)}); install it") from error
+    except MemoryError as error:
+        raise EnvironmentLack(f"model {label!r} in {folder} does not fit into memory; choose a smaller one") from error
+    except Exception as error:  # the libraries raise anything for a file that is not as they expect
+        raise UserError(f"model {label!r}: {folder} holds no model that sentence-transformers can load ({_reason(error)})") from error
     finally:
         transformers_logging.set_verbosity(verbosity)
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def check_weights(label: str, model: Any, folder: Path, *, unused: tuple[str, ...] = ()) -> None:
@@ -75,7 +83,12 @@ def check_weights(label: str, model: Any, folder: Path, *, unused: tuple[str, ..
 
 
 def check_vocabulary(label: str, model: Any, tokenizer: Any, folder: Path) -> None:
-    """The tokenizer must know words, and none beyond the model's embeddings: torch would fail in the middle of the corpus."""
+    """The tokenizer must be a fast one that knows words, and none beyond the model's embeddings: torch would fail in mid-corpus."""
+    if not hasattr(tokenizer, "backend_tokenizer"):
+        raise UserError(
+            f"model {label!r}: expected a tokenizer of the tokenizers library (tokenizer.json) in {folder}, found "
+            f"{type(tokenizer).__name__}; choose another model"
+        )
     words = set(tokenizer.get_vocab().values()) - set(tokenizer.all_special_ids) - set(tokenizer.added_tokens_decoder)
     embedded = model.get_input_embeddings().num_embeddings
     if not words:

@@ -39,4 +39,8 @@ class Network[Reading: HasQueryPrefix]:
 
     def query_tokens(self, texts: Sequence[str]) -> TokenStore:
         """Token ids of those queries with this model's prefix before each, in memory; not cut to the query length yet."""
-        return tokens_of_texts(self.tokenizer, texts, prefix=self.reading.query_prefix)
+        return self.tokens(texts, self.reading.query_prefix)
+
+    def tokens(self, texts: Sequence[str], prefix: str) -> TokenStore:
+        """Token ids of those texts with that prefix before each, in memory; not cut yet."""
+        return tokens_of_texts(self.tokenizer, texts, prefix=prefix)

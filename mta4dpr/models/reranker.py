@@ -20,8 +20,10 @@ from mta4dpr.data.tokens import MOST_TOKENS, TokenPairs, TokenStore
 from mta4dpr.errors import UserError
 from mta4dpr.machine.files import key_of
 from mta4dpr.models.completeness import check_vocabulary, check_weights, loading
-from mta4dpr.models.encoder import batches_by_length, hash_of_weights, keep_layers, positions_of, transformers_version, weights_key
+from mta4dpr.models.encoder import batches_by_length
 from mta4dpr.models.files import find_model
+from mta4dpr.models.hashes import hash_of_weights, transformers_version, weights_key
+from mta4dpr.models.layers import keep_layers, positions_of
 from mta4dpr.models.network import Network
 
 log = logging.getLogger(__name__)

@@ -18,7 +18,8 @@ from mta4dpr.distill.strategies import STRATEGIES
 from mta4dpr.distill.strategy import Requirement
 from mta4dpr.distill.trainer import Batch, Trainer, TrainerSetup
 from mta4dpr.machine.files import read_json
-from mta4dpr.models.encoder import hash_of_weights, load_encoder
+from mta4dpr.models.encoder import load_encoder
+from mta4dpr.models.hashes import hash_of_weights
 
 from .tiny_distill import HELD_OUT, PASSAGES, TRAIN, small_options
 from .tiny_rounds import BAD, GOOD, MIDDLE, Setting

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import shutil
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,10 @@ from mta4dpr.config.benchmark import ModelSpec
 from mta4dpr.data.tokens import MOST_TOKENS
 from mta4dpr.errors import UserError
 from mta4dpr.machine.files import read_json, write_json
-from mta4dpr.models.encoder import Encoder, Reading, batches_by_length, hash_of_weights, keep_layers, load_encoder
+from mta4dpr.models.encoder import Encoder, batches_by_length, load_encoder
+from mta4dpr.models.hashes import hash_of_weights
+from mta4dpr.models.layers import keep_layers
+from mta4dpr.models.reading import Reading
 
 TEXTS = ["red fox", "", "winter song of iron", "The OCEAN, and a stone!", "dog " * 40, "lantern"]
 
@@ -57,10 +60,11 @@ def test_sentence_transformers_loads_the_folder_and_gives_the_same_vectors(saved
 
 
 def test_a_saved_encoder_reads_texts_as_before(saved: Path) -> None:
-    """Lengths of queries have no place in sentence-transformers' files; mta4dpr.json keeps them."""
+    """Both lengths stand where sentence-transformers looks for them."""
     again = load(saved)
     assert again.reading == Reading(60, 60, "query: ", "passage: ")
-    assert read_json(saved / "mta4dpr.json") == asdict(again.reading)
+    said = read_json(saved / "sentence_bert_config.json")
+    assert (said["query_length"], said["document_length"]) == (60, 60)
     assert load(saved).key == again.key
 
 
@@ -169,7 +173,7 @@ def test_the_key_changes_with_one_weight(saved: Path, tmp_path: Path) -> None:
 
 def test_a_model_that_pools_by_itself_is_not_told_how(saved: Path) -> None:
     """The option would be ignored in silence."""
-    with pytest.raises(UserError, match="leave out pooling and normalize"):
+    with pytest.raises(UserError, match="leave out pooling"):
         load(saved, pooling="cls")
 
 

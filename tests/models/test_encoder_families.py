@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 
 from mta4dpr.errors import UserError
 from mta4dpr.machine.files import read_json, write_json
-from mta4dpr.models.encoder import hash_of_files, hash_of_weights
+from mta4dpr.models.hashes import hash_of_files, hash_of_weights
 
 from .checkpoints import (
     BERT_SPECIAL,

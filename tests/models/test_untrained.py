@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from mta4dpr.config.benchmark import ModelSpec
-from mta4dpr.models.encoder import hash_of_weights, load_encoder
+from mta4dpr.models.encoder import load_encoder
+from mta4dpr.models.hashes import hash_of_weights
 from mta4dpr.models.reranker import load_reranker
 from mta4dpr.models.untrained import POSITIONS, SPECIAL, untrained_classifier, untrained_network
 
