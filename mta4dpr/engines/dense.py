@@ -16,6 +16,7 @@ from mta4dpr.engines.dense_cost import DenseCost
 from mta4dpr.engines.scorer import Queries, Scorer
 from mta4dpr.machine import environment
 from mta4dpr.machine.files import key_of
+from mta4dpr.machine.kept import is_whole
 from mta4dpr.machine.work import StageKind
 from mta4dpr.models.encoder import Encoder, load_encoder
 from mta4dpr.models.transformer import operations_of, shape_of
@@ -71,7 +72,7 @@ class Dense(DenseCost):
                 self._add_indexes(self._searched)
         return self._searched
 
-    def _vectors(self, encoder: Encoder) -> Vectors:
+    def _vectors(self, encoder: Encoder, *, by_content: bool = False) -> Vectors:
         """The passages' vectors: kept ones, those of a prebuilt index, or made now."""
         from mta4dpr.data.tokens import tokens_of_corpus
 
@@ -86,7 +87,7 @@ class Dense(DenseCost):
         if place.must_remake(folder, StageKind.ENCODE):
             forget(folder)
         known = stored_vectors(folder)
-        vectors = encode(self.root, encoder, tokens, longest=reading.passage_length, how=how)
+        vectors = encode(self.root, encoder, tokens, longest=reading.passage_length, how=how, by_content=by_content)
         rate = passages_per_second(vectors.folder)
         if known is None and rate:
             layers, hidden = encoder.size
@@ -115,7 +116,7 @@ class Dense(DenseCost):
             file = opened.approximate.file if opened.approximate else None
             folder = (file.parent if file else vectors.folder) / "pyserini"
             with FileLock(str(folder) + ".lock"):
-                if not folder.exists():
+                if not is_whole(folder, otherwise="it is written again"):
                     write_faiss_index(folder, vectors, place.corpus, approximate=file)
             opened.pyserini = PyseriniIndex(folder, place.corpus, heap=self.options.heap, threads=place.threads)
 
@@ -125,7 +126,7 @@ class Dense(DenseCost):
 
         dense, size, threads = self.dense, len(vectors), self.place.threads
         folder = index_folder(vectors.folder, dense, size)
-        known, started = (folder / "about.json").exists(), time.perf_counter()
+        known, started = is_whole(folder), time.perf_counter()
         again = self.place.must_remake(folder, StageKind.INDEX, StageKind.ENCODE)
         build(vectors, dense, threads, again=again)
         if again or not known:
@@ -188,6 +189,20 @@ class Dense(DenseCost):
         return passages_per_second(self._opened().exact.vectors.folder)
 
     @property
+    def work_of_a_query(self) -> Any:
+        """The shape of the network, tokenizer and length of queries, and the vectors' size, where search is exact.
+
+        An approximate index looks at other passages for other vectors, so none is like another.
+        """
+        opened, encoder = self._opened(), self._opened().encoder
+        if opened.index is not opened.exact:
+            return None
+        modules = [type(module).__name__ for module in encoder.network.modules()]
+        shapes = [list(weights.shape) for weights in encoder.network.parameters()]
+        reading = [encoder.tokenizer.hash, encoder.reading.query_length, encoder.reading.query_prefix]
+        return [modules, shapes, encoder.transformer.config.to_dict().get("num_attention_heads"), reading, self.settings]
+
+    @property
     def facts(self) -> dict[str, Any]:
         """Parameters, dimensions and a hash of the weights."""
         encoder = self._opened().encoder
@@ -247,11 +262,11 @@ class Dense(DenseCost):
         }
 
     def scorer(self, queries: Queries) -> BiEncoderScorer:
-        """Mining and scores are always exact, whatever index the benchmark searches by."""
+        """Mining and scores are always exact, whatever index the benchmark searches by; kept vectors that train a student are compared."""
         encoder = self.load()
         tokens = encoder.query_tokens(queries.texts)
-        vectors = encode(self.root, encoder, tokens, longest=encoder.reading.query_length, how=self.encoding)
-        index = ExactIndex(self._vectors(encoder), self.place.corpus, encoder.device, memory=self.dense.search_bytes)
+        vectors = encode(self.root, encoder, tokens, longest=encoder.reading.query_length, how=self.encoding, by_content=True)
+        index = ExactIndex(self._vectors(encoder, by_content=True), self.place.corpus, encoder.device, memory=self.dense.search_bytes)
         key = key_of([encoder.key, self.encoding.parts, self.place.device, *filter(None, [self.prebuilt])])
         return BiEncoderScorer(self.label, index, vectors.array, key)
 
