@@ -25,8 +25,8 @@ def find_model(name: str, *, offline: bool = False) -> tuple[Path, str]:
     """The folder with the model's files, and in words where it was found; the places are tried in the order of the module's docstring.
 
     `name` is a path, a short name of the registry or a hub id; `offline` forbids to ask the hub for what is not in its cache.
-    EnvironmentLack when the model is nowhere, or when the package that carries it has other weights than the published ones; UserError for a
-    folder with checksums that its files do not have.
+    EnvironmentLack when the model is nowhere, or when the package that carries it has other weights than the published ones; UserError
+    for a folder with checksums that its files do not have.
     """
     if Path(name).is_dir():
         return _unchanged(Path(name).resolve()), "a local folder"

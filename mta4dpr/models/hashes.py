@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mta4dpr.machine.files import key_of, sha256_of_file
+from mta4dpr.machine.files import key_of
+from mta4dpr.machine.kept import checksum
 
 # of the files that may decide a vector: weights, settings of modules in folders of any depth, vocabularies, templates
 ENDINGS = (".safetensors", ".bin", ".json", ".txt", ".model", ".jinja", ".spm", ".vocab", ".codes", ".bpe", ".tiktoken", ".py")
@@ -19,8 +20,9 @@ def hash_of_files(folder: Path) -> str:
     weights = sorted(path for pattern in patterns for path in folder.glob(pattern))
     configs = sorted([*folder.glob("*.json"), *folder.glob("*/config.json"), *folder.glob("*.txt"), *folder.glob("*.model")])
     first = {*weights, *configs}  # what earlier versions looked at: keys of models without others are as they were
-    others = sorted(path for path in set(folder.rglob("*")) - first if path.suffix in ENDINGS and not _is_hidden(path, folder))
-    return key_of([[path.relative_to(folder).as_posix(), sha256_of_file(path)] for path in [*weights, *configs, *others] if path.is_file()])
+    others = sorted(path for path in set(folder.rglob("*")) - first if path.suffix in ENDINGS)
+    files = [path for path in [*weights, *configs, *others] if path.is_file() and not _is_hidden(path, folder)]
+    return key_of([[path.relative_to(folder).as_posix(), checksum(path)] for path in files])
 
 
 def _is_hidden(path: Path, folder: Path) -> bool:

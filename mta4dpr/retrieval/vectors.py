@@ -241,6 +241,7 @@ def _begin(path: Path, records: Sequence[Path], shape: tuple[int, int], dtype: s
     header = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False, "shape": shape}
     with written_aside(path, binary=True) as file:
         np.lib.format.write_array_header_1_0(file, header)
+        file.truncate(file.tell() + shape[0] * shape[1] * np.dtype(dtype).itemsize)
 
 
 def _check_finite(rows: np.ndarray, first: int, label: str, how: Encoding) -> None:

@@ -13,6 +13,7 @@ import pytest
 from mta4dpr.distill import mining
 from mta4dpr.distill.mining import first_of, mine, rankings, wrong_queries
 
+from ..damage import flip
 from .tiny_distill import TRAIN, MatrixScorer, make_queries, random_matrix
 from .tiny_rounds import BAD, GOOD, MIDDLE, Killed, Setting
 
@@ -116,8 +117,17 @@ def test_mining_goes_on_at_the_next_piece(setting: Setting, monkeypatch: pytest.
     scorer.rank = dying  # type: ignore[method-assign]
     with pytest.raises(Killed):
         rankings(scorer, setting.queries.train, 10, setting.root / "cut", bench)
-    assert list((setting.root / "cut").glob("*.npy")) == []
+    assert not list((setting.root / "cut").rglob("SHA256SUMS"))
     found = rankings(scorer, setting.queries.train, 10, setting.root / "cut", bench)
     assert found.tolist() == whole.tolist()
     assert [one[0] for one in asked] == [0, 7, 14, 14, 21]
-    assert [path.suffix for path in (setting.root / "cut").iterdir()] == [".npy"]  # neither pieces nor locks
+    assert sorted(path.suffix for path in (setting.root / "cut").iterdir()) == ["", ".lock"]  # no pieces
+
+
+def test_a_kept_ranking_that_has_changed_is_mined_again(setting: Setting) -> None:
+    """Other negatives train another student; neither size nor time of the change need give it away."""
+    bench, scorer = setting.bench(), setting.scorer("a", MIDDLE)
+    expected = np.array(rankings(scorer, setting.queries.train, 10, setting.root, bench)).tolist()
+    (path,) = setting.root.rglob(mining.RANKING)
+    flip(path, -4)
+    assert rankings(scorer, setting.queries.train, 10, setting.root, bench).tolist() == expected

@@ -15,7 +15,7 @@ from mta4dpr.data.corpus import Corpus
 from mta4dpr.distill.queries import TrainingQueries
 from mta4dpr.distill.trainer import Texts, Trainer
 from mta4dpr.distill.training_folder import checkpoints, keep_lines, mend, read_lines
-from mta4dpr.machine.files import SUMS, folder_written_aside, is_whole
+from mta4dpr.machine.kept import STAMPS
 from mta4dpr.models.encoder import Encoder
 
 from .tiny_rounds import BAD, MIDDLE, Killed, Setting
@@ -100,10 +100,10 @@ def test_whatever_is_damaged_the_end_is_the_same(trained: Setting, stopped: Path
 
 
 def test_nothing_is_removed_of_what_a_kill_leaves(stopped: Path, trained: Setting, caplog: pytest.LogCaptureFixture) -> None:
-    before = {path: path.read_bytes() for path in stopped.rglob("*") if path.is_file() and path.name != "steps.jsonl"}
+    before = {path: path.read_bytes() for path in stopped.rglob("*") if path.is_file() and path.name not in ("steps.jsonl", STAMPS)}
     with caplog.at_level(logging.WARNING):
         mend(stopped, trained.bench(**STEPS).options)
-    assert {path: path.read_bytes() for path in stopped.rglob("*") if path.is_file() and path.name != "steps.jsonl"} == before
+    assert {path: path.read_bytes() for path in stopped.rglob("*") if path.is_file() and path.name not in ("steps.jsonl", STAMPS)} == before
     assert not caplog.records
 
 
@@ -146,16 +146,3 @@ def test_keep_lines_drops_a_half_written_line(tmp_path: Path) -> None:
     path.write_text('{"step": 0, "x": 1.50}\n{"step": 1}\n{"step": 2}\n{"step"')
     assert keep_lines(path, lambda line: line["step"] != 1) == [{"step": 0, "x": 1.5}, {"step": 2}]
     assert path.read_text() == '{"step": 0, "x": 1.50}\n{"step": 2}\n'
-
-
-def test_a_folder_is_whole_when_every_file_is_what_was_written(tmp_path: Path) -> None:
-    folder = tmp_path / "folder"
-    with folder_written_aside(folder, sums=True) as aside:
-        (aside / "inner").mkdir()
-        (aside / "inner" / "a").write_text("a")
-    assert is_whole(folder)
-    (folder / "inner" / "a").write_text("b")
-    assert not is_whole(folder)
-    (folder / SUMS).write_text("")
-    assert not is_whole(folder)
-    assert not is_whole(tmp_path / "nothing")

@@ -161,7 +161,7 @@ class Setting:
     def assert_alike(self, one: str, other: str) -> None:
         """Final weights, groups and logs of two runs are the same but for their times."""
         files = [sorted(path.relative_to(self.root / name) for path in (self.root / name).rglob("*")) for name in (one, other)]
-        assert files[0] == files[1]
+        assert files[0] == files[1], set(files[0]) ^ set(files[1])
         exact = [path for path in files[0] if path.suffix in (".npy", ".safetensors") or path.name in ("groups.json", "scores.json")]
         assert exact
         assert all((self.root / one / path).read_bytes() == (self.root / other / path).read_bytes() for path in exact)

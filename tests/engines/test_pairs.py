@@ -21,6 +21,7 @@ from mta4dpr.engines.cross_encoder import CrossEncoderScorer
 from mta4dpr.engines.pairs import PairScores
 from mta4dpr.models.reranker import Reranker, load_reranker
 
+from ..damage import flip
 from ..distill.tiny_distill import PASSAGES, TRAIN, MatrixScorer, make_queries, random_matrix, small_options
 
 SPEC = ModelSpec(
@@ -174,14 +175,14 @@ def test_many_files_become_one(
     scored: list[tuple[int, int]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Every call leaves a file; whoever has the old ones in memory is not disturbed."""
+    """Every call leaves a folder; whoever has the old ones in memory is not disturbed."""
     store, other = opened(tmp_path, queries), opened(tmp_path, queries)
     expected = np.concatenate([store.scores(*part) for part in np.array_split(EVERY_PAIR[:, :700], 7, axis=1)])
     other.scores(*EVERY_PAIR[:, :10])
-    assert len(list(store.folder.glob("*.npy"))) == 7
+    assert len(list(store.folder.glob("*.scores"))) == 7
     monkeypatch.setattr(pairs_module, "MOST_FILES", 3)
     found = opened(tmp_path, queries).scores(*EVERY_PAIR[:, :700])
-    assert len(list(store.folder.glob("*.npy"))) == 1
+    assert len(list(store.folder.glob("*.scores"))) == 1
     assert (found == expected).all()
     for one in (store, other):
         one.scores(*EVERY_PAIR)
@@ -287,3 +288,16 @@ def test_a_round_of_groups_costs_no_more_than_its_candidates(
     assert len(scored) == len(set(scored)) == 5 * TRAIN + positives
     pool = negative_pool(lists, queries, corpus, depth=16, rrf_k=options.rrf_k)
     assert all(set(row[1:].tolist()) <= set(pool[n].tolist()) for n, row in zip(made.queries, made.passages, strict=True))
+
+
+def test_kept_scores_that_have_changed_are_scored_again(
+    tmp_path: Path, queries: TrainingQueries, opened: Callable[..., PairScores], scored: list[tuple[int, int]]
+) -> None:
+    """A flipped byte is another score, and would teach something else; the time of the change does not give it away."""
+    store = opened(tmp_path, queries)
+    expected = store.scores(*EVERY_PAIR[:, :100]).tolist()
+    (path,) = store.folder.rglob("scores.npy")
+    flip(path, -1)
+    asked = len(scored)
+    assert opened(tmp_path, queries).scores(*EVERY_PAIR[:, :100]).tolist() == expected
+    assert len(scored) == 2 * asked

@@ -10,6 +10,7 @@ import pytest
 
 from mta4dpr.data.corpus import Corpus
 from mta4dpr.data.tokens import tokens_of_corpus
+from mta4dpr.machine.kept import STAMPS, SUMS
 from mta4dpr.models.encoder import Encoder
 from mta4dpr.retrieval import faiss_files
 from mta4dpr.retrieval.exact import ExactIndex
@@ -49,7 +50,7 @@ def test_faiss_reads_the_index(tmp_path: Path, vectors: Vectors, encoder: Encode
 
     monkeypatch.setattr(faiss_files, "PASSAGE_BLOCK", 50)
     write_faiss_index(tmp_path / "faiss", vectors, corpus)
-    assert sorted(path.name for path in (tmp_path / "faiss").iterdir()) == ["docid", "index"]
+    assert sorted(path.name for path in (tmp_path / "faiss").iterdir()) == [STAMPS, SUMS, "docid", "index"]
     index = faiss.read_index(str(tmp_path / "faiss" / "index"))
     assert (index.ntotal, index.d, index.metric_type) == (len(corpus), 32, faiss.METRIC_INNER_PRODUCT)
     np.testing.assert_array_equal(index.reconstruct_n(0, index.ntotal), vectors.array)

@@ -12,12 +12,15 @@ import pytest
 
 from mta4dpr.experiment.experiment import Experiment
 from mta4dpr.machine import environment
-from mta4dpr.machine.files import SUMS, read_json, write_json
+from mta4dpr.machine.files import read_json, write_json
+from mta4dpr.machine.kept import SUMS, is_whole
 from mta4dpr.machine.rates import FILE
 from mta4dpr.stages import training as module
 from mta4dpr.stages.pipeline import perform
 from mta4dpr.stages.stage import Stage
 from mta4dpr.stages.training import training
+
+from ..damage import flip
 
 Student = Callable[..., tuple[Experiment, Stage]]
 
@@ -53,12 +56,26 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     return found
 
 
-def test_the_model_is_left_without_what_belongs_to_its_training(student: Student, quick: list[list[str]]) -> None:
-    """The folder is what an engineer takes away; the sums were of the folder that it was copied from."""
+def test_the_ledger_knows_every_file_of_a_model_and_the_logs_of_its_training(student: Student, quick: list[list[str]]) -> None:
+    """A changed config is another model, and a changed log another curve."""
     experiment, stage = student()
     perform(experiment, stage, [stage])
-    assert sorted(path.name for path in experiment.folder.model("kd").iterdir()) == ["config.json", "model.safetensors"]
-    assert list(experiment.ledger.stages[stage.name]["outputs"]) == ["models/kd/model.safetensors"]
+    model = experiment.folder.model("kd")
+    assert is_whole(model, by_content=True)
+    names = ["models/kd/config.json", "models/kd/model.safetensors", "models/kd/SHA256SUMS", "training/kd/steps.jsonl"]
+    assert list(experiment.ledger.stages[stage.name]["outputs"]) == names
+
+
+@pytest.mark.parametrize("name", ["models/kd/config.json", "training/kd/steps.jsonl"])
+def test_what_has_changed_is_made_again(student: Student, quick: list[list[str]], name: str) -> None:
+    """A log is removed first: the training would take it for its own."""
+    experiment, stage = student()
+    perform(experiment, stage, [stage])
+    before = (experiment.folder.path / name).read_bytes()
+    flip(experiment.folder.path / name)
+    perform(experiment, stage, [stage])
+    assert (experiment.folder.path / name).read_bytes() == before
+    assert ("steps.jsonl" in quick[1]) == (name != "training/kd/steps.jsonl")
 
 
 def test_what_steps_took_is_noted_for_the_next_plan(
