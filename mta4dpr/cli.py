@@ -335,7 +335,7 @@ def evaluate(
         print_error(line)
     for row in document.get("per_query", []):
         sys.stdout.write(f"{row['run']}\t{row['query_id']}\t{row['measure']}\t{row['value']:.4f}\n")
-    print_rows(document, {"run": "run"})
+    print_rows(document, "run")
 
 
 @app.command()
@@ -359,7 +359,7 @@ def compare(
         return
     for line in document["notes"]:
         print_error(line)
-    print_rows(document, {"label": "run"})
+    print_rows(document, "label")
     for measure in dict.fromkeys(one["measure"] for one in document["comparisons"]):
         print_comparisons(measure, [one for one in document["comparisons"] if one["measure"] == measure])
     for one in document["queries"]:

@@ -12,6 +12,7 @@ from typing import Any
 from typer.core import TyperGroup
 
 from mta4dpr.machine.console import new_console
+from mta4dpr.machine.grids import GridColumn, print_grid
 
 
 class HelpAsWritten(TyperGroup):
@@ -77,11 +78,42 @@ def print_fetched(files: Sequence[Mapping[str, Any]]) -> None:
             sys.stdout.write("\n")
 
 
-def print_rows(document: Mapping[str, Any], runs: dict[str, str]) -> None:
-    """Rows of `evaluate` and `compare`; `runs` is the column that names the run."""
-    rows = [{**row, "value": f"{row['value']:.4f}", "ci95": "[{:.4f}, {:.4f}]".format(*row["ci95"])} for row in document["rows"]]
-    columns = {"measure": "measure", "value": "value", "ci95": "95 % interval", "queries": "queries", "missing_queries": "missing"}
-    print_table(document["eval_set"], rows, runs | columns)
+def print_rows(document: Mapping[str, Any], by: str) -> None:
+    """Rows of `evaluate` and `compare`, whose key `by` names the run. Several runs and measures: runs down, measures across."""
+    rows = document["rows"]
+    measures, runs = list(dict.fromkeys(row["measure"] for row in rows)), list(dict.fromkeys(row[by] for row in rows))
+    if len(measures) > 1 and len(runs) > 1:
+        _print_matrix(document["eval_set"], rows, by, measures)
+        return
+    shown = [{**row, "value": f"{row['value']:.4f}", "ci95": _interval(row)} for row in rows]
+    columns = {
+        by: "run",
+        "measure": "measure",
+        "value": "value",
+        "ci95": "95 % interval",
+        "queries": "queries",
+        "missing_queries": "missing",
+    }
+    ranks = {"measure": 0, "value": 0, "ci95": 1, "missing_queries": 2, "queries": 3}
+    print_table(document["eval_set"], shown, columns, ranks=ranks, paths=(by,))
+
+
+def _print_matrix(eval_set: str, rows: Sequence[Mapping[str, Any]], by: str, measures: Sequence[str]) -> None:
+    """A row a run. Values come first, then what is missing, then intervals, those of the first measures before the others."""
+    shown: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        found = shown.setdefault(row[by], {by: row[by], "queries": row["queries"], "missing_queries": row["missing_queries"]})
+        found |= {row["measure"]: f"{row['value']:.4f}", f"{row['measure']} ci95": _interval(row)}
+    columns, ranks = {by: "run"}, {"missing_queries": 1 + len(measures), "queries": 2 + len(measures)}
+    for place, measure in enumerate(measures):
+        columns |= {measure: measure, f"{measure} ci95": f"95 % of {measure}"}
+        ranks |= {measure: place, f"{measure} ci95": 3 + len(measures) + place}
+    columns |= {"queries": "queries", "missing_queries": "missing"}
+    print_table(eval_set, list(shown.values()), columns, numbers=tuple(ranks), ranks=ranks, paths=(by,))
+
+
+def _interval(row: Mapping[str, Any]) -> str:
+    return "[{:.4f}, {:.4f}]".format(*row["ci95"])
 
 
 def print_comparisons(measure: str, comparisons: Sequence[Mapping[str, Any]]) -> None:
@@ -92,7 +124,7 @@ def print_comparisons(measure: str, comparisons: Sequence[Mapping[str, Any]]) ->
         {
             "contrast": f"{one['a']} - {one['b']}",
             "difference": f"{one['difference']:+.4f}",
-            "ci95": "[{:.4f}, {:.4f}]".format(*one["ci95"]),
+            "ci95": _interval(one),
             "p_holm": _p_value(one["p_holm"]),
             "p_randomisation": _p_value(one["p_randomisation"]),
             "effect": f"{one['effect_size']:+.2f}",
@@ -104,7 +136,16 @@ def print_comparisons(measure: str, comparisons: Sequence[Mapping[str, Any]]) ->
     ]
     columns = {"contrast": "contrast", "difference": "diff.", "ci95": "95 % interval", "p_holm": "p (Holm)", "p_randomisation": "p (flips)"}
     columns |= {"effect": "d", "counts": "w/t/l", "detectable": "detectable", "verdict": "verdict"}
-    print_table(f"{measure}: {comparisons[0]['family']} contrasts", shown, columns)
+    order = ("difference", "p_holm", "verdict", "ci95", "counts", "detectable", "effect", "p_randomisation")
+    ranks = {key: max(0, place - 1) for place, key in enumerate(order)}
+    words = ("contrast", "verdict")
+    print_table(
+        f"{measure}: {comparisons[0]['family']} contrasts",
+        shown,
+        columns,
+        numbers=tuple(key for key in columns if key not in words),
+        ranks=ranks,
+    )
 
 
 def _p_value(p: float) -> str:
@@ -175,18 +216,30 @@ def to_json(document: Any) -> str:
     return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 
 
-def print_table(title: str, rows: list[dict[str, Any]], columns: dict[str, str], *, numbers: Sequence[str] = ("value", "ci95")) -> None:
+def print_table(
+    title: str,
+    rows: Sequence[Mapping[str, Any]],
+    columns: Mapping[str, str],
+    *,
+    numbers: Sequence[str] = ("value", "ci95"),
+    ranks: Mapping[str, int] | None = None,
+    paths: Sequence[str] = (),
+) -> None:
     """A row a line under `title` (none where it is empty); `columns` are keys of the rows and their heads, an absent value is empty.
 
-    Numbers stand to the right, and so do the columns in `numbers`, whose figures are written out already.
+    Numbers stand to the right, and so do the columns in `numbers`, whose figures are written out already. Where the terminal is
+    narrow, columns with the largest of `ranks` go first; without them the last ones. The first one stays.
     """
-    from rich import box
-    from rich.table import Table
+    from rich.text import Text
 
-    table = Table(title=title or None, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
-    for key, head in columns.items():
+    ranks = ranks if ranks is not None else {key: place for place, key in enumerate(columns)}
+    grid = []
+    for place, (key, head) in enumerate(columns.items()):
         number = bool(rows) and all(isinstance(row.get(key), int | float) or key in numbers for row in rows)
-        table.add_column(head, justify="right" if number else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*("" if row.get(key) is None else str(row[key]) for key in columns))
-    new_console().print(table)
+        rank = ranks.get(key, 0) if place else 0
+        grid.append(GridColumn(head, rank, right=number, folds=not number, paths=key in paths))
+    console = new_console()
+    console.print()
+    if title:
+        console.print(Text(title, style="bold"))
+    print_grid(grid, [[Text("" if row.get(key) is None else str(row[key])) for key in columns] for row in rows], console)

@@ -11,6 +11,7 @@ from typing import Annotated
 
 import pytest
 import typer
+from rich.cells import cell_len
 from rich.console import Console
 
 import mta4dpr
@@ -105,6 +106,56 @@ def test_tables_titles_heads_and_cells(screen: Screen) -> None:
     terminal.print_table(f"title {TEXT}", [{"a": f"cell {TEXT}", "b": 1}, {"a": None, "b": 2}], {"a": f"head {TEXT}", "b": "b"})
     for what in ("title", "head", "cell"):
         assert f"{what} {TEXT}" in screen.out()
+
+
+def evaluated(runs: list[str], measures: list[str]) -> dict[str, object]:
+    """What `evaluate` says of those runs."""
+    values = {"queries": 323, "missing_queries": 0, "ci95": [0.288, 0.357], "value": 0.32164}
+    return {"eval_set": "mini/test", "rows": [{"run": run, "measure": measure, **values} for run in runs for measure in measures]}
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 120, 200])
+def test_several_runs_and_measures_are_a_matrix(screen: Screen, monkeypatch: pytest.MonkeyPatch, width: int) -> None:
+    """A run a line with the measures side by side; intervals where there is room, those of the first measures before the others."""
+    monkeypatch.setenv("COLUMNS", str(width))
+    runs = [f"runs/nfcorpus/seed-{n}/runs/beir-nfcorpus-test/kd.trec" for n in range(3)]
+    terminal.print_rows(evaluated(runs, ["nDCG@10", "R@100", "RR@10"]), "run")
+    lines = screen.out().splitlines()
+    assert max(map(len, lines)) <= width
+    assert "run" in lines[2] and "nDCG@10" in lines[2] and "R@100" in lines[2]
+    [line] = [line for line in lines if "seed-1" in line]
+    assert line.count("0.3216") == 3
+    assert line.count("[0.2880, 0.3570]") == {40: 0, 60: 0, 80: 1, 120: 3, 200: 3}[width]
+    assert ("…/seed-1/…" in line) == (width < 200)
+    left_out = " ".join(lines).partition("columns left out:")[2]
+    assert ("of R@100" in left_out, "missing" in left_out) == (width < 120, width < 60)
+
+
+def test_one_run_is_a_line_a_measure(screen: Screen, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    terminal.print_rows(evaluated(["runs/nfcorpus/seed-0/runs/beir-nfcorpus-test/kd.trec"], ["nDCG@10", "R@100"]), "run")
+    assert [line for line in screen.out().splitlines() if "R@100" in line] == ["…/kd.trec  R@100    0.3216  [0.2880, 0.3570]        0"]
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 120, 200])
+def test_no_number_of_a_contrast_is_folded(screen: Screen, monkeypatch: pytest.MonkeyPatch, width: int) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    one = {
+        "a": "mta4dpr-no-replacement",
+        "b": "検索" * 12,
+        "difference": -0.01234,
+        "ci95": [-0.02, 0.01],
+        "p_holm": 0.00001,
+        "family": "planned",
+    }
+    one |= {"p_randomisation": 0.04567, "effect_size": 0.1, "wins": 1000, "ties": 5980, "losses": 1000, "detectable": 0.03456}
+    terminal.print_comparisons("nDCG@10", [one])
+    text = screen.out()
+    assert max(map(cell_len, text.splitlines())) <= width
+    shown = text.partition("columns left out")[0]
+    numbers = ["-0.0123", "<0.0001", "[-0.0200, 0.0100]", "1000/5980/1000", "0.0346", "+0.10", "0.0457"]
+    count = {40: 2, 60: 3, 80: 4}.get(width, len(numbers))
+    assert [number in shown for number in numbers] == [True] * count + [False] * (len(numbers) - count)
 
 
 def test_lines_and_errors(screen: Screen) -> None:

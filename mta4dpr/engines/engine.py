@@ -178,6 +178,14 @@ class Engine(ABC):
         return None
 
     @property
+    def work_of_a_query(self) -> Any:
+        """A JSON document of what decides how long a query takes, beside its text: of systems where it is equal, times differ by chance.
+
+        None: nobody else does the same. Asked while it is open.
+        """
+        return None
+
+    @property
     def facts(self) -> dict[str, Any]:
         """What the manifest says of it once it is open: parameters, dimensions and a hash of the weights, None where there are none."""
         return {"parameters": None, "dimensions": None, "weights": None}

@@ -1,4 +1,4 @@
-"""Times callables that it is given, and reads this process's peak memory and the machine's energy counters.
+"""Times callables that it is given, in turns, and reads how busy the machine was, this process's memory and the machine's energy counters.
 
 Knows nothing of models or indexes.
 """
@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -18,20 +19,36 @@ import numpy as np
 
 log = logging.getLogger(__name__)
 
+OTHERS, STOLEN, UNSTEADY = 0.1, 0.02, 1.3  # shares of the cores and of the time, and of the fastest round: beyond these a machine is busy
+
 
 @dataclass(frozen=True)
 class Timing:
-    """Latency of single calls in milliseconds (percentiles interpolate linearly), and how many calls were timed."""
+    """Latency of single calls in milliseconds, percentiles interpolated linearly.
 
+    p50 p95 p99   over the calls of the quieter rounds: those with the lower medians, one more than half of an odd number of rounds
+    low high      the lowest and the highest median of a round, of all rounds: figures whose ranges meet cannot be told apart
+    rounds        the median of each round
+    calls         how many calls p50, p95 and p99 are of
+    """
+
+    p50: float
+    p95: float
+    p99: float
+    low: float
+    high: float
+    rounds: list[float]
     calls: int
-    p50_ms: float
-    p95_ms: float
-    p99_ms: float
-    seconds: float
 
 
-def time_calls[Input](call: Callable[[Input], Any], inputs: Sequence[Input], *, warmup: int) -> Timing:
-    """Calls `call` on every input, one after the other, and times each call.
+def turns(names: Sequence[str], rounds: int) -> Iterator[str]:
+    """Whose turn it is: everyone's once a round, every other round from the last to the first, so that nobody always comes first."""
+    for number in range(rounds):
+        yield from names if number % 2 == 0 else reversed(names)
+
+
+def time_calls[Input](call: Callable[[Input], Any], inputs: Sequence[Input], *, warmup: int) -> np.ndarray:
+    """Calls `call` on every input, one after the other, and times each call: nanoseconds, (inputs,).
 
     Before that, `warmup` calls (on the first inputs, again from the start when there are fewer) go untimed: caches, JIT, lazy loading.
     ValueError without inputs: a latency of nothing would be made up.
@@ -45,8 +62,60 @@ def time_calls[Input](call: Callable[[Input], Any], inputs: Sequence[Input], *, 
         start = time.perf_counter_ns()
         call(value)
         nanoseconds[i] = time.perf_counter_ns() - start
-    p50, p95, p99 = np.percentile(nanoseconds, [50, 95, 99]) / 1e6
-    return Timing(calls=len(inputs), p50_ms=float(p50), p95_ms=float(p95), p99_ms=float(p99), seconds=float(nanoseconds.sum() / 1e9))
+    return nanoseconds
+
+
+def timing_of(nanoseconds: np.ndarray) -> Timing:
+    """What (rounds, calls) say, where every round had the same calls. Whoever has the same work is one column beside the other."""
+    medians = np.median(nanoseconds, axis=1)
+    quiet = np.argsort(medians, kind="stable")[: len(medians) // 2 + 1]
+    p50, p95, p99 = np.percentile(nanoseconds[quiet], [50, 95, 99]) / 1e6
+    rounds = (medians / 1e6).tolist()
+    return Timing(float(p50), float(p95), float(p99), min(rounds), max(rounds), rounds, calls=int(nanoseconds[quiet].size))
+
+
+@contextmanager
+def load_seen() -> Iterator[dict[str, Any]]:
+    """How busy the machine was inside the block. The dict is filled when it ends; what the system does not tell is left out.
+
+    cores          that there are
+    own_cores      that this process used on average: its CPU time by the clock on the wall
+    other_cores    that all other processes used
+    stolen         share of the CPUs' time that a hypervisor gave to other machines
+    load_average   of the last minute, before and after
+    """
+    import psutil
+
+    def averages() -> list[float]:
+        return [round(os.getloadavg()[0], 2)] if hasattr(os, "getloadavg") else []
+
+    seen: dict[str, Any] = {}
+    before, wall, own, first = psutil.cpu_times(), time.perf_counter(), time.process_time(), averages()
+    yield seen
+    after, seconds, cores = psutil.cpu_times(), max(time.perf_counter() - wall, 1e-9), psutil.cpu_count() or 1
+    used = (time.process_time() - own) / seconds
+    spent = {name: getattr(after, name) - getattr(before, name) for name in after._fields}
+    worked = sum(spent.get(name, 0.0) for name in ("user", "nice", "system", "irq", "softirq")) / seconds
+    seen |= {"cores": cores, "own_cores": round(used, 2), "other_cores": round(max(0.0, worked - used), 2)}
+    seen |= {"stolen": round(max(0.0, spent["steal"]) / seconds / cores, 3)} if "steal" in spent else {}
+    seen |= {"load_average": first + averages()} if first else {}
+
+
+def why_busy(seen: Mapping[str, Any], timings: Sequence[Timing]) -> list[str]:
+    """Why times that were taken under that load are to be doubted, a part of a sentence each; nothing when it was quiet.
+
+    The load average is not asked: it holds what this process did itself in the minute before.
+    """
+    found = []
+    cores = seen.get("cores", 1)
+    if seen.get("other_cores", 0.0) > OTHERS * cores:
+        found.append(f"other programs used {seen['other_cores']:.1f} of {cores} {'core' if cores == 1 else 'cores'}")
+    if seen.get("stolen", 0.0) > STOLEN:
+        found.append(f"other machines on the same hardware took {seen['stolen']:.0%} of the time")
+    ratio = float(np.median([timing.high / timing.low for timing in timings if timing.low > 0] or [1.0]))
+    if ratio > UNSTEADY:
+        found.append(f"the same queries took {ratio:.1f} times as long in the slowest round as in the fastest")
+    return found
 
 
 @contextmanager
@@ -94,3 +163,12 @@ def peak_memory_bytes() -> int:
         except (OSError, StopIteration):
             pass  # some sandboxes lack it
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def available_memory_bytes() -> int:
+    """What this process may still take: the machine's free memory, or what its control group leaves if that is less."""
+    import psutil
+
+    from mta4dpr.machine.environment import memory_bytes
+
+    return min(int(psutil.virtual_memory().available), memory_bytes() - int(psutil.Process().memory_info().rss))

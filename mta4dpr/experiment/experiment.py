@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -181,10 +181,10 @@ class Experiment:
             self._planned[system.label] = self.make_engine(system, root=self._root(system))
         return self._planned[system.label]
 
-    def open_engine(self, system: System) -> Engine:
-        """The engine of a system, ready to search; that of any other is closed. A student must have been trained."""
+    def open_engine(self, system: System, *, beside: Collection[str] = ()) -> Engine:
+        """The engine of a system, ready to search; those of others are closed, except `beside`. A student must have been trained."""
         for label, engine in self._engines.items():
-            if label != system.label:
+            if label != system.label and label not in beside:
                 engine.close()
         if system.recipe and not self.folder.model(system.label).is_dir():
             raise UserError(

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from mta4dpr.report.latencies import Latency, latencies, sessions, why_busy
 from mta4dpr.report.leaderboard import Leaderboard, SystemRow
-from mta4dpr.report.tables import NOTHING, Cell, Note, Table, TableColumn, limit_notes, parameters_text
+from mta4dpr.report.tables import NOTHING, Cell, Note, Table, TableColumn, limit_notes, names_note, parameters_text
 
 
 def cost_tables(board: Leaderboard, efficiency: dict[str, Any]) -> list[Table]:
@@ -34,23 +35,24 @@ def cost_table(board: Leaderboard, efficiency: dict[str, Any]) -> Table | None:
     columns += [TableColumn("dimensions", right=True), TableColumn("index", right=True), TableColumn("passages/s", right=True)]
     columns += [
         TableColumn("query p50", right=True),
+        TableColumn("range", right=True),
         TableColumn("p95", right=True),
         TableColumn("p99", right=True),
         TableColumn("query energy", right=True),
     ]
     columns += [TableColumn("training", right=True), TableColumn("training energy", right=True)]
-    rows = []
+    rows, timed = [], latencies(board, efficiency)
     for name in order:
         found, system = measured[name] or {}, systems.get(name)
         row = board.row(name, eval_set.id, eval_set.primary) if eval_set else None
-        rate, query = found.get("encode_passages_per_second"), found.get("query_ms") or {}
+        rate = found.get("encode_passages_per_second")
         parameters, dimensions = (system.parameters, system.dimensions) if system else (None, None)
         cells = [Cell(name), Cell() if row is None else Cell(f"{row.value:.4f}", value=row.value)]
         cells += [Cell(parameters_text(parameters), value=parameters)]
         cells += [Cell() if dimensions is None else Cell(str(dimensions), value=dimensions)]
         cells += [Cell(size(found.get("index_bytes")), value=found.get("index_bytes"))]
         cells += [Cell() if rate is None else Cell(f"{rate:,.{1 if rate < 100 else 0}f}", value=rate)]
-        cells += [Cell() if query.get(p) is None else Cell(f"{query[p]:,.1f} ms", value=query[p]) for p in ("p50", "p95", "p99")]
+        cells += _times(timed.get(name))
         cells += [energy(found.get("query_joules")), Cell(duration(found.get("training_seconds")), value=found.get("training_seconds"))]
         rows.append((*cells, energy(found.get("training_joules"))))
     used = [i for i in range(len(columns)) if i < 1 or any(row[i].text != NOTHING for row in rows)]
@@ -58,21 +60,28 @@ def cost_table(board: Leaderboard, efficiency: dict[str, Any]) -> Table | None:
         title="Cost of each system",
         columns=tuple(columns[i] for i in used),
         rows=tuple(tuple(row[i] for i in used) for row in rows),
-        warnings=limit_notes(board),
-        notes=tuple(_cost_notes(board, efficiency)),
+        warnings=(*limit_notes(board), *busy_warning(efficiency, timed)),
+        notes=tuple(_cost_notes(efficiency, timed)),
     )
 
 
-def _cost_notes(board: Leaderboard, efficiency: dict[str, Any]) -> list[Note]:
+def _times(found: Latency | None) -> list[Cell]:
+    """p50, its range, p95, p99."""
+    if found is None:
+        return [Cell()] * 4
+    p50, p95, p99 = (Cell() if ms is None else Cell(f"{ms:,.1f} ms", value=ms) for ms in (found.p50, found.p95, found.p99))
+    return [p50, Cell(f"{found.low:,.1f}–{found.high:,.1f}", value=found.low) if found.session or len(found.same) > 1 else Cell(), p95, p99]
+
+
+def busy_warning(efficiency: dict[str, Any], timed: dict[str, Latency]) -> tuple[Note, ...]:
+    """That the machine was busy while queries were timed, and how that is known."""
+    why = why_busy(efficiency, timed)
+    return ((f"The machine was busy while queries were timed, so their times are uncertain: {'; '.join(why)}.",),) if why else ()
+
+
+def _cost_notes(efficiency: dict[str, Any], timed: dict[str, Latency]) -> list[Note]:
     measured = [found or {} for found in (efficiency.get("systems") or {}).values()]
-    notes: list[Note] = []
-    if any(found.get("query_ms") for found in measured):
-        threads = efficiency.get("threads")
-        calls = {count for found in measured if (count := (found.get("query_ms") or {}).get("calls"))}
-        text = "Query: from text to ranked passages, one query at a time, warm"
-        text += f", {threads} {'thread' if threads == 1 else 'threads'}" if threads else ""
-        text += f", {' or '.join(f'{count:,}' for count in sorted(calls))} queries timed" if calls else ""
-        notes.append((text + ".",))
+    notes = _time_notes(efficiency, timed)
     if parts := sorted({part for f in measured for key in ("query_joules", "training_joules") for part in f.get(key) or {}}):
         notes.append((f"Energy: of the whole machine, as far as its counters tell ({', '.join(parts)}); other programs are in it.",))
     if any(found.get("index_bytes") for found in measured):
@@ -84,6 +93,53 @@ def _cost_notes(board: Leaderboard, efficiency: dict[str, Any]) -> list[Note]:
     return notes
 
 
+def _time_notes(efficiency: dict[str, Any], timed: dict[str, Latency]) -> list[Note]:
+    """How queries were timed, which systems share a measurement, and what does not compare."""
+    if not timed:
+        return []
+    threads, together, about = efficiency.get("threads"), sessions(timed), efficiency.get("sessions") or {}
+    text = "Query: from text to ranked passages, one query at a time, warm"
+    text += f", {threads} {'thread' if threads == 1 else 'threads'}" if threads else ""
+    counts = sorted({(one["queries"], one["rounds"]) for name in together if (one := about.get(name))})
+    text += "".join(f"; {queries:,} queries in each of {rounds} rounds, systems in turns" for queries, rounds in counts)
+    notes: list[Note] = [(text + ".",)]
+    if any(together):
+        notes.append(
+            (
+                "p50, p95 and p99 are of the quieter rounds; the range goes from the lowest to the highest median of a round. "
+                "Where the ranges of two systems meet, their times cannot be told apart.",
+            )
+        )
+    if any(about.get(name, {}).get("side_by_side") is False for name in together):
+        notes.append(("Memory does not hold all systems at once, so each was opened anew for its turn, and warmed up again.",))
+    if "" in together:
+        notes.append(
+            (
+                "Timed one system after the other, by an earlier version: what else the machine did is in it, so they rank nothing. "
+                "Systems of one size share the median of their times; the range is that of their p50.",
+            )
+        )
+    for same in dict.fromkeys(latency.same for latency in timed.values() if len(latency.same) > 1):
+        how = "do the same work for a query" if timed[same[0]].session else "are of one size"
+        notes.append(("One measurement of query times, as they ", f"{how}: ", *names_note(same), "."))
+    if len(together) > 1:
+        notes.append(
+            (
+                f"Timed in {len(together)} sessions, which do not compare:",
+                *_listed(together),
+                ". `run --redo latency` with all of them takes one.",
+            )
+        )
+    return notes
+
+
+def _listed(together: dict[str, list[str]]) -> list[str]:
+    parts: list[str] = []
+    for number, names in enumerate(together.values()):
+        parts += ["; " if number else " ", *names_note(names)]
+    return parts
+
+
 def shares_table(board: Leaderboard, efficiency: dict[str, Any]) -> Table | None:
     """What each student keeps of its teacher's effectiveness, and which share of its costs it has; None without a teacher's row.
 
@@ -93,11 +149,10 @@ def shares_table(board: Leaderboard, efficiency: dict[str, Any]) -> Table | None
     students = [system for system in board.systems if system.kind == "student"]
     if teacher is None or not students:
         return None
-    measured = efficiency.get("systems") or {}
+    measured, timed = efficiency.get("systems") or {}, latencies(board, efficiency)
 
     def costs(system: SystemRow) -> list[float | None]:
-        found = measured.get(system.system) or {}
-        return [system.parameters, found.get("index_bytes"), (found.get("query_ms") or {}).get("p50")]
+        return [system.parameters, (measured.get(system.system) or {}).get("index_bytes")]
 
     known = [e for e in board.eval_sets if (row := board.row(teacher.system, e.id, e.primary)) is not None and row.value > 0]
     if not known:
@@ -114,15 +169,28 @@ def shares_table(board: Leaderboard, efficiency: dict[str, Any]) -> Table | None
             assert its is not None
             cells.append(share(row.value if row else None, its.value))
         cells += [share(part, whole) for part, whole in zip(costs(student), costs(teacher), strict=True)]
+        cells.append(_share_of_time(timed.get(student.system), timed.get(teacher.system)))
         rows.append(tuple(cells))
     used = [i for i in range(len(columns)) if i < 1 or any(row[i].text != NOTHING for row in rows)]
+    notes: list[Note] = [("Effectiveness first (more is better), then costs (less is better), each as a share of the teacher’s own.",)]
+    if any(row[-1].text == "cannot tell" for row in rows):
+        notes.append(("Cannot tell: the times of student and teacher lie so close that the measurement does not tell them apart.",))
+    if teacher.system in timed and any(s.system in timed and row[-1].text == NOTHING for s, row in zip(students, rows, strict=True)):
+        notes.append(("A query’s time is no share of the teacher’s where the two were not timed in turns.",))
     return Table(
         title=f"Students as a share of their teacher, {teacher.system}",
         columns=tuple(columns[i] for i in used),
         rows=tuple(tuple(row[i] for i in used) for row in rows),
         warnings=limit_notes(board),
-        notes=(("Effectiveness first (more is better), then costs (less is better), each as a share of the teacher’s own.",),),
+        notes=tuple(notes),
     )
+
+
+def _share_of_time(part: Latency | None, whole: Latency | None) -> Cell:
+    """Of a query's time; none where the two were not timed together, words where their ranges meet."""
+    if part is None or whole is None or not part.session or part.session != whole.session:
+        return Cell()
+    return share(part.p50, whole.p50) if part.is_apart_from(whole) else Cell("cannot tell")
 
 
 def share(part: float | None, whole: float | None) -> Cell:

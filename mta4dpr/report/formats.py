@@ -9,8 +9,9 @@ import io
 import itertools
 import re
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
+from mta4dpr.machine.grids import GridColumn, print_grid
 from mta4dpr.report.cost import cost_tables, machine
 from mta4dpr.report.leaderboard import Leaderboard, one_line
 from mta4dpr.report.tables import Cell, Name, Note, Table, TableColumn, contrasts, table
@@ -228,13 +229,11 @@ def to_rich(board: Leaderboard, console: Console, *, efficiency: dict[str, Any] 
     if _other_measures(board):
         console.print(Text("Contrasts on the other measures: leaderboard.html, leaderboard.json.", style="dim"))
     for part in cost_tables(board, efficiency or {}):
-        print_table(part, console)
+        print_table(part, console, elsewhere="efficiency.json")
 
 
-def print_table(part: Table, console: Console) -> None:
-    """Prints one table with title, warnings and notes. Columns that the terminal has no room for are left out, and named below it."""
-    from rich import box
-    from rich.table import Table as Grid
+def print_table(part: Table, console: Console, *, elsewhere: str = "--json") -> None:
+    """Prints one table with title, warnings and notes. The last columns go first where the terminal is narrow; `elsewhere` shows them."""
     from rich.text import Text
 
     console.print()
@@ -243,39 +242,15 @@ def print_table(part: Table, console: Console) -> None:
         console.print(_rich_note(part.lead))
     for warning in part.warnings:
         console.print(_rich_note(warning, style="bold yellow"))
-    grid = Grid(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
-    shown = _fitting(part, console.width)
-    for column in (part.columns[i] for i in shown):
-        folds = column.names or column.wraps
-        justify: Literal["left", "right"] = "right" if column.right else "left"
-        least = _least(part, column) if folds else None
-        grid.add_column(Text(column.head), justify=justify, no_wrap=not folds, overflow="fold", min_width=least)
-    for number, row in enumerate(part.rows):
-        if part.groups and number and part.groups[number] != part.groups[number - 1]:
-            grid.add_section()
-        grid.add_row(*(_rich_cell(row[i]) for i in shown))
-    console.print(grid)
-    left_out = [column.head for i, column in enumerate(part.columns) if i not in shown]
-    if left_out:
-        console.print(Text(f"Left out for want of width: {', '.join(left_out)}.", style="dim"))
+    key = next(place for place, column in enumerate(part.columns) if column.head)  # what stands before it are letters
+    columns = [
+        GridColumn(column.head, max(0, place - key - 1), right=column.right, folds=column.names or column.wraps)
+        for place, column in enumerate(part.columns)
+    ]
+    changes = [n for n in range(1, len(part.groups)) if part.groups[n] != part.groups[n - 1]]
+    print_grid(columns, [[_rich_cell(cell) for cell in row] for row in part.rows], console, sections=changes, elsewhere=elsewhere)
     for note in part.notes:
         console.print(_rich_note(note, style="dim"))
-
-
-def _fitting(part: Table, width: int) -> list[int]:
-    """The columns that fit a terminal of `width`: the last ones are left out first, and no number is ever cut."""
-    shown = list(range(len(part.columns)))
-    while len(shown) > 2 and sum(_least(part, part.columns[i]) + 2 for i in shown) - 1 > width:
-        shown.pop()
-    return shown
-
-
-def _least(part: Table, column: TableColumn) -> int:
-    """The narrowest that `column` may become: names and verdicts fold, the others do not."""
-    i = part.columns.index(column)
-    longest = max([len(row[i].text + row[i].marks) for row in part.rows], default=0)
-    folded = 14 if column.names else 12 if column.wraps else longest
-    return max(len(column.head), min(longest, folded))
 
 
 def _rich_cell(cell: Cell) -> Text:

@@ -1,6 +1,7 @@
 """The efficiency frontier: what a system is worth on an eval set against what it costs (query latency, index, parameters).
 
-A system is on the frontier when none is at least as good and at least as cheap without being its equal in both.
+A system is on the frontier when none is at least as good and at least as cheap without being its equal in both. Costs that a measurement
+does not tell apart count as equal; where it tells none apart, or times were not taken together, there is no line.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mta4dpr.report.figures import GROUND, INK, KINDS, MARKERS, MUTED, NARROW, REST, figure_of, legend, shortened, title
+from mta4dpr.report.latencies import Latency, compare, latencies
 from mta4dpr.report.leaderboard import EvalSetRow, Leaderboard, SystemRow
 
 if TYPE_CHECKING:
@@ -21,21 +23,19 @@ BETWEEN_LABELS = 0.19  # inches
 
 @dataclass(frozen=True)
 class Cost:
-    """An axis: `of` takes a system and its entry in efficiency.json; `units` from the largest, of which one is chosen."""
+    """An axis: `of` takes a system and its entry in efficiency.json, None for times; `units` from the largest, of which one is chosen."""
 
     kind: str
     axis: str
     words: str
     units: tuple[tuple[float, str], ...]
-    of: Callable[[SystemRow, dict[str, Any]], float | None]
+    of: Callable[[SystemRow, dict[str, Any]], float | None] | None
 
 
 BYTES = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
 COUNTS = ((1e9, "billions"), (1e6, "millions"), (1e3, "thousands"))
 COSTS = (
-    Cost(
-        "latency", "query latency, median", "latency of one query", ((1, "ms"),), lambda _, found: (found.get("query_ms") or {}).get("p50")
-    ),
+    Cost("latency", "query latency, median", "latency of one query", ((1, "ms"),), None),
     Cost("index", "index", "size of the index", BYTES, lambda _, found: found.get("index_bytes")),
     Cost("parameters", "parameters", "size of the model", COUNTS, lambda system, _: system.parameters),
 )
@@ -43,21 +43,35 @@ COSTS = (
 
 @dataclass(frozen=True)
 class Point:
-    """A system on the plot: its cost in the smallest unit (ms, bytes, parameters) and its value of the primary measure."""
+    """A system on the plot: its cost in the smallest unit (ms, bytes, parameters) and its value of the primary measure.
+
+    `latency` is what the cost was read from where it is a time.
+    """
 
     system: SystemRow
     cost: float
     value: float
+    latency: Latency | None = None
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """Between what the cost may lie."""
+        return (self.latency.low, self.latency.high) if self.latency else (self.cost, self.cost)
+
+    def is_cheaper_than(self, other: Point) -> bool:
+        """Whether that can be told."""
+        return self.range[1] < other.range[0]
 
 
 def points(board: Leaderboard, eval_set: EvalSetRow, cost: Cost, efficiency: dict[str, Any]) -> list[Point]:
     """The systems whose cost is known and which were measured on the eval set, by its primary measure."""
-    measured = efficiency.get("systems") or {}
+    measured, timed = efficiency.get("systems") or {}, {} if cost.of else latencies(board, efficiency)
     found = []
     for system in board.systems:
-        row, paid = board.row(system.system, eval_set.id, eval_set.primary), cost.of(system, measured.get(system.system) or {})
+        row, latency = board.row(system.system, eval_set.id, eval_set.primary), timed.get(system.system)
+        paid = cost.of(system, measured.get(system.system) or {}) if cost.of else latency.p50 if latency else None
         if row is not None and paid is not None and paid > 0:
-            found.append(Point(system, float(paid), row.value))
+            found.append(Point(system, float(paid), row.value, latency))
     return found
 
 
@@ -65,9 +79,20 @@ def on_frontier(given: Sequence[Point]) -> list[Point]:
     """The points that no other one beats, from the cheapest on. Equal points are all on it, or none."""
 
     def beats(other: Point, point: Point) -> bool:
-        return other.cost <= point.cost and other.value >= point.value and (other.cost, other.value) != (point.cost, point.value)
+        better = other.value > point.value or other.is_cheaper_than(point)
+        return better and other.value >= point.value and not point.is_cheaper_than(other)
 
     return sorted((p for p in given if not any(beats(other, p) for other in given)), key=lambda p: (p.cost, p.value))
+
+
+def why_no_line(given: Sequence[Point]) -> str:
+    """Why these points have no frontier, for a subtitle; '' where they have one."""
+    timed = {point.system.system: point.latency for point in given if point.latency}
+    if timed and not compare(timed):
+        return "no line: not timed together"
+    if not any(a.is_cheaper_than(b) for a in given for b in given):
+        return "no line: the times cannot be told apart"
+    return ""
 
 
 def frontier(board: Leaderboard, eval_set: EvalSetRow, cost: Cost, efficiency: dict[str, Any]) -> Figure | None:
@@ -77,16 +102,22 @@ def frontier(board: Leaderboard, eval_set: EvalSetRow, cost: Cost, efficiency: d
     found = points(board, eval_set, cost, efficiency)
     if len({point.cost for point in found}) < 2:
         return None
-    best = on_frontier(found)
+    unranked = why_no_line(found)
+    best = [] if unranked else on_frontier(found)
     figure = figure_of(height=max(2.9, 1.1 + BETWEEN_LABELS * len(found)), width=NARROW)[0]
     axes = figure.axes[0]
     xs, ys = [point.cost for point in best], [point.value for point in best]
-    left, right = min(p.cost for p in found), max(p.cost for p in found)
+    left, right = min(p.range[0] for p in found), max(p.range[1] for p in found)
     scale, unit = next((entry for entry in cost.units if right >= entry[0]), cost.units[-1])
     margin = (right / left) ** 0.06
     axes.set_xscale("log")
     axes.set_xlim(left / margin, right * margin)
-    axes.plot([*xs, right * margin], [*ys, ys[-1]], color=MUTED, drawstyle="steps-post", linewidth=1.2, zorder=1)
+    if best:
+        axes.plot([*xs, right * margin], [*ys, ys[-1]], color=MUTED, drawstyle="steps-post", linewidth=1.2, zorder=1)
+    for point in found:
+        low, high = point.range
+        if low < high:
+            axes.plot([low, high], [point.value] * 2, color=KINDS.get(point.system.kind, REST), linewidth=1.4, alpha=0.35, zorder=2)
     for kind in dict.fromkeys(point.system.kind for point in found):
         chosen = [point for point in found if point.system.kind == kind]
         axes.plot(
@@ -113,7 +144,8 @@ def frontier(board: Leaderboard, eval_set: EvalSetRow, cost: Cost, efficiency: d
     kinds = dict(zip(axes.get_legend_handles_labels()[1], axes.get_legend_handles_labels()[0], strict=True))
     legend(figure, list(kinds.items()), letters=64)
     limit = "" if board.limit is None else f", first {board.limit:,} queries only (--limit)"
-    title(figure, f"{eval_set.primary} against {cost.words}", f"{shortened(eval_set.id, 34)}{limit}; bold: on the line")
+    how = unranked or "bold: on the line"
+    title(figure, f"{eval_set.primary} against {cost.words}", f"{shortened(eval_set.id, 34)}{limit}; {how}")
     return figure
 
 

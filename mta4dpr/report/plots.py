@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from mta4dpr.report.curves import assistants_chosen, student_by_round, training_curves
 from mta4dpr.report.figures import GROUND, INK, KINDS, NARROW, REST, Plot, figure_of, legend, save, shortened, style, title
-from mta4dpr.report.frontier import COSTS, frontier
+from mta4dpr.report.frontier import COSTS, frontier, points, why_no_line
 from mta4dpr.report.leaderboard import EvalSetRow, Leaderboard, load
 from mta4dpr.report.training import load_efficiency, load_trainings
 
@@ -26,7 +26,8 @@ def draw(folder: Path) -> list[Plot]:
             plots.append(save(figure, folder, "leaderboard", eval_set.id, words))
             for cost in COSTS:
                 figure = frontier(board, eval_set, cost, efficiency)
-                words = f"{eval_set.primary} on {eval_set.id} against the {cost.words}, with the frontier"
+                line = "" if why_no_line(points(board, eval_set, cost, efficiency)) else ", with the frontier"
+                words = f"{eval_set.primary} on {eval_set.id} against the {cost.words}{line}"
                 plots.append(save(figure, folder, f"frontier-{cost.kind}", eval_set.id, words))
         for training in load_trainings(folder):
             name = training.strategy

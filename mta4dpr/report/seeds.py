@@ -94,12 +94,15 @@ def evaluations_of(folder: Path, board: dict[str, Any]) -> dict[str, dict[str, E
 def _efficiency(by_seed: dict[int, Any]) -> dict[str, Any]:
     """What each system cost in the first run that has it: times of different runs are not averaged, as the machine was not the same."""
     systems: dict[str, Any] = {}
+    sessions: dict[str, Any] = {}
     for document in by_seed.values():
         systems = {**document.get("systems", {}), **systems}
+        sessions = {**document.get("sessions", {}), **sessions}
     first, about = next(iter(by_seed.items()))
     machine = {key: about[key] for key in ("threads", "device", "peak_memory_bytes") if key in about}
     return {
         "systems": systems,
+        "sessions": sessions,
         **machine,
         "note": f"Each system as it was measured in the first run that has it (seed {first} before others).",
     }

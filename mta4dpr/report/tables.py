@@ -6,7 +6,7 @@ a measure or a test either: every number comes from the file, only rounding and 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from mta4dpr.report.leaderboard import ComparisonRow, EvalSetRow, Leaderboard, ScoreRow, SystemRow, one_line
@@ -61,20 +61,22 @@ def table(board: Leaderboard, eval_set: EvalSetRow) -> Table:
     """Systems x measures on one eval set. The primary measure carries its interval.
 
     Bold is the best student of a column (the best system where there is no student): teacher and assistants are
-    larger models and are there to compare with. Values equal as printed are all bold.
+    larger models and are there to compare with. Values equal as printed are all bold. Raised letters are of `baselines` alone.
     """
     systems = [s for s in board.systems if any(r.system == s.system and r.eval_set == eval_set.id for r in board.rows)]
     letters = board.letters()
-    marked = any(row.significant_over for row in board.rows)
+    against = {measure: baselines(board, eval_set, measure) for measure in eval_set.measures}
+    named = {baseline for found in against.values() for baseline in found}
     students = [system for system in systems if system.kind == "student"]
     shares = board.eval_sets[:1] == (eval_set,) and any(s.share_of_teacher is not None for s in systems)
     regimes = any(system.regime for system in systems)
     steps = {system.steps for system in systems if system.steps is not None}
 
     measures = [eval_set.primary, *(m for m in eval_set.measures if m != eval_set.primary)]
-    best = {m: _best(board, eval_set.id, m, students or systems) for m in measures}
+    alike = _alike(board, eval_set, students or systems)
+    best = {m: _best(board, eval_set.id, m, alike) for m in measures}
     # results first, facts about the model after them: a narrow screen or terminal shows the head of a line
-    columns = [TableColumn("")] if marked else []
+    columns = [TableColumn("")] if named else []
     columns += [TableColumn("system", names=True), TableColumn(eval_set.primary), TableColumn("95 % interval")]
     columns += [TableColumn(measure) for measure in measures[1:]]
     columns += [TableColumn("of teacher", right=True)] if shares else []
@@ -86,14 +88,14 @@ def table(board: Leaderboard, eval_set: EvalSetRow) -> Table:
 
     lines = []
     for system in systems:
-        cells = [Cell(letters[system.system])] if marked else []
+        cells = [Cell(letters[system.system] if system.system in named else "")] if named else []
         cells.append(Cell(system.system, marks="†" if _lacking(board, system.system, eval_set) else ""))
         for measure in measures:
             row = board.row(system.system, eval_set.id, measure)
             text = NOTHING if row is None else f"{row.value:.4f}"
             spread = "" if row is None or row.std is None else f" ± {row.std:.4f}"
-            over = [] if row is None else [letters[other] for other in letters if other in row.significant_over]
-            bold = row is not None and text == best[measure] and system in (students or systems)
+            over = [] if row is None else [letters[other] for other in against[measure] if other in row.significant_over]
+            bold = row is not None and text == best[measure] and system in alike
             cells.append(Cell(text + spread, marks=_joined(over), bold=bold, value=row.value if row else None))
             if measure == eval_set.primary:
                 ci95 = row.ci95 if row else None
@@ -117,8 +119,28 @@ def table(board: Leaderboard, eval_set: EvalSetRow) -> Table:
         rows=tuple(lines),
         groups=tuple("students" if system in students else "others" for system in systems),
         warnings=limit_notes(board),
-        notes=tuple(_notes(board, eval_set, systems, bool(students), shares, steps)),
+        notes=(
+            *_test_notes(board, eval_set, against),
+            *_bold_notes(board, students or systems, alike, students=bool(students)),
+            *_notes(board, eval_set, systems, shares, steps),
+        ),
     )
+
+
+def baselines(board: Leaderboard, eval_set: EvalSetRow, measure: str) -> list[str]:
+    """The systems against which every other row of the table was tested by that measure, in one family.
+
+    Only for them does a letter that a row lacks say something: it was tested and is not significantly better. A letter of any other
+    system would stand at rows that happened to be tested, beside better ones that were not.
+    """
+    families: dict[str | None, set[frozenset[str]]] = {}
+    for c in board.comparisons:
+        if (c.eval_set, c.measure) == (eval_set.id, measure):
+            families.setdefault(c.family, set()).add(frozenset((c.a, c.b)))
+    rows = [s.system for s in board.systems if board.row(s.system, eval_set.id, measure) is not None]
+    return [
+        one for one in rows if any(all(frozenset((one, other)) in pairs for other in rows if other != one) for pairs in families.values())
+    ]
 
 
 def contrasts(board: Leaderboard, eval_set: EvalSetRow, measure: str, *, exploratory: bool = False) -> Table | None:
@@ -233,10 +255,53 @@ def _joined(marks: list[str]) -> str:
     return ("," if any(len(mark) > 1 for mark in marks) else "").join(marks)
 
 
+def _alike(board: Leaderboard, eval_set: EvalSetRow, systems: Sequence[SystemRow]) -> list[SystemRow]:
+    """Those of the systems that were measured on all queries, over as many seeds as the one with most of them or without any draw."""
+    rows = [(system, board.row(system.system, eval_set.id, eval_set.primary)) for system in systems]
+    whole = [(system, row) for system, row in rows if row is not None and row.queries == board.queries(eval_set)]
+    most = max((row.seeds or 0 for _, row in whole), default=0)
+    return [system for system, row in whole if row.seeds in (None, most)]
+
+
 def _best(board: Leaderboard, eval_set: str, measure: str, systems: Iterable[SystemRow]) -> str:
     rows = [board.row(system.system, eval_set, measure) for system in systems]
     values = [row.value for row in rows if row is not None]
     return f"{max(values):.4f}" if len(values) > 1 else ""  # the best of one says nothing
+
+
+def _bold_notes(board: Leaderboard, systems: Sequence[SystemRow], alike: Sequence[SystemRow], *, students: bool) -> Iterator[Note]:
+    """What bold says, and which rows it passes over."""
+    passed = [system.system for system in systems if system not in alike]
+    over = f" of those over {max((row.seeds or 0 for row in board.rows), default=0)} seeds" if passed and board.seeds else ""
+    yield (f"Bold: the best {'student ' if students else ''}of the column{over}.",)
+    if passed:
+        yield ("Not among them, as measured over fewer seeds or queries: ", *names_note(passed), ".")
+
+
+def _test_notes(board: Leaderboard, eval_set: EvalSetRow, against: Mapping[str, Sequence[str]]) -> Iterator[Note]:
+    """What raised letters say, and of which pairs they say nothing."""
+    tested = [c for c in board.comparisons if c.eval_set == eval_set.id]
+    if not tested:
+        return
+    named = [system.system for system in board.systems if any(system.system in found for found in against.values())]
+    if not named:
+        yield ("No raised letters: no system was tested against all others. The pairs that were are in the table of contrasts.",)
+        return
+    shown = any(set(row.significant_over) & set(against[row.measure]) for row in board.rows if row.eval_set == eval_set.id)
+    how = f"p_holm < {ALPHA}: paired t-test, Holm over the contrasts of this eval set and measure"
+    if shown:
+        yield ("Raised letters: significantly better than ", *names_note(named), f" ({how}).")
+    else:
+        yield ("No row is significantly better than ", *names_note(named), f" ({how}).")
+    yield ("Every row was tested against ", *names_note(named), "; other pairs were not, so the letters say nothing of them.")
+
+
+def names_note(names: Sequence[str]) -> Note:
+    """Names as a part of a note, with commas between them."""
+    parts: list[str] = []
+    for name in names:
+        parts += [", ", Name(one_line(name))] if parts else [Name(one_line(name))]
+    return tuple(parts)
 
 
 def _lead(board: Leaderboard, eval_set: EvalSetRow) -> str:
@@ -259,22 +324,12 @@ def _lacking(board: Leaderboard, system: str, eval_set: EvalSetRow) -> ScoreRow 
     return next((row for row in rows if row.missing_queries or row.queries != queries), None)
 
 
-def _notes(
-    board: Leaderboard, eval_set: EvalSetRow, systems: list[SystemRow], students: bool, shares: bool, steps: set[int]
-) -> Iterable[Note]:
+def _notes(board: Leaderboard, eval_set: EvalSetRow, systems: list[SystemRow], shares: bool, steps: set[int]) -> Iterable[Note]:
     rows = [row for row in board.rows if row.eval_set == eval_set.id]
-    if any(row.significant_over for row in rows):
-        yield (
-            f"Raised letters: significantly better than the system of that letter (p_holm < {ALPHA}: paired t-test, "
-            "Holm over the planned contrasts of this eval set and measure).",
-        )
-    elif any(c.eval_set == eval_set.id for c in board.comparisons):
-        yield (f"No planned contrast on this eval set is significantly in favour of its system (p_holm < {ALPHA}).",)
     if any(row.ci95 for row in rows):
         yield ("95 % interval: percentile bootstrap over queries, of the primary measure.",)
     if any(row.std is not None for row in rows):
         yield ("± is the standard deviation between seeds; tests and intervals use each query's mean over the seeds.",)
-    yield ("Bold: the best student of the column." if students else "Bold: the best of the column.",)
     if shares:
         yield (f"Of teacher: {eval_set.primary} as a share of the teacher's.",)
     if len(steps) == 1:

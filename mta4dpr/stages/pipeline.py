@@ -1,6 +1,6 @@
 """The stages of an experiment in their order, and the loops over them: do what is left, do it again, work along, add up what it takes.
 
-    for each system: train it (students), index or encode, search every eval set, time it -> evaluate -> report
+    for each system: train it (students), index or encode, search every eval set -> time all -> evaluate -> report
 
 What is shared between runs (corpus stores, indexes, tokens, vectors) is kept in the cache; what belongs to this run is in
 its folder, and its ledger says which of it is done.
@@ -29,7 +29,7 @@ from mta4dpr.planning.sizes import Sizes
 from mta4dpr.stages.costs import disk_of, rows_of
 from mta4dpr.stages.evaluation import evaluation
 from mta4dpr.stages.indexing import indexing
-from mta4dpr.stages.latency import latency
+from mta4dpr.stages.latency import latencies
 from mta4dpr.stages.reporting import reporting
 from mta4dpr.stages.searching import searching
 from mta4dpr.stages.stage import Stage
@@ -41,17 +41,17 @@ log = logging.getLogger(__name__)
 def stages_of(experiment: Experiment) -> list[Stage]:
     """All stages of an experiment, in the order in which they are done. The only place that knows it."""
     bench = experiment.bench
-    stages, ready, found, timed = list[Stage](), list[Stage](), list[Stage](), list[Stage]()
+    stages, ready, found = list[Stage](), list[Stage](), list[Stage]()
     for system in experiment.systems:
         trained = [training(experiment, system, system.recipe)] if system.recipe else []
         index = indexing(experiment, system, needs=_names(trained))
         searches = [searching(experiment, system, eval_set, needs=(index.name,)) for eval_set in bench.eval_sets]
-        times = [latency(experiment, system, needs=(index.name,))] if bench.eval_sets else []
-        stages += [*trained, index, *searches, *times]
-        ready, found, timed = [*ready, index], [*found, *searches], [*timed, *times]
+        stages += [*trained, index, *searches]
+        ready, found = [*ready, index], [*found, *searches]
+    timed = latencies(experiment, needs={stage.name.system: (stage.name,) for stage in ready}) if bench.eval_sets else []
     collections = [_collections(experiment, name, needs=_names(ready)) for name in bench.suites]
     evaluate = evaluation(experiment, needs=_names([*found, *collections]))
-    return [*stages, *collections, evaluate, reporting(experiment, needs=_names([evaluate, *timed]))]
+    return [*stages, *timed, *collections, evaluate, reporting(experiment, needs=_names([evaluate, *timed]))]
 
 
 def _names(stages: Iterable[Stage]) -> tuple[StageName, ...]:

@@ -18,15 +18,15 @@ from mta4dpr.report.tables import Cell, Table, TableColumn
 from .sample import ODD, Write, cells
 
 
-def test_markdown_shows_values_marks_and_facts(run: Path) -> None:
-    text = report.to_markdown(report.load(run))
+def test_markdown_shows_values_marks_and_facts(tested: dict[str, Any], write: Write) -> None:
+    text = report.to_markdown(report.load(write(tested)))
     assert cells(text, "mta4dpr") == [
-        "e", "`mta4dpr`", "**0.3900**ᵃᶜ", "[0.340, 0.440]", "**0.7000**", "97.5 %", "student", "static", "13.0 M",
+        "", "`mta4dpr`", "**0.3900**ᶜ", "[0.340, 0.440]", "**0.7000**", "97.5 %", "student", "static", "13.0 M",
     ]  # fmt: skip
     assert cells(text, "bm25")[1] == "`bm25`†"
     assert "- `bm25`: † no result for 3 of 300 queries; each of these scores 0." in text
     assert "300 queries, passages without titles, primary measure RR@10, seed 42." in text
-    assert "p_holm < 0.05: paired t-test, Holm over the planned contrasts" in text
+    assert "Raised letters: significantly better than `init` (p_holm < 0.05: paired t-test, Holm over the contrasts" in text
     assert "- `init`: before training" in text
     assert "Trained students took 300 optimiser steps each." in text
     assert "\\<script>" in text and "- \\# not a heading" in text
@@ -57,10 +57,10 @@ def test_csv_is_long_and_unrounded(run: Path) -> None:
     assert {x["system"] for x in lines} >= {ODD}
 
 
-def test_latex_escapes_and_balances(run: Path) -> None:
-    text = report.to_latex(report.load(run))
+def test_latex_escapes_and_balances(tested: dict[str, Any], write: Write) -> None:
+    text = report.to_latex(report.load(write(tested)))
     assert r"a\&b\_\textless{}c\textgreater{}\%" in text
-    assert r"\textbf{0.3900}\textsuperscript{ac}" in text
+    assert r"\textbf{0.3900}\textsuperscript{c}" in text
     assert r"bm25\textsuperscript{\textdagger{}}" in text
     body = "\n".join(line for line in text.splitlines() if not line.startswith("%"))
     depth = 0
@@ -76,12 +76,12 @@ def test_latex_escapes_and_balances(run: Path) -> None:
     assert not re.search(r"[^\x00-\x7f]", body)
 
 
-def test_terminal_never_cuts_a_number(run: Path) -> None:
+def test_terminal_never_cuts_a_number(tested: dict[str, Any], write: Write) -> None:
     out = io.StringIO()
-    report.to_rich(report.load(run), Console(file=out, width=60))
-    assert "0.3900ᵃᶜ" in out.getvalue() and "[0.340, 0.440]" in out.getvalue() and ODD in out.getvalue()
+    report.to_rich(report.load(write(tested)), Console(file=out, width=60))
+    assert "0.3900ᶜ" in out.getvalue() and "[0.340, 0.440]" in out.getvalue() and ODD in out.getvalue()
     assert "…" not in out.getvalue()
-    assert "Left out for want of width: kind, regime, parameters." in " ".join(out.getvalue().split())
+    assert "columns left out: kind, regime, parameters; a wider terminal or --json shows them" in " ".join(out.getvalue().split())
     assert max(map(len, out.getvalue().splitlines())) <= 60
 
 

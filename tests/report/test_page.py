@@ -6,10 +6,13 @@ import io
 import json
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
 from mta4dpr import report
+
+from .sample import Write
 
 TEXTS = ["leaderboard.csv", "leaderboard.md", "leaderboard.tex", "leaderboard.html", "efficiency.md"]
 
@@ -61,13 +64,19 @@ def test_page_is_whole_and_self_contained(trained: Path) -> None:
     assert len(page.ids) == len(set(page.ids))
     assert page.targets and all(target[:1] == "#" and target[1:] in page.ids for target in page.targets)
     words = " ".join(page.text.split())
-    for said in ("<script>alert(1)</script> & co", "a&b_<c>%", "0.3900ac", "[0.340, 0.440]", "seed 42", "5 % level."):
+    for said in ("<script>alert(1)</script> & co", "a&b_<c>%", "0.3900", "[0.340, 0.440]", "seed 42", "5 % level."):
         assert said in words
     for said in ("cannot tell: smallest detectable difference 0.027", "no result for 3 of 300 queries"):
         assert said in words
     for said in ("device cpu, 2 threads", "2.2 MB", "81.2", "4.1 ms", "5 min 12 s", "75.0 %", "8 min 00 s"):
         assert said in words
     assert "0.2000×" in words and "× after round 0: $y$ replaced by student-r0." in words
+
+
+def test_letters_say_what_they_mean(tested: dict[str, Any], write: Write) -> None:
+    page = write(tested)
+    report.write_report(page)
+    assert '<sup title="significantly better than init">c</sup>' in (page / "leaderboard.html").read_text(encoding="utf-8")
 
 
 def test_page_without_training_and_efficiency(run: Path) -> None:

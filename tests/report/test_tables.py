@@ -2,28 +2,78 @@
 
 from __future__ import annotations
 
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 from mta4dpr import report
 from mta4dpr.report.leaderboard import LETTERS
-from mta4dpr.report.tables import contrasts, p_text, parameters_text, table
+from mta4dpr.report.tables import baselines, contrasts, p_text, parameters_text, table
 
+from .conftest import contrast
 from .sample import ODD, Write, cells
 
 
 def test_bold_is_for_students_and_for_all_that_print_the_same(run: Path) -> None:
     """0.70004 and 0.69996 both print 0.7000: to call one of them best would be noise. The teacher is not a rival."""
     text = report.to_markdown(report.load(run))
-    assert cells(text, "kd")[4] == cells(text, "mta4dpr")[4] == "**0.7000**"
-    assert cells(text, ODD)[2:5] == ["0.4000", "[0.350, 0.450]", "0.8000"]
+    assert cells(text, "kd")[3] == cells(text, "mta4dpr")[3] == "**0.7000**"
+    assert cells(text, ODD)[1:4] == ["0.4000", "[0.350, 0.450]", "0.8000"]
+
+
+def test_bold_compares_like_with_like(document: dict[str, Any], write: Write) -> None:
+    """mta4dpr was run with one seed: by luck it can be above a mean of three. init has no draw in it, so it is compared with anything."""
+    document["seeds"] = [0, 1, 2]
+    seeds = {"init": None, "kd": 3, "mta4dpr": 1}
+    for row in document["rows"]:
+        row["seeds"] = seeds.get(row["system"])
+    text = report.to_markdown(report.load(write(document)))
+    assert (cells(text, "kd")[1], cells(text, "mta4dpr")[1]) == ("**0.3800**", "0.3900")
+    assert "Bold: the best student of the column of those over 3 seeds." in text
+    assert "Not among them, as measured over fewer seeds or queries: `mta4dpr`." in text
+
+
+def test_bold_passes_over_a_row_of_fewer_queries(document: dict[str, Any], write: Write) -> None:
+    for row in document["rows"]:
+        row["queries"] = 299 if row["system"] == "mta4dpr" else 300
+    text = report.to_markdown(report.load(write(document)))
+    assert (cells(text, "kd")[1], cells(text, "mta4dpr")[1]) == ("**0.3800**", "0.3900")
+    assert "fewer seeds or queries: `mta4dpr`." in text
+
+
+def test_letters_are_of_systems_that_all_rows_were_tested_against(tested: dict[str, Any], write: Write) -> None:
+    """mta4dpr alone was tested against bm25: with its letter there, a better row that was not tested would seem not to be better."""
+    board = report.load(write(tested))
+    assert baselines(board, board.eval_sets[0], "RR@10") == ["init"]
+    assert baselines(board, board.eval_sets[0], "R@100") == []
+    found = table(board, board.eval_sets[0])
+    assert [row[0].text for row in found.rows] == ["", "", "c", "", ""]
+    assert [row[2].marks for row in found.rows] == ["c", "c", "", "c", "c"]
+    said = "".join("".join(note) for note in found.notes)
+    assert "Every row was tested against init; other pairs were not, so the letters say nothing of them." in said
+
+
+def test_one_pair_that_was_not_tested_takes_the_letter_away(tested: dict[str, Any], write: Write) -> None:
+    tested["comparisons"] = [c for c in tested["comparisons"] if (c["a"], c["b"]) != ("kd", "init")]
+    board = report.load(write(tested))
+    found = table(board, board.eval_sets[0])
+    assert not any(cell.marks for row in found.rows for cell in row if cell.marks != "†")
+    assert found.columns[0].head == "system"
+    assert "No raised letters: no system was tested against all others." in "".join("".join(note) for note in found.notes)
+
+
+def test_pairs_of_two_families_do_not_add_up(tested: dict[str, Any], write: Write) -> None:
+    """Each family has its own correction."""
+    tested["comparisons"][0]["family"] = "exploratory"
+    board = report.load(write(tested))
+    assert baselines(board, board.eval_sets[0], "RR@10") == []
 
 
 def test_bold_is_overall_without_students(document: dict[str, Any], write: Write) -> None:
     for system in document["systems"]:
         system["kind"] = "encoder"
     text = report.to_markdown(report.load(write(document)))
-    assert cells(text, ODD)[2] == "**0.4000**"
+    assert cells(text, ODD)[1] == "**0.4000**"
     assert "Bold: the best of the column." in text
 
 
@@ -55,7 +105,7 @@ def test_without_a_difference_in_any_query(document: dict[str, Any], write: Writ
 def test_a_system_measured_on_fewer_queries_is_marked(document: dict[str, Any], write: Write) -> None:
     document["rows"][6]["queries"] = 299
     text = report.to_markdown(report.load(write(document)))
-    assert cells(text, "kd")[1] == "`kd`†" and "- `kd`: † measured on 299 queries, not on 300." in text
+    assert cells(text, "kd")[0] == "`kd`†" and "- `kd`: † measured on 299 queries, not on 300." in text
 
 
 def test_small_numbers() -> None:
@@ -70,7 +120,8 @@ def test_small_numbers() -> None:
 def test_more_systems_than_letters(document: dict[str, Any], write: Write) -> None:
     """Two-letter marks are separated, else "aab" could be three systems or two."""
     names = [f"s{number:02}" for number in range(len(LETTERS) + 2)]
-    document["comparisons"] = []
+    pairs = [pair for pair in combinations(names, 2) if {names[1], names[-1]} & set(pair)]
+    document["comparisons"] = [contrast(a, b, 0.1, 0.01) for a, b in pairs]
     document["systems"] = [{"system": name, "kind": "student", "parameters": None} for name in names]
     document["rows"] = [{**document["rows"][0], "system": name} for name in names]
     document["rows"][0]["significant_over"] = [names[1], names[-1]]
