@@ -24,7 +24,8 @@ MEASURES = "RR@10 R@50 Success@50 R@1000 nDCG@10"
 OURS = """
 import sys
 from mta4dpr.evaluation.trecrun import read_run
-from mta4dpr.evaluation.measures import evaluate, parse_measures, read_qrels
+from mta4dpr.data.judgements import read_qrels
+from mta4dpr.evaluation.measures import evaluate, parse_measures
 evaluation = evaluate(read_run(sys.argv[2]), read_qrels(sys.argv[1]), parse_measures(sys.argv[3]))
 for measure in evaluation.values:
     print(f"{measure}\\t{evaluation.mean(measure):.4f}")

@@ -13,6 +13,7 @@ from mta4dpr.commands.documents import Evaluated, RunRow
 from mta4dpr.config.yaml_files import benchmark_file, benchmark_names, read_yaml
 from mta4dpr.data.collection import QuerySet, Source, judged_by_answers, load_qrels, load_query_set, open_source
 from mta4dpr.data.corpus import Corpus, stored_corpus
+from mta4dpr.data.judgements import read_qrels
 from mta4dpr.errors import EnvironmentLack, UserError
 from mta4dpr.experiment.request import ADHOC_MEASURES, usual_measures
 from mta4dpr.machine.environment import cache_folder
@@ -79,7 +80,7 @@ class Judgements:
 
 def judgements(command: str, *, dataset: str, qrels: Path | None, measures: str) -> Judgements:
     """Of an ir_datasets id, FOLDER/SPLIT or a file; without measures, those a benchmark of ours reports for it."""
-    from mta4dpr.evaluation.measures import parse_measures, read_qrels
+    from mta4dpr.evaluation.measures import parse_measures
 
     if bool(dataset) == bool(qrels):
         raise UserError(f"{command} needs judgements: give either --dataset IR_DATASETS_ID or --qrels FILE")

@@ -6,11 +6,9 @@ indexes, vectors) is not known here.
 
 from __future__ import annotations
 
-import gzip
 import importlib.metadata
 import json
 import logging
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +16,9 @@ from typing import Any, Protocol
 
 from mta4dpr.data.docstrings import Docstrings
 from mta4dpr.data.downloads import JUDGEMENTS, PASSAGES, QUERIES, corpus_id, docs_path
-from mta4dpr.data.records import Passage, Qrel
+from mta4dpr.data.judgements import read_qrels
+from mta4dpr.data.records import HIGHEST_GRADE, LEAST_GRADE, Passage, Qrel, why_no_id
+from mta4dpr.data.text_files import numbered_lines, refuse, shown
 from mta4dpr.errors import EnvironmentLack, UserError, nearest
 
 log = logging.getLogger(__name__)
@@ -100,6 +100,11 @@ def load_qrels(source: Source, query_set: str, *, least: int | None = None) -> t
         judged = qrels.setdefault(line.query_id, {})
         if least is not None and line.relevance < least:
             continue
+        if not LEAST_GRADE <= line.relevance <= HIGHEST_GRADE:
+            raise UserError(
+                f"{query_set}: expected a relevance from {LEAST_GRADE} to {HIGHEST_GRADE} (trec_eval's bounds), found {line.relevance} for "
+                f"query {line.query_id!r}, passage {line.passage_id!r}; map the grades to smaller ones"
+            )
         if judged.setdefault(line.passage_id, line.relevance) != line.relevance:
             raise UserError(
                 f"{query_set}: passage {line.passage_id!r} is judged twice for query {line.query_id!r}, with relevance "
@@ -122,10 +127,8 @@ def load_query_set(source: Source, query_set: str, *, least: int | None = None) 
     texts: dict[str, str] = {}
     unjudged = 0
     for query_id, text in source.queries(query_set):
-        if query_id.split() != [query_id]:
-            raise UserError(
-                f"{query_set}: a query has the id {query_id!r}; ids must be non-empty and without white space, as TREC run files need"
-            )
+        if reason := why_no_id(query_id):
+            raise UserError(f"{query_set}: a query has the id {query_id!r}, which a TREC run file cannot hold: {reason}; rename it")
         if query_id in texts:
             raise UserError(f"{query_set}: query id {query_id!r} occurs twice; ids must be unique")
         if query_id in qrels:
@@ -339,40 +342,36 @@ class BeirFolder:
         """None: only reading the file tells."""
         return None
 
-    def _lines(self, path: Path) -> Iterator[tuple[int, str]]:
-        try:
-            with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else open(path, encoding="utf-8") as file:
-                for number, line in enumerate(file, start=1):
-                    if line.strip():
-                        yield number, line
-        except (EOFError, gzip.BadGzipFile, zlib.error, UnicodeDecodeError) as error:
-            raise UserError(f"{path} cannot be read: {error}") from error
-
-    def _records(self, path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-        for number, line in self._lines(path):
+    def _records(self, path: Path) -> Iterator[dict[str, Any]]:
+        """Objects with `_id` and `text`, both text. A whole number as `_id` is taken for its digits, as BEIR's exports have it."""
+        for number, line in numbered_lines(path, kind="JSON lines"):
             try:
-                record = json.loads(line)
-                if not isinstance(record, dict):
+                pairs = json.loads(line, object_pairs_hook=tuple)  # a tuple is an object, a list an array
+                if not isinstance(pairs, tuple):
                     raise ValueError("not an object")
-                if not isinstance(record["_id"], str | int) or not isinstance(record["text"], str):
+                record = dict(pairs)
+                if len(record) < len(pairs):
+                    raise ValueError("a key occurs twice")
+                if type(record["_id"]) not in (str, int) or not isinstance(record["text"], str):
                     raise ValueError("_id and text must be strings")
                 if not isinstance(record.get("title") or "", str):
                     raise ValueError("title must be a string")
-            except (ValueError, KeyError) as error:
-                raise UserError(
-                    f'{path}, line {number}: expected {{"_id": ..., "text": ...}} as one JSON object, found {line.strip()[:60]!r} ({error})'
-                ) from error
-            yield number, record
+                record["_id"] = str(record["_id"])
+                if reason := why_no_id(record["_id"]):
+                    raise ValueError(f"the _id {shown(record['_id'])} cannot be used: {reason}")
+            except (ValueError, KeyError, RecursionError) as error:
+                refuse(path, number, f'expected {{"_id": ..., "text": ...}} as one JSON object, found {shown(line)} ({error})')
+            yield record
 
     def passages(self) -> Iterator[Passage]:
         """Passages in the order of corpus.jsonl. UserError with the line for one that is no passage."""
-        for _, record in self._records(self._corpus):
-            yield Passage(str(record["_id"]), record.get("title") or "", record["text"])
+        for record in self._records(self._corpus):
+            yield Passage(record["_id"], record.get("title") or "", record["text"])
 
     def queries(self, query_set: str) -> Iterator[tuple[str, str]]:
         """(query id, text) of every line of queries.jsonl, which holds the queries of all splits."""
-        for _, record in self._records(self._file("queries.jsonl")):
-            yield str(record["_id"]), record["text"]
+        for record in self._records(self._file("queries.jsonl")):
+            yield record["_id"], record["text"]
 
     def qrels(self, query_set: str) -> Iterator[Qrel]:
         """Judgements of SPLIT or FOLDER/SPLIT from qrels/SPLIT.tsv. UserError for another folder, an unknown split, a bad line."""
@@ -381,18 +380,8 @@ class BeirFolder:
             raise UserError(f"{query_set} is not in the corpus's folder {self.folder}; write {self.name}/{split}")
         if split not in self.splits():
             raise UserError(f"{self.folder} has no qrels/{split}.tsv; its splits: {', '.join(self.splits()) or 'none'}")
-        path = self._file(f"qrels/{split}.tsv")
-        for number, line in self._lines(path):
-            fields = line.rstrip("\r\n").split("\t")
-            if number == 1 and not any(letter.isdigit() for letter in fields[-1]):
-                continue  # the header: query-id corpus-id score
-            try:
-                query_id, passage_id, relevance = fields
-                yield Qrel(query_id, passage_id, int(relevance))
-            except ValueError as error:
-                raise UserError(
-                    f"{path}, line {number}: expected query-id TAB corpus-id TAB whole number, found {line.strip()[:60]!r}"
-                ) from error
+        for query_id, judged in read_qrels(self._file(f"qrels/{split}.tsv"), beir=True).items():
+            yield from (Qrel(query_id, passage_id, relevance) for passage_id, relevance in judged.items())
 
 
 def open_source(corpus: str, *, name: str, max_passages: int | None) -> Source:

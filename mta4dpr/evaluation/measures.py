@@ -12,13 +12,13 @@ import subprocess
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mta4dpr.data.records import HIGHEST_GRADE
 from mta4dpr.errors import UserError, nearest
-from mta4dpr.evaluation.trecrun import Run, content_of
+from mta4dpr.evaluation.trecrun import Run
 
 if TYPE_CHECKING:
     from ir_measures import Measure
@@ -29,9 +29,9 @@ Qrels = dict[str, dict[str, int]]
 PARSER_ERRORS = (ValueError, TypeError, AssertionError, LookupError, AttributeError, RecursionError)
 PROVIDER_ERRORS = (*PARSER_ERRORS, ArithmeticError, RuntimeError, OSError, subprocess.SubprocessError)
 
-BEIR_HEADER = ["query-id", "corpus-id", "score"]
-
 NEEDS_SUBTOPICS = {"AP_IA", "ERR_IA", "NRBP", "P_IA", "StRecall", "alpha_DCG", "alpha_nDCG", "nERR_IA", "nNRBP"}
+HIGHEST_OF_GDEVAL = 4
+HIGHEST_CUTOFF = 2**31 - 1
 DEPENDS_ON_TOP_ONLY = {"AP", "Judged", "P", "R", "RR", "Success", "nDCG"}
 """With a cutoff k and without judged_only, these are functions of the first k hits and the qrels."""
 BLIND_TO_UNJUDGED_TAIL = {"AP", "Bpref", "P", "R", "RR", "Rprec", "Success", "nDCG"}
@@ -69,43 +69,6 @@ def parse_measures(text: str | Sequence[str]) -> list[Measure]:
     return list({str(measure): measure for measure in map(_parsed, words)}.values())
 
 
-def read_qrels(path: Path | str) -> Qrels:
-    """Qrels as TREC writes them (query, iteration, document, relevance) or as BEIR does (header query-id, corpus-id, score); .gz too.
-
-    UserError, with file and line: wrong columns, a relevance that is no integer, one (query, document) with two relevances.
-    """
-    path = Path(path)
-    qrels: Qrels = {}
-    beir = False
-    first = True
-    for number, line in enumerate(content_of(path, kind="qrels").split(b"\n"), 1):
-        try:
-            columns = [column.decode() for column in line.split()]
-        except UnicodeDecodeError:
-            _refuse(path, number, "expected UTF-8, found other bytes; convert the file (iconv -t UTF-8)")
-        if not columns:
-            continue
-        if first:
-            first, beir = False, [column.lower() for column in columns] == BEIR_HEADER
-            if beir:
-                continue
-        if len(columns) != (3 if beir else 4):
-            expected = "3 columns: query-id corpus-id score" if beir else "4 columns: query iteration document relevance"
-            or_beir = "" if beir else " (or 3 columns under BEIR's header: query-id corpus-id score)"
-            _refuse(path, number, f"expected {expected}{or_beir}; found {len(columns)}: {' '.join(columns)[:80]!r}")
-        query_id, document, relevance = columns[0], columns[-2], _integer(columns[-1])
-        if relevance is None:
-            problem = f"expected an integer as relevance (last column), found {columns[-1]!r}"
-            _refuse(path, number, f"{problem}; grades are integers, 0 is not relevant")
-        known = qrels.setdefault(query_id, {}).setdefault(document, relevance)
-        if known != relevance:
-            problem = f"expected one relevance for query {query_id!r}, document {document!r}; found {known} and {relevance}"
-            _refuse(path, number, f"{problem}; keep one line")
-    if not qrels:
-        raise UserError(f"expected at least one judgment below the header, found none: {path}; check what was to write it")
-    return qrels
-
-
 def evaluate(run: Run, qrels: Qrels, measures: Sequence[Measure], *, exclude_self: bool = False) -> Evaluation:
     """Per-query values of `measures` for a run.
 
@@ -122,6 +85,7 @@ def evaluate(run: Run, qrels: Qrels, measures: Sequence[Measure], *, exclude_sel
             f"query ids of the run: {_examples(run.query_ids)}; of the qrels: {_examples(query_ids)}; "
             "choose the qrels that belong to the run"
         )
+    check_grades(qrels, measures)
     rankings, excluded = _rankings(run, judged_positions, qrels, measures, exclude_self=exclude_self)
     values = {str(measure): np.full(len(query_ids), np.nan) for measure in measures}
     position = {query_id: i for i, query_id in enumerate(query_ids)}
@@ -130,7 +94,7 @@ def evaluate(run: Run, qrels: Qrels, measures: Sequence[Measure], *, exclude_sel
             for column in values.values():
                 column[position[query_id]] = 0.0
     try:  # with numbers as query ids: gdeval (ERR, nDCG with exp-log2) takes no words, and reads PLAIN-2 and DOC-2 as one query
-        judged = {str(position[query_id]): qrels[query_id] for query_id in rankings}
+        judged = {str(position[query_id]): _for_providers(qrels[query_id]) for query_id in rankings}
         numbered = {str(position[query_id]): ranking for query_id, ranking in rankings.items()}
         for metric in ir_measures.iter_calc(list(measures), judged, numbered) if judged else ():
             values[str(metric.measure)][int(metric.query_id)] = metric.value
@@ -142,6 +106,25 @@ def evaluate(run: Run, qrels: Qrels, measures: Sequence[Measure], *, exclude_sel
             query_id = query_ids[int(np.flatnonzero(~np.isfinite(column))[0])]
             raise UserError(f"expected a value of {name} for every judged query, found none for {query_id!r}; leave {name} out")
     return Evaluation(query_ids, values, len(query_ids) - len(judged_positions), len(run.query_ids) - len(judged_positions), excluded)
+
+
+def check_grades(qrels: Qrels, measures: Sequence[Measure], where: str = "") -> None:
+    """UserError for grades that a measure cannot take: gdeval, which computes ERR and nDCG with exp-log2, knows 0 to 4."""
+    by_gdeval = [str(measure) for measure in measures if measure.NAME == "ERR" or measure.params.get("dcg") == "exp-log2"]
+    if not by_gdeval:
+        return
+    for query_id, judged in qrels.items():
+        for document, relevance in judged.items():
+            if relevance > HIGHEST_OF_GDEVAL:
+                raise UserError(
+                    f"{where}{' and '.join(by_gdeval)}: expected grades up to {HIGHEST_OF_GDEVAL}, the highest that gdeval knows, found "
+                    f"{relevance} for query {query_id!r}, document {document!r}; choose nDCG@k, or map the grades to smaller ones"
+                )
+
+
+def _for_providers(judged: dict[str, int]) -> dict[str, int]:
+    """Grades below -1 as -1: all say that a passage is not relevant, and trec_eval crashes where a query has no other."""
+    return {document: max(relevance, -1) for document, relevance in judged.items()} if min(judged.values()) < -1 else judged
 
 
 def _rankings(
@@ -221,7 +204,7 @@ def _parsed(word: str) -> Measure:
         measure.validate_params()
     except NameError:
         raise UserError(f"expected a measure in ir-measures' notation, found {word!r}{_hint(word)}; `list measures` shows all") from None
-    except PARSER_ERRORS as error:
+    except (*PARSER_ERRORS, MemoryError) as error:  # MemoryError: Python's parser, for too many signs in a row
         raise UserError(
             f"expected a measure as NAME, NAME@k or NAME(key=value)@k, separated by spaces; found {word!r} ({_cause(error)}); "
             "for example: nDCG@10 AP(rel=2)@1000"
@@ -243,8 +226,16 @@ def _why_not(measure: Measure) -> str:
     import ir_measures
 
     cutoff = measure.params.get("cutoff", 1)
-    if isinstance(cutoff, bool) or cutoff < 1:
-        return f"expected a cutoff of at least 1, found {cutoff}"
+    if isinstance(cutoff, bool) or not 1 <= cutoff <= HIGHEST_CUTOFF:
+        return f"expected a cutoff of at least 1 and at most {HIGHEST_CUTOFF:,}, found {cutoff}"
+    relevant = measure.params.get("rel", 1)
+    if isinstance(relevant, bool) or not 1 <= relevant <= HIGHEST_GRADE:
+        return f"expected the lowest grade that counts as relevant (rel) from 1 to {HIGHEST_GRADE}, found {relevant}"
+    gains = measure.params.get("gains") or {}
+    if any(type(grade) is not int for grade in gains) or any(type(g) is not int or not 0 <= g <= HIGHEST_GRADE for g in gains.values()):
+        return f"expected gains as {{grade: gain}}, whole numbers and each gain from 0 to {HIGHEST_GRADE}, found {gains}"
+    if infinite := [name for name, value in measure.params.items() if isinstance(value, float) and not math.isfinite(value)]:
+        return f"expected a finite number as {infinite[0]}, found {measure.params[infinite[0]]}"
     if reason := why_no_mean(measure):
         return reason
     if measure.NAME == "IPrec" and round(measure["recall"], 2) != measure["recall"]:
@@ -304,16 +295,5 @@ def _hint(word: str) -> str:
     return f" (did you mean {str(measure)!r}?)"
 
 
-def _integer(text: str) -> int | None:
-    try:
-        return int(text) if "_" not in text else None
-    except ValueError:
-        return None
-
-
 def _examples(query_ids: Sequence[str]) -> str:
     return ", ".join(map(repr, query_ids[:3])) + (", ..." if len(query_ids) > 3 else "")
-
-
-def _refuse(path: Path, line: int, problem: str) -> NoReturn:
-    raise UserError(f"{path}, line {line}: {problem}")

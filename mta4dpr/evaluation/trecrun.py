@@ -9,8 +9,7 @@ every error names the file and the line, and every file that is legal but untidy
 
 from __future__ import annotations
 
-import gzip
-import zlib
+import io
 from array import array
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -18,10 +17,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import IO, TYPE_CHECKING, Any, NoReturn, Self
+from typing import IO, TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from mta4dpr.data.records import why_no_id
+from mta4dpr.data.text_files import content_of, refuse, shown
 from mta4dpr.errors import UserError
 from mta4dpr.machine.files import forget_parts, written_aside
 
@@ -32,7 +33,6 @@ COLUMNS = ("query", "iteration", "document", "rank", "score", "tag")
 EXPECTED = "expected 6 columns: query Q0 document rank score tag"
 BATCH = 32_768
 """Hits hashed or sorted together: few enough to stay in the processor's cache, which is four times as fast as all at once."""
-UTF8_MARK = b"\xef\xbb\xbf"
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,34 +79,14 @@ def run_of(scores: Mapping[str, Mapping[str, float]]) -> Run:
 def read_run(path: Path | str) -> Run:
     """Reads a TREC run, gzipped or not (seen from its first bytes, not from its name).
 
-    Columns are separated by any ASCII white space; blank lines are skipped; lines of a query need not be adjacent.
-    UserError, with file and line: a wrong number of columns, a score that is no finite float32, a document twice for one query.
+    Columns are separated by any ASCII white space; blank lines are skipped; lines of a query need not be adjacent; words after the first of
+    the tag are passed over, as trec_eval does.
+    UserError, with file and line: too few columns, a score that is no finite float32, a document twice for one query, two lines in one.
     """
     path = Path(path)
     content = content_of(path, kind="run")
     run = _read_delimited(content)
     return run if run is not None else _read_lines(content, path)
-
-
-def content_of(path: Path, *, kind: str) -> bytes:
-    """The bytes of a file, unzipped when gzipped, without a UTF-8 mark. `kind` ('run', 'qrels') is for the messages."""
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        raise UserError(f"expected a {kind} file, found nothing at {path}; check the path") from None
-    except IsADirectoryError:
-        raise UserError(f"expected a {kind} file, found a folder: {path}; name a file in it") from None
-    except OSError as error:
-        raise UserError(f"the {kind} file {path} cannot be read ({error.strerror}); check its name and permissions") from error
-    if content.startswith(b"\x1f\x8b"):
-        try:
-            content = gzip.decompress(content)
-        except (OSError, EOFError, zlib.error) as error:
-            raise UserError(f"expected a whole gzip file, found a damaged one: {path} ({error}); copy or download it again") from error
-    content = content.removeprefix(UTF8_MARK)
-    if not content.strip():
-        raise UserError(f"expected a {kind} file with at least one line, found an empty one: {path}; check what was to write it")
-    return content
 
 
 def rank_order(doc_ids: Sequence[str], scores: np.ndarray) -> np.ndarray:
@@ -176,11 +156,9 @@ class RunWriter:
 
 
 def _checked_id(text: str, what: str) -> str:
-    """`text`, when it can be a column of a TREC file. ASCII white space is what splits columns there."""
-    if not text or len(text.encode("utf-8", "surrogatepass").split()) != 1 or text.strip(" \t\n\r\v\f") != text:
-        raise UserError(f"expected a {what} without white space, found {text!r}: a TREC run file cannot hold it; rename it")
-    if not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text):
-        raise UserError(f"expected a {what} in valid Unicode, found {text!r}: it cannot be written as UTF-8; rename it")
+    """`text`, when it can be a column of a TREC file."""
+    if reason := why_no_id(text):
+        raise UserError(f"expected a {what} that a TREC run file can hold, found {text!r}: {reason}; rename it")
     return text
 
 
@@ -233,31 +211,53 @@ def _read_lines(content: bytes, path: Path) -> Run:
     """The exact path: any ASCII white space, and errors that name the line."""
     hits = _Hits()
     lines: array[int] = array("q")
-    for number, line in enumerate(content.split(b"\n"), 1):
+    for number, line in enumerate(io.BytesIO(content), 1):
         columns = line.split()
         if not columns:
             continue
-        if len(columns) != len(COLUMNS):
-            _refuse(path, number, f"{EXPECTED}; found {len(columns)}: {_shown(line)}")
+        if len(columns) < len(COLUMNS):
+            refuse(path, number, f"{EXPECTED}; found {len(columns)}: {shown(line)}")
+        if len(columns) > len(COLUMNS) and (reason := _not_only_a_long_tag(columns, line)):
+            refuse(path, number, f"{EXPECTED}; found {len(columns)}, as if {reason}: {shown(line)}")
         try:
             query_id, document = columns[0].decode(), columns[2].decode()
         except UnicodeDecodeError:
-            _refuse(path, number, f"expected UTF-8, found other bytes: {_shown(line)}; convert the file (iconv -t UTF-8)")
+            refuse(path, number, f"expected UTF-8, found other bytes: {shown(line)}; convert the file (iconv -t UTF-8)")
         try:
             score = float(columns[4].replace(b"_", b"?"))  # Python's float takes 1_000, no other reader of runs does
         except ValueError:
-            _refuse(path, number, f"expected a number as score (column 5), found {_shown(columns[4])}; {EXPECTED}")
+            refuse(path, number, f"expected a number as score (column 5), found {shown(columns[4])}; {EXPECTED}")
         if not abs(score) < 3.4028235677973366e38:  # from here on a float32 is infinite
-            shown = _shown(columns[4])
-            _refuse(path, number, f"expected a finite score (float32), found {shown}; remove the line or fix the system that wrote it")
+            problem = f"expected a finite score (float32), found {shown(columns[4])}"
+            refuse(path, number, f"{problem}; remove the line or fix the system that wrote it")
         hits.add(query_id, document, score)
         lines.append(number)
     again = hits.first_duplicate()
     if again is not None:
         query_id, document = list(hits.query_codes)[hits.queries[again]], list(hits.document_codes)[hits.hits[again]]
         problem = f"expected each document once a query, found {document!r} again for query {query_id!r}"
-        _refuse(path, lines[again], f"{problem}; keep one of the lines")
+        refuse(path, lines[again], f"{problem}; keep one of the lines")
     return _ordered(*hits.columns())
+
+
+def _not_only_a_long_tag(columns: list[bytes], line: bytes) -> str:
+    """What may be wrong with a line of more than 6 columns; '' when its tag has several words, of which trec_eval reads the first.
+
+    trec_eval passes over all the rest, so it would lose hits, and take ranks for scores, without a word.
+    """
+    if b"\r" in line.rstrip() or b"Q0" in columns[len(COLUMNS) :]:
+        return "lines were run together; end each with LF"
+    if not columns[3].isdigit() or _is_number(columns[5]):
+        return "an id had white space; rename it"
+    return ""
+
+
+def _is_number(column: bytes) -> bool:
+    try:
+        float(column)
+    except ValueError:
+        return False
+    return True
 
 
 class _Hits:
@@ -337,13 +337,3 @@ def _ties_ordered(ties_with_previous: np.ndarray, documents: pyarrow.Array) -> p
         order[some] = some[np.lexsort((-rank, stretch[first:after]))]
         first = after
     return documents.take(order)
-
-
-def _refuse(path: Path, line: int, problem: str) -> NoReturn:
-    raise UserError(f"{path}, line {line}: {problem}")
-
-
-def _shown(content: bytes) -> str:
-    """Bytes of the user's file for a message: at most 80 letters."""
-    text = content.strip().decode(errors="backslashreplace")
-    return repr(text if len(text) <= 80 else text[:77] + "...")

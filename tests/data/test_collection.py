@@ -13,6 +13,7 @@ import pytest
 
 from mta4dpr.data.collection import BeirFolder, IrDataset, load_query_set, open_source
 from mta4dpr.data.docstrings import Docstrings
+from mta4dpr.data.judgements import read_qrels
 from mta4dpr.data.records import Passage, Qrel
 from mta4dpr.errors import EnvironmentLack, UserError
 
@@ -75,6 +76,17 @@ def test_qrels_with_and_without_a_header(folder: Path, header: str) -> None:
         ('{"_id": "d9", "text": null}', "_id and text must be strings"),
         ('{"_id": ["d9"], "text": "x"}', "_id and text must be strings"),
         ('{"_id": "d9", "title": 5, "text": "x"}', "title must be a string"),
+        ('{"_id": true, "text": "x"}', "_id and text must be strings"),
+        ('{"_id": 1.0, "text": "x"}', "_id and text must be strings"),
+        ('{"_id": NaN, "text": "x"}', "_id and text must be strings"),
+        ('{"_id": ' + "9" * 5000 + ', "text": "x"}', "one JSON object"),
+        ('{"_id": "d9", "text": "x", "_id": "d8"}', "a key occurs twice"),
+        ('{"_id": "d9", "text": "x", "more": ' + "[" * 100_000 + "]" * 100_000 + "}", "one JSON object"),
+        ('{"_id": "d 9", "text": "x"}', "white space"),
+        ('{"_id": "", "text": "x"}', "empty"),
+        ('{"_id": "d\\u0000", "text": "x"}', "NUL"),
+        ('{"_id": "\\ud800", "text": "x"}', "no valid Unicode"),
+        ('{"_id": "d9", "text": "x"} {"_id": "d8", "text": "y"}', "Extra data"),
         ("d9\tx", "d9\\tx"),
     ],
 )
@@ -97,7 +109,15 @@ def test_a_malformed_judgement_is_told_with_file_and_number(folder: Path, line: 
     path.write_text(f"query-id\tcorpus-id\tscore\nq1\td1\t1\n{line}\n")
     with pytest.raises(UserError) as caught:
         list(BeirFolder(folder).qrels("mini/test"))
-    assert f"{path}, line 3: expected query-id TAB corpus-id TAB whole number" in str(caught.value)
+    assert f"{path}, line 3: expected " in str(caught.value)
+
+
+def test_what_json_lines_may_have(folder: Path) -> None:
+    """A mark, CRLF, ids with a no-break space, keys of nested objects twice, numbers beyond floats where nobody looks."""
+    (folder / "corpus.jsonl").write_bytes(
+        b'\xef\xbb\xbf{"_id": "d\xc2\xa01", "text": "x", "metadata": {"a": 1, "a": NaN, "b": 1e999}}\r\n{"_id": -3, "text": "\\ud800"}\n'
+    )
+    assert list(BeirFolder(folder).passages()) == [Passage("d\u00a01", "", "x"), Passage("-3", "", "\ud800")]
 
 
 @pytest.mark.parametrize("damage", ["cut", "overwritten", "checksum", "not gzip", "not UTF-8"])
@@ -118,7 +138,7 @@ def test_a_damaged_file_is_told_by_name(folder: Path, damage: str) -> None:
                 "not gzip": b"plain text",
             }[damage]
         )
-    with pytest.raises(UserError, match="corpus.jsonl.* cannot be read|line 1"):
+    with pytest.raises(UserError, match="whole gzip file.*corpus.jsonl|corpus.jsonl.*, line 1: expected"):
         list(BeirFolder(folder).passages())
 
 
@@ -138,7 +158,7 @@ def test_a_split_that_is_not_there_names_those_that_are(folder: Path) -> None:
 def test_a_malformed_first_judgement_is_no_header(folder: Path, line: str) -> None:
     """Taken for a header it would be dropped in silence."""
     (folder / "qrels" / "test.tsv").write_text(f"{line}\nq1\td2\t1\n")
-    with pytest.raises(UserError, match="line 1: expected query-id"):
+    with pytest.raises(UserError, match="line 1: expected "):
         list(BeirFolder(folder).qrels("mini/test"))
 
 
@@ -159,13 +179,23 @@ def test_a_passage_judged_twice_must_be_judged_the_same(folder: Path) -> None:
     path.write_text("q1\td1\t1\nq1\td1\t1\n")
     assert load_query_set(BeirFolder(folder), "mini/test").qrels == {"q1": {"d1": 1}}
     path.write_text("q1\td1\t1\nq1\td1\t0\n")
-    with pytest.raises(UserError, match="'d1' is judged twice for query 'q1', with relevance 1 and 0"):
+    with pytest.raises(UserError, match="line 2: expected one relevance for query 'q1', document 'd1'; found 1 and 0"):
         load_query_set(BeirFolder(folder), "mini/test")
 
 
 def test_no_judgements_at_all(folder: Path) -> None:
     (folder / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\n")
-    with pytest.raises(UserError, match="has no judgements"):
+    with pytest.raises(UserError, match="at least one judgment"):
+        load_query_set(BeirFolder(folder), "mini/test")
+
+
+def test_a_file_of_judgements_is_read_as_evaluate_reads_it(folder: Path) -> None:
+    """One reader: a mark, CSV's quotes, CRLF, zipped under any name, and the bounds of grades."""
+    path = folder / "qrels" / "test.tsv"
+    path.write_bytes(b'\xef\xbb\xbfqid\tdocid\trel\r\n"q1"\t"d1"\t2\r\nq2\td1\t-100\r\n')
+    assert load_query_set(BeirFolder(folder), "mini/test").qrels == read_qrels(path) == {"q1": {"d1": 2}, "q2": {"d1": -100}}
+    path.write_text("q1\td1\t3000000000\n")
+    with pytest.raises(UserError, match="line 1: expected a relevance from -127 to 127"):
         load_query_set(BeirFolder(folder), "mini/test")
 
 
@@ -251,6 +281,19 @@ def test_cranfield_codes_are_turned_round(fake: Callable[[FakeDataset], None]) -
     assert len(found.counts) == 1
     assert "mapped 1→4, 2→3, 3→2, 4→1, -1→0" in found.counts[0]
     assert load_query_set(source, "vaswani").qrels["1"] == {"1": 1, "2": 2, "3": 3, "4": 4, "-1": -1}
+
+
+def test_grades_of_ir_datasets_are_bounded_too(fake: Callable[[FakeDataset], None]) -> None:
+    """A data set that a user has registered may say anything."""
+    fake(
+        FakeDataset(
+            qrels=[SimpleNamespace(query_id="1", doc_id="a", relevance=3_000_000_000)], queries=[SimpleNamespace(query_id="1", text="x")]
+        )
+    )
+    source = object.__new__(IrDataset)
+    source.identity = {"ir_datasets": "any"}
+    with pytest.raises(UserError, match="from -127 to 127.*found 3000000000 for query '1', passage 'a'"):
+        load_query_set(source, "vaswani")
 
 
 def test_documents_without_a_text_field_give_their_default_text(fake: Callable[[FakeDataset], None]) -> None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import gzip
+import shutil
 import warnings
 from collections import defaultdict
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +13,7 @@ from hypothesis import strategies as st
 
 from mta4dpr.errors import UserError
 from mta4dpr.evaluation import measures as measures_module
-from mta4dpr.evaluation.measures import Qrels, evaluate, parse_measures, read_qrels
+from mta4dpr.evaluation.measures import Qrels, evaluate, parse_measures
 from mta4dpr.evaluation.trecrun import run_of
 
 EVERYDAY = "RR@10 RR nDCG@10 nDCG AP AP(rel=2)@1000 R@2 R(rel=2)@1000 Judged@10 Success@20 Success@1 P@10 Bpref Rprec"
@@ -77,6 +76,15 @@ def test_parsing_is_silent() -> None:
         ("Accuracy", "undefined for queries without a relevant hit"),
         ("alpha_nDCG@10", "subtopic"),
         ("IPrec@0.125", "two decimals"),
+        ("P@99999999999999999999", "at most 2,147,483,647"),
+        ("AP(rel=3000000000)", "rel. from 1 to 127"),
+        ("RR(rel=0)@10", "rel. from 1 to 127"),  # of two providers one would count what is not judged
+        ("nDCG(gains={1:3000000000})@10", "gain from 0 to 127"),
+        ("nDCG(gains={1:2.5})@10", "whole numbers"),
+        ("nDCG(gains={'1':5})@10", "whole numbers"),  # had no effect, and was shown as if it had
+        ("SetF(beta=1e999)", "finite number as beta"),
+        ("Compat(p=1e999)", "finite number as p"),
+        ("-" * 50_000 + "1", "separated by spaces"),  # more than Python's parser takes
     ],
 )
 def test_what_cannot_be_reported(text: str, says: str) -> None:
@@ -97,50 +105,6 @@ def test_a_measure_without_a_provider_names_what_to_install() -> None:
         parse_measures("RBP(p=0.8)")
     assert "REQUIRED" not in str(told.value)
     assert "NOT_PROVIDED" not in str(told.value)
-
-
-# read_qrels
-
-
-@pytest.mark.parametrize("zipped", [False, True], ids=["plain", "gz"])
-@pytest.mark.parametrize(
-    "content",
-    ["q1 0 d1 2\nq1 0 d2 -1\n\nq2 Q0 d1 0\n", "query-id\tcorpus-id\tscore\nq1\td1\t2\nq1\td2\t-1\nq2\td1\t0\n"],
-    ids=["trec", "beir"],
-)
-def test_both_formats_of_qrels(tmp_path: Path, content: str, zipped: bool) -> None:
-    path = tmp_path / "qrels"
-    path.write_bytes(gzip.compress(content.encode()) if zipped else content.encode())
-    assert read_qrels(path) == {"q1": {"d1": 2, "d2": -1}, "q2": {"d1": 0}}
-
-
-@pytest.mark.parametrize(
-    ("content", "says"),
-    [
-        ("q 0 d 1\nq 0 d2\n", "line 2: expected 4 columns.*found 3"),
-        ("q d 1\n", "line 1: expected 4 columns.*BEIR's header"),
-        ("query-id\tcorpus-id\tscore\nq\t0\td\t1\n", "line 2: expected 3 columns.*found 4"),
-        ("q 0 d 1.0\n", "line 1: expected an integer.*'1.0'"),
-        ("q 0 d 1_0\n", "line 1: expected an integer.*'1_0'"),
-        ("q 0 d 1\nq 0 e 1\nq 0 d 2\n", "line 3: expected one relevance.*found 1 and 2"),
-        ("query-id\tcorpus-id\tscore\n", "at least one judgment"),
-        ("", "at least one line"),
-    ],
-)
-def test_bad_qrels(tmp_path: Path, content: str, says: str) -> None:
-    path = tmp_path / "qrels"
-    path.write_text(content)
-    with pytest.raises(UserError, match=says):
-        read_qrels(path)
-
-
-def test_undecodable_qrels_and_equal_doubles(tmp_path: Path) -> None:
-    path = tmp_path / "qrels"
-    path.write_bytes(b"q 0 \xff 1\n")
-    with pytest.raises(UserError, match="line 1: expected UTF-8"):
-        read_qrels(path)
-    path.write_text("q 0 d 1\nq 0 d 1\n")
-    assert read_qrels(path) == {"q": {"d": 1}}
 
 
 # evaluate
@@ -196,6 +160,29 @@ def test_which_queries_count() -> None:
 def test_a_run_for_other_queries_is_an_error() -> None:
     with pytest.raises(UserError, match=r"'r1'.*'q1'"):
         evaluate(run_of({"r1": {"a": 1}}), {"q1": {"a": 1}}, parse_measures("RR"))
+
+
+def test_a_query_with_nothing_but_negative_grades() -> None:
+    """trec_eval crashes the process where the highest grade of a query is -2; BRIGHT has -100 for passages that must not be found."""
+    run = run_of({"q1": {"a": 2, "b": 1}, "q2": {"a": 2, "b": 1}, "q3": {"a": 2, "b": 1}})
+    qrels = {"q1": {"a": -2, "b": -100}, "q2": {"a": -1, "c": -127}, "q3": {"a": -100, "b": 1}}
+    evaluation = evaluate(run, qrels, parse_measures("nDCG@10 nDCG AP RR RR@10 P@2 R@2 Bpref infAP Rprec Judged@2"))
+    judged = evaluation.values.pop("Judged@2")
+    assert judged.tolist() == [1, 0.5, 1]
+    assert all(column[:2].tolist() == [0, 0] for column in evaluation.values.values())
+    assert (evaluation.values["RR"][2], evaluation.values["R@2"][2]) == (0.5, 1)
+
+
+@pytest.mark.parametrize("measure", ["ERR@10", "nDCG(dcg='exp-log2')@10"])
+def test_grades_that_gdeval_does_not_know(measure: str, capfd: pytest.CaptureFixture[str]) -> None:
+    """Its script died with a line of Perl on the terminal; other measures take the grade."""
+    run = run_of({"q": {"a": 1.0}})
+    if shutil.which("perl"):
+        assert evaluate(run, {"q": {"a": 4}}, parse_measures(measure)).values[measure][0] > 0
+    with pytest.raises(UserError, match=r"expected grades up to 4.*found 5 for query 'q', document 'a'; choose nDCG@k"):
+        evaluate(run, {"q": {"a": 5}}, parse_measures(f"RR@10 {measure}"))
+    assert evaluate(run, {"q": {"a": 127}}, parse_measures("nDCG@10")).values["nDCG@10"].tolist() == [1]
+    assert capfd.readouterr().err == ""
 
 
 def test_exclude_self() -> None:

@@ -97,6 +97,20 @@ def test_words_that_csv_readers_take_for_null_or_quotes(tmp_path: Path) -> None:
     assert run.ranking("NA")[0] == ids
 
 
+@pytest.mark.parametrize("ends", ["x y\n", "x\ty\r\n", "my run, 2 of 3\n", "x # 1.5\n"])
+def test_a_tag_of_several_words_is_read_as_trec_eval_does(tmp_path: Path, ends: str) -> None:
+    """Its reader passes over what follows the first word of the tag."""
+    assert as_lists(read_run(written(tmp_path / "run", TIDY.replace("x\n", ends)))) == as_lists(read_run(written(tmp_path / "plain", TIDY)))
+
+
+@pytest.mark.parametrize(
+    "content", ["q\u00a01 Q0 d\u20281 1 2.5 x\n", "q\u00a01\fQ0\vd\u20281\t1 2.5  x\n", "q\u00a01 \xe9 d\u20281 first 2.5 x\n"]
+)
+def test_white_space_is_that_of_c(tmp_path: Path, content: str) -> None:
+    """A no-break space and U+2028 belong to an id: str.split() would cut there. Ranks and iterations may be any word."""
+    assert as_lists(read_run(written(tmp_path / "run", content))) == [("q\u00a01", ["d\u20281"], [2.5])]
+
+
 @pytest.mark.parametrize("score", ["1e-3", "1E+2", "-7", "+0.5", ".5", "5.", "1e-50"])
 def test_number_formats(tmp_path: Path, score: str) -> None:
     assert read_run(written(tmp_path / "run", f"q Q0 d 1 {score} x\n")).scores.tolist() == [float(np.float32(float(score)))]
@@ -112,17 +126,24 @@ def test_gzip_is_seen_by_content(tmp_path: Path) -> None:
     ("bad", "says"),
     [
         ("q1 Q0 d3 3 1.0", "6 columns.*found 5"),
-        ("q1 Q0 d3 3 1.0 x y", "6 columns.*found 7"),
         ("q1  d3 3 1.0 x", "6 columns.*found 5"),  # two delimiters meet: Arrow counts 6
-        ("q1 Q0 d3\vz 3 1.0 x", "6 columns.*found 7"),  # one more separator inside a word: Arrow counts 6
-        ("q1 Q0 d3 3 1.0 x\ty", "6 columns.*found 7"),
+        ("q1 Q0 d3\vz 3 1.0 x", "6 columns.*found 7.*an id had white space"),  # one more separator inside a word: Arrow counts 6
+        ("q1 Q0 doc 3 3 1.0 x", "6 columns.*found 7.*an id had white space"),  # trec_eval takes the rank for the score
+        ("q1 Q0 d3 3 1.0 xq1 Q0 d4 4 0.5 x", "6 columns.*found 11.*run together"),  # trec_eval loses d4
         ("q1 Q0 d3 3 high x", "number as score.*'high'"),
         ("q1 Q0 d3 3 1_000 x", "number as score.*'1_000'"),
+        ("q1 Q0 d3 3 0x1p3 x", "number as score.*'0x1p3'"),
+        ("q1 Q0 d3 3 1.5f x", "number as score.*'1.5f'"),
+        ("q1 Q0 d3 3 \u0661 x", "number as score"),  # a digit, for Python's float()
+        ("q1 Q0 d3 3 1e400 x", "finite score.*'1e400'"),
+        ("q1 Q0 d3 3 Infinity x", "finite score"),
         ("q1 Q0 d3 3 nan x", "finite score.*'nan'"),
         ("q1 Q0 d3 3 -inf x", "finite score.*'-inf'"),
         ("q1 Q0 d3 3 1e39 x", "finite score.*'1e39'"),  # finite, but not as float32
         ("q1 Q0 d2 3 1.0 x", "document once.*'d2' again for query 'q1'"),
         (b"q1 Q0 d\xff 3 1.0 x", "UTF-8"),
+        (b"q1 Q0 \xed\xa0\x80 3 1.0 x", "UTF-8"),  # half a surrogate pair
+        (b"q1 Q0 d3\0 3 1.0 x", "NUL"),  # ends the id for trec_eval, so d3\0a and d3\0b were one passage
         ("q1 Q0 d3 3 1.0 x\rq1 Q0 d4 4 0.5 x", "6 columns.*found 12"),  # Arrow would take the \r for the end of a line
     ],
 )
@@ -157,7 +178,7 @@ def test_files_that_are_no_runs(tmp_path: Path) -> None:
         read_run(tmp_path)
 
 
-words = st.text(st.characters(exclude_categories=["Cs"], exclude_characters=" \t\n\r\v\f"), min_size=1, max_size=4).filter(
+words = st.text(st.characters(exclude_categories=["Cs"], exclude_characters=" \t\n\r\v\f\0"), min_size=1, max_size=4).filter(
     lambda word: not word.startswith("\ufeff")
 )
 scores = st.one_of(st.sampled_from([0.0, -0.0, 1.0, 1.5]), st.floats(width=32, allow_nan=False, allow_infinity=False))
@@ -220,11 +241,12 @@ def test_written_bytes(tmp_path: Path) -> None:
         ("q", ["a"], [float("inf")], "finite scores"),
         ("q", ["a"], [1e39], "finite scores"),
         ("q", ["a", "a"], [1.0, 2.0], "'a' twice"),
-        ("q", ["a b"], [1.0], "document id without white space"),
-        ("q", ["a\n"], [1.0], "document id without white space"),
-        ("q", [""], [1.0], "document id without white space"),
+        ("q", ["a b"], [1.0], "document id.*white space"),
+        ("q", ["a\n"], [1.0], "document id.*white space"),
+        ("q", [""], [1.0], "document id.*empty"),
+        ("q", ["a\0"], [1.0], "document id.*NUL"),
         ("q", ["\ud800"], [1.0], "valid Unicode"),
-        ("q 1", ["a"], [1.0], "query id without white space"),
+        ("q 1", ["a"], [1.0], "query id.*white space"),
         ("again", ["a"], [1.0], "'again' twice"),
     ],
 )
@@ -239,7 +261,7 @@ def test_writer_refuses_what_cannot_be_read_back(tmp_path: Path, query_id: str, 
 
 
 def test_writer_checks_the_tag(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="tag without white space"):
+    with pytest.raises(UserError, match="tag.*white space"):
         RunWriter(tmp_path / "run", tag="my system")
 
 

@@ -20,7 +20,8 @@ import yaml
 from ir_datasets.util import DownloadConfig
 
 from mta4dpr.commands import evaluate as command_evaluate
-from mta4dpr.evaluation.measures import evaluate, parse_measures, read_qrels
+from mta4dpr.data.judgements import read_qrels
+from mta4dpr.evaluation.measures import evaluate, parse_measures
 from mta4dpr.evaluation.trecrun import read_run
 
 DATA = Path(__file__).parent / "data"
