@@ -271,7 +271,7 @@ def _bring_index(prebuilt: Prebuilt, cache: Path | None, known: dict[str, dict[s
                 shutil.copytree(here, aside, dirs_exist_ok=True)
     if folder is None:
         with _pyserini_cache(cache):
-            folder, state = bring(prebuilt, offline=offline), "downloaded"
+            folder, state = bring(prebuilt, environment.cache_folder(), offline=offline), "downloaded"
     files = []
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         sha256, noted = hashes_of(path)[0], known.get(str(path))

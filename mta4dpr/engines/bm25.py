@@ -129,7 +129,8 @@ class Bm25(Engine):
         from mta4dpr.retrieval.prebuilt import bring, check_lucene, check_terms, find
 
         prebuilt = find(self.prebuilt, dense=False, heap=self.options.heap)
-        index = LuceneIndex(bring(prebuilt, offline=self.place.offline), self.place.corpus, self.options, self.place.threads)
+        folder = bring(prebuilt, self.place.cache, offline=self.place.offline)
+        index = LuceneIndex(folder, self.place.corpus, self.options, self.place.threads)
         check_lucene(prebuilt, self.place.corpus, not_indexed=index.not_indexed)
         check_terms(prebuilt, index, self.options)
         return index

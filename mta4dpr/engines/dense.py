@@ -99,7 +99,7 @@ class Dense(DenseCost):
         from mta4dpr.retrieval.prebuilt import bring, find, vectors_of
 
         prebuilt = find(self.prebuilt, dense=True, heap=self.options.heap)
-        folder = bring(prebuilt, offline=self.place.offline)
+        folder = bring(prebuilt, self.place.cache, offline=self.place.offline)
         return vectors_of(self.root, prebuilt, folder, corpus=self.place.corpus, encoder=encoder, tokens=tokens, how=self.encoding)
 
     def _add_indexes(self, opened: _Opened) -> None:

@@ -30,11 +30,6 @@ class Folder:
         return self.path / "leaderboard.json"
 
     @property
-    def tables(self) -> list[Path]:
-        """The leaderboard in the formats for people."""
-        return [self.path / f"leaderboard.{suffix}" for suffix in ("csv", "md", "tex", "html")]
-
-    @property
     def efficiency(self) -> Path:
         """What the machine decides: bytes, rates, times."""
         return self.path / "efficiency.json"

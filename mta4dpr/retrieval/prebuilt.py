@@ -24,6 +24,7 @@ from mta4dpr.data.corpus import Corpus
 from mta4dpr.data.tokens import TokenStore
 from mta4dpr.errors import EnvironmentLack, UserError, nearest
 from mta4dpr.machine.files import key_of, lack_of_disk
+from mta4dpr.machine.kept import changed, is_sealed, seal
 from mta4dpr.machine.progress import bar
 from mta4dpr.models.encoder import Encoder
 from mta4dpr.retrieval import java
@@ -74,28 +75,43 @@ def find(index: str, *, dense: bool, heap: str) -> Prebuilt:
     return Prebuilt(name, about["md5"], int(about.get("size") or 0), int(about["documents"]))
 
 
-def bring(prebuilt: Prebuilt, *, offline: bool) -> Path:
-    """Its folder, downloaded by Pyserini where it is not there yet. EnvironmentLack when it cannot be had or is damaged."""
+def bring(prebuilt: Prebuilt, cache: Path, *, offline: bool) -> Path:
+    """Its folder, downloaded by Pyserini where it is not there yet. EnvironmentLack when it cannot be had or is damaged.
+
+    Pyserini compares the archive alone. What was in it when it was first seen here is noted below `cache`, and compared from then on.
+    """
     from pyserini.util import download_prebuilt_index, get_cache_home
 
     home = Path(get_cache_home(), "indexes")
     home.mkdir(parents=True, exist_ok=True)
     with FileLock(str(home / f".{prebuilt.md5}.lock")):
-        found = prebuilt.folder
+        found, sums = prebuilt.folder, cache / "prebuilt" / prebuilt.md5
         if found:
-            return found
+            return _unchanged(found, sums)
         if offline:
             raise EnvironmentLack(f"Pyserini's index {prebuilt.name} is not in {home} yet, and --offline is given; fetch it with a network")
         log.info("Pyserini's index %s: %.1f GB are downloaded", prebuilt.name, prebuilt.bytes / 1e9)
         try:
             with redirect_stdout(sys.stderr):
-                return Path(download_prebuilt_index(prebuilt.name, verbose=False))
+                return _unchanged(Path(download_prebuilt_index(prebuilt.name, verbose=False)), sums)
         except (AssertionError, ValueError, OSError, tarfile.TarError) as error:
             reason = " ".join(str(error).split())[:300]
             raise EnvironmentLack(
                 f"Pyserini could not bring its index {prebuilt.name} ({reason}); check the network and the space in {home} "
                 "(PYSERINI_CACHE chooses another folder), then run the same command again"
             ) from error
+
+
+def _unchanged(folder: Path, sums: Path) -> Path:
+    if not is_sealed(sums):
+        seal(folder, into=sums)
+    broken = changed(folder, sums=sums)
+    if broken:
+        raise EnvironmentLack(
+            f"expected Pyserini's index in {folder} to be what it was when first used, found other bytes in {', '.join(broken[:3])}; "
+            f"delete that folder, and it is downloaded again (or delete {sums}, if it was changed on purpose)"
+        )
+    return folder
 
 
 def check_lucene(prebuilt: Prebuilt, corpus: Corpus, *, not_indexed: int) -> None:

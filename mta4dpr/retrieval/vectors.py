@@ -286,6 +286,17 @@ def verify(vectors: Vectors, *, finished: bool = True) -> list[int]:
     return broken
 
 
+def damage(folder: Path) -> list[str]:
+    """Names of what is broken of finished vectors; all is read, and nothing mended."""
+    path = folder / "vectors.npy"
+    try:
+        finished = read_json(folder / "vectors.json")
+        array = _opened(path, (finished["texts"], finished["dimensions"]), finished["dtype"])
+    except CUT_OFF:
+        return ["vectors.npy or vectors.json"]
+    return [f"shard {number} of vectors.npy" for number in verify(Vectors(folder, array))]
+
+
 def record_shards(folder: Path, size: int) -> None:
     """Checksums for vectors that are in the file already, `size` rows a shard; those of earlier shards are removed."""
     array = np.load(folder / "vectors.npy", mmap_mode="r")

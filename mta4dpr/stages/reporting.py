@@ -48,8 +48,7 @@ def _report(experiment: Experiment, outputs: list[Path]) -> None:
     }
     runs = {key: path for key, (path, _) in run_files(experiment).items()}
     outputs.append(write_texts(folder.path, experiment.corpus, query_sets, runs))
-    write_report(folder.path)
-    outputs += folder.tables
+    outputs += [*write_report(folder.path), folder.efficiency]
 
 
 def _pieces(_: Sizes) -> Iterator[Piece]:

@@ -16,7 +16,6 @@ def test_the_names_that_other_tools_read() -> None:
     folder = Folder(Path("run"))
     assert folder.manifest == Path("run/manifest.json")
     assert folder.leaderboard == Path("run/leaderboard.json")
-    assert [path.name for path in folder.tables] == ["leaderboard.csv", "leaderboard.md", "leaderboard.tex", "leaderboard.html"]
     assert folder.run_file("kd", "beir/nfcorpus/test") == Path("run/runs/beir-nfcorpus-test/kd.trec")
     assert folder.per_query("kd", "beir/nfcorpus/test") == Path("run/per_query/beir-nfcorpus-test/kd.csv")
     assert folder.model("kd") == Path("run/models/kd")

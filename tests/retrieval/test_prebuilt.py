@@ -76,9 +76,9 @@ def test_bm25_over_a_prebuilt_index(cache: Path, corpus: Corpus, registered: Cal
     folder = build_index(cache, corpus, Bm25Settings(heap="512m"), threads=1)
     prebuilt = find(registered(folder, dense=False), dense=False, heap="512m")
     assert prebuilt.folder is None
-    place = bring(prebuilt, offline=False)
+    place = bring(prebuilt, cache, offline=False)
     assert prebuilt.folder == place
-    assert bring(prebuilt, offline=True) == place
+    assert bring(prebuilt, cache, offline=True) == place
     ours, theirs = (LuceneIndex(where, corpus, Bm25Settings(), 1) for where in (folder, place))
     for a, b in zip(ours.search(["red fox", "river"], 5), theirs.search(["red fox", "river"], 5), strict=True):
         np.testing.assert_array_equal(a.passages, b.passages)
@@ -98,7 +98,8 @@ def test_a_lucene_index_of_other_passages_is_refused(
         other = open_corpus(cache, BeirFolder(beir_folder(tmp_path / f"other-{extra}", passages)))
         index = registered(build_index(cache, other, Bm25Settings(heap="512m"), threads=1), dense=False)
         with pytest.raises(UserError, match=told):
-            list(LuceneIndex(bring(find(index, dense=False, heap="512m"), offline=False), corpus, Bm25Settings(), 1).search(["red fox"], 3))
+            place = bring(find(index, dense=False, heap="512m"), cache, offline=False)
+            list(LuceneIndex(place, corpus, Bm25Settings(), 1).search(["red fox"], 3))
 
 
 def test_a_lucene_index_of_a_part_of_the_corpus_is_refused(
@@ -111,7 +112,7 @@ def test_a_lucene_index_of_a_part_of_the_corpus_is_refused(
     for kept, told in ((texts, ""), (texts[:2], "lacks 1 of those that have a text")):
         part = open_corpus(cache, BeirFolder(beir_folder(tmp_path / f"part-{len(kept)}", kept)))
         prebuilt = find(registered(build_index(cache, part, Bm25Settings(heap="512m"), threads=1), dense=False), dense=False, heap="512m")
-        retriever = LuceneIndex(bring(prebuilt, offline=False), whole, Bm25Settings(), 1)
+        retriever = LuceneIndex(bring(prebuilt, cache, offline=False), whole, Bm25Settings(), 1)
         with pytest.raises(UserError, match=told) if told else nullcontext():
             check_lucene(prebuilt, whole, not_indexed=retriever.not_indexed)
 
@@ -140,7 +141,7 @@ def test_a_lucene_index_of_another_analyzer_is_refused(
     corpus = open_corpus(cache, BeirFolder(beir_folder(tmp_path / "texts", texts)))
     folder = build_index(cache, corpus, Bm25Settings(heap="512m", **made), threads=1)
     prebuilt, settings = find(registered(folder, dense=False), dense=False, heap="512m"), Bm25Settings(**asked)
-    index = LuceneIndex(bring(prebuilt, offline=False), corpus, settings, 1)
+    index = LuceneIndex(bring(prebuilt, cache, offline=False), corpus, settings, 1)
     with pytest.raises(UserError, match=told) if told else nullcontext():
         check_terms(prebuilt, index, settings)
 
@@ -149,7 +150,7 @@ def test_downloading_prints_nothing_on_stdout(
     tmp_path: Path, registered: Callable[..., str], own: Vectors, corpus: Corpus, capsys: pytest.CaptureFixture[str]
 ) -> None:
     index = registered(flat_index(tmp_path / "flat", own.array, ids_of(corpus)), dense=True)
-    bring(find(index, dense=True, heap="512m"), offline=False)
+    bring(find(index, dense=True, heap="512m"), tmp_path / "cache", offline=False)
     assert capsys.readouterr().out == ""
 
 
@@ -161,7 +162,7 @@ def test_vectors_of_a_flat_index_are_the_encoders(
     order = np.random.default_rng(1).permutation(len(corpus))
     folder = flat_index(tmp_path / "flat", own.array[order], [corpus.id(int(n)) for n in order])
     prebuilt = find(registered(folder, dense=True), dense=True, heap="512m")
-    place = bring(prebuilt, offline=False)
+    place = bring(prebuilt, tmp_path / "cache", offline=False)
     how = Encoding(dtype, 512, 1)
     found = vectors_of(tmp_path / "cache", prebuilt, place, corpus=corpus, encoder=encoder, tokens=tokens, how=how)
     np.testing.assert_array_equal(found.array, own.array.astype(dtype))
@@ -183,7 +184,7 @@ def test_a_few_passages_that_the_index_lacks_are_encoded(
     folder = flat_index(tmp_path / "flat", own.array[2:], ids_of(corpus)[2:])
     prebuilt = find(registered(folder, dense=True), dense=True, heap="512m")
     arguments: dict[str, Any] = {"corpus": corpus, "encoder": encoder, "tokens": tokens, "how": HOW}
-    place = bring(prebuilt, offline=False)
+    place = bring(prebuilt, tmp_path / "cache", offline=False)
     with pytest.raises(UserError, match="2 passages without one"):
         vectors_of(tmp_path / "cache", prebuilt, place, **arguments)
     assert not list((tmp_path / "cache").rglob("*vectors*.npy")) + list((tmp_path / "cache").rglob("*.part"))
@@ -222,9 +223,9 @@ def test_names_and_damage_are_told(tmp_path: Path, corpus: Corpus, own: Vectors,
     folder = flat_index(tmp_path / "flat", own.array, ids_of(corpus))
     index = registered(folder, dense=True, md5="0" * 32)
     with pytest.raises(EnvironmentLack, match="does not match checksum"):
-        bring(find(index, dense=True, heap="512m"), offline=False)
+        bring(find(index, dense=True, heap="512m"), tmp_path / "cache", offline=False)
     with pytest.raises(EnvironmentLack, match="--offline is given"):
-        bring(find(index, dense=True, heap="512m"), offline=True)
+        bring(find(index, dense=True, heap="512m"), tmp_path / "cache", offline=True)
     with pytest.raises(UserError, match="one of the other kind: 'mini-v1'"):
         find(index, dense=False, heap="512m")
     with pytest.raises(UserError, match="did you mean 'mini-v1'"):
