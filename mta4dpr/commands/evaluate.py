@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from mta4dpr.commands.documents import Evaluated, RunRow
-from mta4dpr.config.yaml_files import benchmark_file, benchmark_names, read_yaml
+from mta4dpr.config.yaml_files import benchmark_files, load_benchmark
 from mta4dpr.data.collection import QuerySet, Source, judged_by_answers, load_qrels, load_query_set, open_source
 from mta4dpr.data.corpus import Corpus, stored_corpus
 from mta4dpr.data.judgements import read_qrels
@@ -99,10 +100,11 @@ def judgements(command: str, *, dataset: str, qrels: Path | None, measures: str)
 
 def _of_a_benchmark(dataset: str) -> list[str]:
     """The measures a benchmark of ours reports for that eval set; none when it is in no benchmark."""
-    for name in benchmark_names():
-        for eval_set in read_yaml(benchmark_file(name))["eval_sets"]:
-            if eval_set["id"] == dataset:
-                return list(eval_set["measures"])
+    for path in chain.from_iterable(benchmark_files().values()):
+        bench = load_benchmark(str(path), {})
+        for eval_set in bench.eval_sets if bench else ():
+            if eval_set.id == dataset:
+                return eval_set.measures
     return []
 
 

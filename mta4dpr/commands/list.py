@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from mta4dpr.config import benchmark, plugins
-from mta4dpr.config.yaml_files import benchmark_file, benchmark_names, read_yaml
+from mta4dpr.config.yaml_files import benchmark_file, benchmark_names, load_benchmark
 
 Rows = list[dict[str, Any]]
 
@@ -28,9 +28,10 @@ def benchmarks() -> Rows:
     """A row a benchmark: name, title, eval sets. UserError for a YAML that cannot be read."""
     rows = []
     for name in benchmark_names():
-        document = read_yaml(benchmark_file(name))
-        sets = [*(e["id"] for e in document["eval_sets"]), *(f"{suite} (optional)" for suite in document.get("suites", ()))]
-        rows.append({"benchmark": name, "title": document["title"], "eval sets": ", ".join(sets)})
+        bench = load_benchmark(str(benchmark_file(name)), {})
+        assert bench is not None  # it is the path of a YAML
+        sets = [*(eval_set.id for eval_set in bench.eval_sets), *(f"{suite} (optional)" for suite in bench.suites)]
+        rows.append({"benchmark": name, "title": bench.title, "eval sets": ", ".join(sets)})
     return rows
 
 

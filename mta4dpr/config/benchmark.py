@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -13,7 +14,7 @@ from mta4dpr.config.options import PREBUILT, Bm25Settings, DenseSettings, Distil
 from mta4dpr.errors import UserError, nearest
 
 PAIR_KINDS = ("cross-encoder",)
-MODEL_LABEL = r"^[A-Za-z0-9._+-]+$"
+MODEL_LABEL = r"^\.*[A-Za-z0-9_+-][A-Za-z0-9._+-]*$"  # folders are called so: . and .. are others
 NOTHING_MINES = (
     "all models that would mine passages are cross-encoders, which rank no corpus; add an assistant that does (a bi-encoder or bm25)"
 )
@@ -195,10 +196,10 @@ class Benchmark(Section):
                     problems.append(f"{role} {label!r} is not among the models{nearest(label, [*self.models, *self.engines, 'bm25'])}")
         sections: dict[str, Mapping[str, Any]] = {"a model": self.models, "a variant": self.variants}
         sections |= {"a strategy": self.strategies, "an engine": self.engines}
-        given = [label for section in sections.values() for label in section]
+        given = Counter(label for section in sections.values() for label in section)
         for what, section in sections.items():
             for label in section:
-                if not re.fullmatch(MODEL_LABEL, label) or label == "bm25" or given.count(label) > 1:
+                if not re.fullmatch(MODEL_LABEL, label) or label == "bm25" or given[label] > 1:
                     problems.append(f"{what} cannot be called {label!r}")
         lists = [("assistants", self.assistants), ("systems", self.systems), ("eval_sets", [e.id for e in self.eval_sets])]
         lists += [(f"suites.{name}.sets", suite.sets) for name, suite in self.suites.items()]
@@ -206,7 +207,7 @@ class Benchmark(Section):
         problems += [f"a suite cannot be called {name!r}" for name in self.suites if not re.fullmatch(MODEL_LABEL, name) or name in taken]
         lists += [(f"variants.{name}.assistants", variant.assistants or []) for name, variant in self.variants.items()]
         for what, names in lists:
-            for twice in sorted({n for n in names if names.count(n) > 1}):
+            for twice in sorted(name for name, count in Counter(names).items() if count > 1):
                 problems.append(f"{what}: {twice!r} occurs twice")
         if self.teacher and not self.assistants and not self.distill.pool_teacher:
             problems.append("without assistants and with distill.pool_teacher: false, nothing mines passages")

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import copy
 import os
-import re
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from mta4dpr.config import plugins
 from mta4dpr.config.benchmark import Benchmark, options, parse_benchmark, settings
+from mta4dpr.config.yaml_values import YamlMistake, parse_yaml
 from mta4dpr.errors import UserError, nearest
 
 
@@ -51,26 +49,14 @@ def benchmark_file(name: str) -> Path:
     return first
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML allows a key twice and keeps the last, and YAML 1.1 reads 1e-4 as text; here the first is an error, the second a number."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
-        twice = {str(key) for key in keys if keys.count(key) > 1}
-        if twice:
-            raise yaml.YAMLError(f"line {node.start_mark.line + 1}: key {sorted(twice)} occurs twice")
-        return super().construct_mapping(node, deep)
-
-
-_Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789"))
-
-
 def read_yaml(path: Path) -> dict[str, Any]:
-    """A YAML file as a mapping. UserError for what is not valid YAML, or no mapping."""
+    """A YAML file as a mapping. UserError, with file and line, for what is not valid YAML; and for no mapping."""
     try:
-        document = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506 (a SafeLoader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+        document = parse_yaml(path.read_bytes())
+    except YamlMistake as error:
+        raise UserError(f"{path} is not valid YAML, {error}") from error
+    except OSError as error:
+        raise UserError(f"the benchmark {path} cannot be read ({error.strerror}); check its name and permissions") from error
     if not isinstance(document, dict):
         raise UserError(f"{path}: expected a mapping of settings (name, title, corpus, ...), found {type(document).__name__}")
     return document
@@ -94,9 +80,9 @@ def parse_settings(pairs: list[str]) -> dict[str, Any]:
                 problems.append(f"unknown option {name!r}{close}; `mta4dpr-bench list options` shows all")
             continue
         try:
-            value = yaml.load(text, _Loader)  # noqa: S506 (a SafeLoader)
-        except yaml.YAMLError as error:
-            problems.append(f"--set {name}: {text!r} is not a YAML value ({' '.join(str(error).split())})")
+            value = parse_yaml(text)
+        except YamlMistake as error:
+            problems.append(f"--set {name}: {text!r:.80} is not a YAML value ({error})")
             continue
         place = nested
         *sections, last = candidates[0].split(".")
@@ -143,7 +129,7 @@ def load_benchmark(name: str, overrides: dict[str, Any]) -> Benchmark | None:
         path = Path(name)
         if path.suffix not in (".yaml", ".yml"):
             return None
-        if not path.is_file():
+        if not os.path.isfile(path):  # Path's own raises for a name that is too long
             raise UserError(f"there is no benchmark file {name}; `mta4dpr-bench list benchmarks` names the ones that exist")
     document, over = read_yaml(path), copy.deepcopy(overrides)
     _resolve_references(document, path.parent)

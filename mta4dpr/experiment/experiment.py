@@ -121,8 +121,11 @@ class Experiment:
             return {eval_set.id: load_query_set(self.source, eval_set.id) for eval_set in self.bench.eval_sets}
 
     def read_queries(self) -> None:
-        """Reads the eval sets now, so that queries or judgements which cannot be read stop a run before it makes a folder."""
-        log.debug("%d eval sets are read", len(self.eval_sets))
+        """Reads the eval sets now, so that what cannot be read, or not be measured, stops a run before it makes a folder."""
+        from mta4dpr.evaluation.measures import check_grades, parse_measures
+
+        for eval_set in self.bench.eval_sets:
+            check_grades(self.eval_sets[eval_set.id].qrels, parse_measures(eval_set.measures), f"{eval_set.id}: ")
 
     def query_set(self, name: str) -> QuerySet:
         """An eval set of the benchmark, asked for by this command or not."""

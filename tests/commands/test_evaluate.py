@@ -11,6 +11,8 @@ import yaml
 from mta4dpr.commands.evaluate import evaluate, judgements
 from mta4dpr.errors import UserError
 
+from ..config.smallest import document
+
 RUN = "q1 Q0 d2 1 3.0 x\nq1 Q0 d1 2 2.0 x\nq9 Q0 d1 1 1.0 x\n"
 
 
@@ -55,7 +57,9 @@ def test_measures_are_those_that_a_benchmark_reports(mini: Path, tmp_path: Path,
     assert measures() == ["nDCG@10", "RR@10", "R@100", "R@1000"]
     assert measures("P@5") == ["P@5"]
     (tmp_path / "benchmarks").mkdir()
-    (tmp_path / "benchmarks" / "mine.yaml").write_text(yaml.safe_dump({"eval_sets": [{"id": f"{mini}/test", "measures": ["RR@3", "P@1"]}]}))
+    (tmp_path / "benchmarks" / "mine.yaml").write_text(
+        yaml.safe_dump(document(eval_sets=[{"id": f"{mini}/test", "measures": ["RR@3", "P@1"]}]))
+    )
     monkeypatch.setenv("MTA4DPR_BENCHMARKS", str(tmp_path / "benchmarks"))
     assert measures() == ["RR@3", "P@1"]
     assert measures("P@5") == ["P@5"]

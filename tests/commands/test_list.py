@@ -15,15 +15,26 @@ from mta4dpr.evaluation.measures import parse_measures
 from mta4dpr.experiment.experiment import open_experiment
 from mta4dpr.experiment.request import Request
 
+from ..config.smallest import document
+
 
 def test_benchmarks_of_ones_own_are_among_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With their eval sets; a suite says that it must be asked for."""
-    document = {"title": "Mine", "eval_sets": [{"id": "a/test"}, {"id": "b/test"}], "suites": {"beir": {}}}
-    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(document))
+    sets = [{"id": "a/test", "measures": ["RR@10"]}, {"id": "b/test", "measures": ["RR@10"]}]
+    given = document(title="Mine", eval_sets=sets, suites={"beir": {"measure": "RR@10", "sets": ["c/test"]}})
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(given))
     monkeypatch.setenv("MTA4DPR_BENCHMARKS", str(tmp_path))
     rows = {row["benchmark"]: row for row in benchmarks()}
     assert {"tiny", "quickstart", "nfcorpus", "msmarco", "nq", "mine"} <= rows.keys()
     assert rows["mine"] == {"benchmark": "mine", "title": "Mine", "eval sets": "a/test, b/test, beir (optional)"}
+
+
+@pytest.mark.parametrize("text", ["title: Mine", "eval_sets: 5", "eval_sets: [a]", "[a", "a: 1e999", ""])
+def test_a_benchmark_that_is_none_is_told_by_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    (tmp_path / "mine.yaml").write_text(text)
+    monkeypatch.setenv("MTA4DPR_BENCHMARKS", str(tmp_path))
+    with pytest.raises(UserError, match=r"mine\.yaml"):
+        benchmarks()
 
 
 def test_every_system_that_tiny_can_train_may_be_asked_for() -> None:

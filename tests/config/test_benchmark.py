@@ -65,10 +65,17 @@ def test_untrained_takes_no_unknown_size() -> None:
     assert "unknown keys ['layer']" in mistakes(models={"m": {"untrained": {"layer": 1}}})
 
 
-@pytest.mark.parametrize("label", ["bm25", "a b", "a/b", "é", ""])
+@pytest.mark.parametrize("label", ["bm25", "a b", "a/b", "é", "", ".", "..", "..."])
 def test_labels_that_would_not_be_file_names(label: str) -> None:
     """A label is part of paths and a column of run files; bm25 is taken."""
     assert f"a model cannot be called {label!r}" in mistakes(models={label: {"model": "m"}})
+
+
+@pytest.mark.parametrize("name", [".", "..", "a/b", "a\n"])
+def test_a_benchmarks_name_is_that_of_its_folder(name: str) -> None:
+    """runs/.. is not below runs/."""
+    assert "name: " in mistakes(name=name)
+    assert parse_benchmark(document(name=".mini"), "mini.yaml").name == ".mini"
 
 
 def test_names_that_are_not_defined_are_told_together() -> None:

@@ -19,8 +19,8 @@ from .smallest import document
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("name: a\nseed: 1\nname: b\n", "line 1: key ['name'] occurs twice"),
-        ("name: a\ndistill:\n  lr: 1\n  lr: 2\n", "line 3: key ['lr'] occurs twice"),
+        ("name: a\nseed: 1\nname: b\n", "line 3: key 'name' occurs twice"),
+        ("name: a\ndistill:\n  lr: 1\n  lr: 2\n", "line 4: key 'lr' occurs twice"),
         ("- a\n- b\n", "expected a mapping of settings"),
         ("name: [a\n", "not valid YAML"),
         ("", "found NoneType"),
