@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
-from pathlib import Path
 
 import typer
 from typer.exceptions import TyperException
@@ -14,6 +14,7 @@ from mta4dpr.errors import EnvironmentLack, UserError
 from mta4dpr.machine.environment import is_main_process
 from mta4dpr.terminal import print_error
 
+OUT_OF_MEMORY = "can't allocate memory"  # torch's allocator on a CPU, whose error has no type of its own
 NOISY = ("ir_datasets", "httpx", "httpx2", "huggingface_hub", "sentence_transformers", "transformers", "faiss", "matplotlib", "filelock")
 
 
@@ -39,35 +40,42 @@ def main() -> None:
             raise
         print_error(f"error: {error}")
         status = error.exit_status
-    except (OSError, MemoryError) as error:
-        if debug:
-            raise
-        status = _environment_or_bug(error)
     except Exception as error:
         if debug:
             raise
-        status = _bug(error)
-    sys.stdout.flush()
+        status = _environment_or_bug(error)
+    try:
+        sys.stdout.flush()
+    except OSError as error:  # into a full disk, or a pipe that nobody reads any more
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python would try again when it ends
+        status = status or _environment_or_bug(error)
     sys.exit(status or 0)
 
 
-def _environment_or_bug(error: OSError | MemoryError) -> int:
-    from mta4dpr.machine.files import lack_of_disk
+def _environment_or_bug(error: Exception) -> int:
+    from mta4dpr.machine.system_errors import explained, system_error_of
 
-    if isinstance(error, MemoryError):
+    if isinstance(error, BrokenPipeError):
+        return 1
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or OUT_OF_MEMORY in str(error):
         print_error("error: the memory is full; set dense.token_budget or distill.batch_queries to less, or use a larger machine")
         return 3
-    lack = lack_of_disk(error, Path(error.filename or "."))
-    if isinstance(lack, EnvironmentLack):
-        print_error(f"error: {lack}")
-        return 3
+    behind = error if isinstance(error, OSError) else system_error_of(error)
+    found = explained(behind) if behind else None
+    if isinstance(found, EnvironmentLack) or (isinstance(found, UserError) and not _place_outside(error)):
+        print_error(f"error: {found}")
+        return found.exit_status
     return _bug(error)
 
 
-def _bug(error: Exception) -> int:
+def _place_outside(error: Exception) -> str:
     from mta4dpr.config.plugins import place_outside
 
-    place = place_outside(error)
+    return place_outside(error)
+
+
+def _bug(error: Exception) -> int:
+    place = _place_outside(error)
     if place:
         print_error(f"error: {place}: {type(error).__name__}: {error}; this is code of yours, --debug prints how it was called")
         return 2

@@ -133,6 +133,46 @@ def test_a_bug_is_exit_1_without_traceback(command: Any, monkeypatch: pytest.Mon
     assert "Traceback" not in err
 
 
+@pytest.mark.parametrize(
+    ("error", "status", "said"),
+    [
+        (OSError(28, "No space left on device", "/x/a"), 3, "no space left on the disk while writing /x/a"),
+        (OSError(27, "File too large"), 3, "larger than a file may be here"),
+        (NotADirectoryError(20, "Not a directory", "/x/a"), 3, "/x/a cannot be used (Not a directory)"),
+        (OSError(36, "File name too long", "/x/a"), 3, "/x/a cannot be used (File name too long)"),
+        (OSError(24, "Too many open files"), 3, "raise the limit (ulimit -n)"),
+        (OSError(5, "Input/output error", "/x/a"), 3, "Input/output error at /x/a: the disk or network does not answer"),
+        (FileNotFoundError(2, "No such file or directory", "/x/a"), 2, "/x/a cannot be read (No such file or directory)"),
+        (RuntimeError("[enforce fail at alloc_cpu.cpp:1] DefaultCPUAllocator: can't allocate memory"), 3, "the memory is full"),
+        (MemoryError(), 3, "the memory is full"),
+        (OSError(22, "Invalid argument"), 1, "bug of ours (OSError"),
+    ],
+)
+def test_what_the_machine_refuses_is_no_bug(
+    command: Any, monkeypatch: pytest.MonkeyPatch, error: Exception, status: int, said: str
+) -> None:
+    """Wherever it comes up, also where no block that writes has put it into words."""
+    from mta4dpr.commands import list as catalogue
+
+    def fail() -> None:
+        raise error
+
+    monkeypatch.setitem(catalogue.LISTS, "options", fail)
+    found, _, err = command("list", "options")
+    assert (found, said in err) == (status, True)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full, a disk that is always full, on this machine; Linux has it")
+def test_output_into_a_full_disk_is_the_machines_lack() -> None:
+    """Python would say so after the exit status is given, in two lines of its own."""
+    with open("/dev/full", "w") as full:
+        code = "import sys; from mta4dpr.__main__ import main; sys.argv = ['x', '--help']; main()"
+        done = subprocess.run([sys.executable, "-c", code], stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 3
+    assert done.stderr.startswith("error: no space left on the disk while writing the output")
+    assert len(done.stderr.splitlines()) == 1
+
+
 def test_interrupted_is_exit_130(command: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from mta4dpr.commands import list as catalogue
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import glob
 import hashlib
 import json
@@ -10,18 +9,19 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
-from mta4dpr.errors import EnvironmentLack
+from mta4dpr.errors import UserError
+from mta4dpr.machine.system_errors import lack_of_disk, system_error_of
 
 
 @contextmanager
 def written_aside(path: Path, *, binary: bool = False) -> Iterator[IO[Any]]:
     """Opens a file next to `path`; renames it to `path` when the block ends well, removes it otherwise.
 
-    Raises EnvironmentLack when the disk is full.
+    EnvironmentLack when the disk takes no more, UserError for what the block cannot read.
     """
     aside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
@@ -31,18 +31,17 @@ def written_aside(path: Path, *, binary: bool = False) -> Iterator[IO[Any]]:
             file.flush()
             os.fsync(file.fileno())
         os.replace(aside, path)
-    except OSError as error:
-        raise lack_of_disk(error, path) from error
+    except Exception as error:
+        _raise_lack(error, path)
+        raise
     finally:
-        aside.unlink(missing_ok=True)
+        with suppress(OSError):  # what stopped the writing is what is told
+            aside.unlink(missing_ok=True)
 
 
 @contextmanager
 def folder_written_aside(path: Path) -> Iterator[Path]:
-    """Like `written_aside`, for a folder; an existing folder at `path` is replaced. Nobody else may write it at the same time.
-
-    What safetensors and torch raise on a full disk is no OSError: the one behind it is looked for.
-    """
+    """Like `written_aside`, for a folder; an existing folder at `path` is replaced. Nobody else may write it at the same time."""
     aside = path.with_name(f".{path.name}.{os.getpid()}.part")
     forget_parts(path)
     try:
@@ -52,15 +51,21 @@ def folder_written_aside(path: Path) -> Iterator[Path]:
         if path.exists():
             shutil.rmtree(path)
         os.replace(aside, path)
-    except OSError as error:
-        raise lack_of_disk(error, path) from error
     except Exception as error:
-        lack = lack_of_disk(_system_error_of(error), path)
-        if isinstance(lack, EnvironmentLack):
-            raise lack from error
+        _raise_lack(error, path)
         raise
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def _raise_lack(error: Exception, path: Path) -> None:
+    """Raises what the system's error means. That of safetensors and torch on a full disk is no OSError: the one behind it is looked for."""
+    behind = error if isinstance(error, OSError) else system_error_of(error)
+    if behind is None or isinstance(error, UserError):
+        return
+    lack = lack_of_disk(behind, path)
+    if isinstance(lack, UserError):
+        raise lack from error
 
 
 def _reach_the_disk(folder: Path) -> None:
@@ -87,26 +92,6 @@ def copy_folder(source: Path, target: Path, *, leave_out: tuple[str, ...] = ()) 
             copy = target / path.relative_to(source)
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, copy)
-
-
-def lack_of_disk(error: OSError, path: Path) -> Exception:
-    """A full disk or a folder that cannot be written is the environment's lack, not a bug."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return EnvironmentLack(
-            f"no space left on the disk while writing {path}; free some space or choose another place "
-            "(--output DIR, MTA4DPR_CACHE=DIR), then run the same command again: finished stages are kept"
-        )
-    if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
-        return EnvironmentLack(f"{path} cannot be written ({error.strerror}); choose another place (--output DIR, MTA4DPR_CACHE=DIR)")
-    return error
-
-
-def _system_error_of(error: Exception) -> OSError:
-    """The system's error behind another: its context, or quoted as Rust does, "(os error 28)". One without a number if there is none."""
-    if isinstance(error.__context__, OSError):
-        return error.__context__
-    quoted = re.search(r"\(os error (\d+)\)", str(error))
-    return OSError(int(quoted[1]), os.strerror(int(quoted[1]))) if quoted else OSError()
 
 
 def write_json(path: Path, document: Any) -> None:

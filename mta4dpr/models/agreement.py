@@ -1,21 +1,23 @@
-"""Whether an encoder gives the vectors that sentence-transformers gives for the same network.
+"""Whether an encoder gives the vectors that sentence-transformers gives for the same network, and a reranker transformers' scores.
 
 Settings that no file names, such as a tokenizer's template with token types, show here: what is read otherwise is refused.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mta4dpr.data.tokens import TokenPairs
 from mta4dpr.errors import UserError
 
 if TYPE_CHECKING:
-    from mta4dpr.data.tokens import TokenPairs
     from mta4dpr.models.encoder import Encoder
+    from mta4dpr.models.reranker import Reranker
 
 READ = ("a", "", "  Two words,\n and 3 more. ", "naïve Zürich 北京 мир", "one two three four five six seven eight nine ten " * 60)
 ENCODED = ("a", "some words that are read, and padding behind the shorter one")
@@ -35,12 +37,12 @@ def check_agreement(encoder: Encoder) -> None:
                 ids, mask = tokens.batch(np.array([number]), longest)
                 theirs = network.preprocess([text], prompt=prefix or None, task=task)
                 if ids[mask == 1].tolist() != theirs["input_ids"][theirs["attention_mask"] == 1].long().tolist():
-                    raise _refusal(encoder, f"other tokens of {text[:40]!r} than it reads")
+                    raise _refusal(encoder, f"tokens of {text[:40]!r}")
             ours = encoder.encode(encoder.tokens(ENCODED, prefix), np.arange(len(ENCODED)), longest=longest, token_budget=8192)
             encode = network.encode_query if task == "query" else network.encode_document
             vectors = np.asarray(encode(list(ENCODED), show_progress_bar=False))
             if not same(ours, vectors):
-                raise _refusal(encoder, "other vectors than it gives")
+                raise _refusal(encoder, "vectors")
 
 
 def same(ours: np.ndarray, theirs: np.ndarray) -> bool:
@@ -49,23 +51,30 @@ def same(ours: np.ndarray, theirs: np.ndarray) -> bool:
     return ours.shape == theirs.shape and bool(np.allclose(ours, theirs, rtol=0, atol=TOLERANCE * max(largest, 1e-6), equal_nan=True))
 
 
-def check_pairs(label: str, tokenizer: Any, pairs: TokenPairs, texts: Sequence[str]) -> None:
-    """UserError for a cross-encoder whose pairs of those texts are read otherwise than transformers does. `pairs` holds them twice."""
-    every = np.array([(q, p) for q in range(len(texts)) for p in range(len(texts))])
-    with tokenizer_as_it_was(tokenizer):
-        for query, passage in every:
-            ids, mask, types = (array[0] for array in pairs.batch(np.array([query]), np.array([passage])))
-            theirs = tokenizer(texts[query], texts[passage], truncation=True, max_length=pairs.pair_length, return_token_type_ids=True)
-            shown = theirs["attention_mask"]
-            alike = ids[mask == 1].tolist() == [n for n, seen in zip(theirs["input_ids"], shown, strict=True) if seen]
-            typed = "token_type_ids" not in tokenizer.model_input_names or types[mask == 1].tolist() == [
-                n for n, seen in zip(theirs["token_type_ids"], shown, strict=True) if seen
-            ]
-            if not (alike and typed):
+def check_scores(reranker: Reranker, tokenizer: Any) -> None:
+    """UserError for a cross-encoder whose token ids of pairs, or scores, are not those of transformers."""
+    import torch
+
+    texts = reranker.tokens(READ, "")
+    pairs = TokenPairs(texts, texts, None, reranker.reading.pair_length)
+    settings = {"truncation": True, "max_length": pairs.pair_length, "padding": True, "return_tensors": "pt"}
+    with tokenizer_as_it_was(tokenizer), torch.inference_mode():
+        for query, passage in product(range(len(READ)), repeat=2):
+            ids, _, _ = pairs.batch(np.array([query]), np.array([passage]))
+            if ids.tolist() != tokenizer([READ[query]], [READ[passage]], **settings)["input_ids"].tolist():
                 raise UserError(
-                    f"model {label!r}: expected a tokenizer that joins two texts by a fixed template, found another one "
-                    f"({type(tokenizer).__name__}); choose another model"
+                    f"model {reranker.label!r}: expected pairs read as its tokenizer ({type(tokenizer).__name__}) reads them, found other "
+                    f"tokens of {READ[query][:40]!r} and {READ[passage][:40]!r}; choose another model"
                 )
+        short, long = np.array([0, 2]), np.array([2, 3])
+        ours = reranker.score(pairs, short, long, token_budget=8192)
+        batch = tokenizer([READ[n] for n in short], [READ[n] for n in long], **settings)
+        types = batch.get("token_type_ids", torch.zeros_like(batch["input_ids"]))
+        theirs = reranker.forward(batch["input_ids"], batch["attention_mask"], types).numpy()
+    if not same(ours, theirs):
+        side = tokenizer.padding_side
+        why = f" (padding_side in tokenizer_config.json is {side!r}, and they depend on where padding stands)" if side != "right" else ""
+        raise UserError(f"model {reranker.label!r}: expected the scores that transformers gives, found others{why}; choose another model")
 
 
 @contextmanager
@@ -82,8 +91,9 @@ def tokenizer_as_it_was(tokenizer: Any) -> Iterator[None]:
 
 def _refusal(encoder: Encoder, what: str) -> UserError:
     side = encoder.network.tokenizer.padding_side
-    why = f" (padding_side in tokenizer_config.json is {side!r}, here padding stands right of a text)" if side != "right" else ""
+    why = "its tokenizer or network takes features that are not supported, such as token types or a task"
+    if side != "right":
+        why = f"padding_side in tokenizer_config.json is {side!r}, and its vectors depend on where padding stands"
     return UserError(
-        f"model {encoder.label!r}: {what} in sentence-transformers would come out{why}: its tokenizer or network takes features that are "
-        "not supported; choose another model"
+        f"model {encoder.label!r}: expected the {what} that sentence-transformers has, found others ({why}); choose another model"
     )

@@ -126,10 +126,18 @@ class Encoder(Network[Reading]):
         vectors = np.empty((len(numbers), self.dimensions), np.float32)
         self.network.eval()
         lower = torch.autocast(self.device.type, getattr(torch, precision), enabled=precision != "float32")
+        lengths = tokens.lengths(longest, numbers)
         with torch.inference_mode(), lower:
-            for rows in batches_by_length(tokens.lengths(longest, numbers), token_budget):
+            for rows in batches_by_length(lengths, token_budget):
                 ids, mask = (torch.from_numpy(a).to(self.device) for a in tokens.batch(numbers[rows], longest))
                 vectors[rows] = self.forward(ids, mask, prefix=tokens.prefix).float().cpu().numpy()
+        left_out = self._left_out(tokens.prefix).get("prompt_length", 0)
+        undefined = np.flatnonzero((lengths <= left_out) & ~np.isfinite(vectors).all(axis=1))
+        if len(undefined):
+            raise UserError(
+                f"{self.label}: expected texts of which its tokenizer keeps a token, found none in {len(undefined)} of {len(numbers)}, "
+                f"such as number {int(numbers[undefined[0]])} (from 0); its pooling has no vector for them: leave them out, or give them a text"
+            )
         return vectors
 
     def encode_queries(self, texts: Sequence[str], *, token_budget: int = 8192) -> np.ndarray:
@@ -150,6 +158,8 @@ class Encoder(Network[Reading]):
         network[0].query_length, network[0].document_length = reading.query_length, reading.passage_length
         network.prompts, network.default_prompt_name = {"query": reading.query_prefix, "document": reading.passage_prefix}, None
         network.similarity_fn_name = DOT  # what a student is trained and searched with
+        if network[0].do_lower_case:  # else read, but not saved
+            network[0].config_keys = [*type(network[0]).config_keys, "do_lower_case"]
 
 
 def batches_by_length(lengths: np.ndarray, token_budget: int) -> list[np.ndarray]:

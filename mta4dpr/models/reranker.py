@@ -19,12 +19,14 @@ from mta4dpr.config.benchmark import ModelSpec
 from mta4dpr.data.tokens import MOST_TOKENS, TokenPairs, TokenStore
 from mta4dpr.errors import UserError
 from mta4dpr.machine.files import key_of
+from mta4dpr.models.agreement import check_scores
 from mta4dpr.models.completeness import check_vocabulary, check_weights, loading
 from mta4dpr.models.encoder import batches_by_length
 from mta4dpr.models.files import find_model
 from mta4dpr.models.hashes import hash_of_weights, transformers_version, weights_key
 from mta4dpr.models.layers import keep_layers, positions_of
 from mta4dpr.models.network import Network
+from mta4dpr.models.settings import check_cross_encoder
 
 log = logging.getLogger(__name__)
 
@@ -126,6 +128,7 @@ def load_reranker(label: str, spec: ModelSpec, *, device: str, offline: bool = F
     else:
         folder, where = find_model(spec.model, offline=offline)
         log.info("model %s: %s", label, where)
+        check_cross_encoder(label, folder)
         with loading(label, folder) as options:
             network, found = AutoModelForSequenceClassification.from_pretrained(
                 folder, local_files_only=True, output_loading_info=True, **options
@@ -136,9 +139,13 @@ def load_reranker(label: str, spec: ModelSpec, *, device: str, offline: bool = F
             check_vocabulary(label, network, tokenizer, folder)
     if spec.layers is not None:
         keep_layers(network.base_model, spec.layers, label)
-    network = network.to(torch.float32).to(device).eval()
+    network = network.to(torch.float32).eval()
     reranker = Reranker(label, network, tokenizer, _reading(label, spec, network, tokenizer), "")
     reranker.weights_hash = weights_key(folder, spec.layers) if folder else hash_of_weights(network)
+    if folder:
+        with loading(label, folder):
+            check_scores(reranker, tokenizer)
+    network.to(device)
     return reranker
 
 

@@ -69,6 +69,12 @@ def _are_poolings(found: Any) -> bool:
     return isinstance(modes, list) and bool(modes) and all(mode in POOLINGS for mode in modes)
 
 
+def _keeps_order(activation: Any) -> bool:
+    return activation is None or (isinstance(activation, str) and activation.startswith("torch.nn.") and activation.endswith(INCREASING))
+
+
+INCREASING = (".Identity", ".Sigmoid")
+ORDERLY = "torch's Identity or Sigmoid, or null"
 TEXT = {"text": {"method": "forward", "method_output_name": "last_hidden_state"}}
 CLASSIFIER_TEXT = {"text": {"method": "forward", "method_output_name": "logits"}}
 TRUSTED = "a class of torch.nn"
@@ -88,7 +94,11 @@ _TRANSFORMER = {
     "tokenizer_name_or_path": _empty("refused: a tokenizer from elsewhere"),
     "cache_dir": Setting("no effect: the model's files are here"),
     **{
-        key: Setting("honoured", "dtype, torch_dtype, attn_implementation", _only("dtype", "torch_dtype", "attn_implementation", KEPT_OUT))
+        key: Setting(
+            "honoured; all is computed in float32",
+            "dtype, torch_dtype, attn_implementation",
+            _only("dtype", "torch_dtype", "attn_implementation", KEPT_OUT),
+        )
         for key in ("model_args", "model_kwargs")
     },
     **{
@@ -153,15 +163,19 @@ TABLE: Mapping[str, Mapping[str, Setting]] = {
     },
     f"{CONFIG} of a cross-encoder": {
         "model_type": _one_of("honoured", "CrossEncoder"),
-        "activation_fn": Setting(
-            "no effect: scores are logits, whose order these keep",
-            "torch's Identity or Sigmoid, or null",
-            lambda found: found in (None, "torch.nn.modules.linear.Identity", "torch.nn.modules.activation.Sigmoid"),
-        ),
+        "activation_fn": Setting("no effect: scores are logits, whose order these keep", ORDERLY, _keeps_order),
         "prompts": Setting("no effect without default_prompt_name", "a text a name", _are_prompts),
         "keep_in_fp32_modules": Setting("no effect: all is computed in float32"),
         **_ANY_MODEL,
         "default_prompt_name": _empty("refused: a prompt before each pair"),
+    },
+    "config.json of a cross-encoder": {
+        "sentence_transformers": Setting(
+            "no effect: activation_fn, and the version that wrote it",
+            f"no other keys, activation_fn {ORDERLY}",
+            lambda found: _only("activation_fn", "version")(found) and (not found or _keeps_order(found.get("activation_fn"))),
+        ),
+        "sbert_ce_default_activation_function": Setting("no effect, as activation_fn", ORDERLY, _keeps_order),
     },
     "Transformer of a cross-encoder": {
         "transformer_task": _one_of("honoured", "sequence-classification"),
@@ -169,6 +183,9 @@ TABLE: Mapping[str, Mapping[str, Setting]] = {
         "module_output_name": _one_of("honoured", "scores"),
         **{key: _empty("refused: pairs have one length") for key in ("query_length", "document_length")},
         **_TRANSFORMER,
+        "max_seq_length": _empty("refused: model_max_length in tokenizer_config.json is the place"),
+        "do_lower_case": _one_of("honoured", False),
+        **{key: Setting("refused", "none", _only(KEPT_OUT)) for key in ("tokenizer_args", "processor_kwargs")},
     },
 }
 
@@ -252,11 +269,8 @@ def check_cross_encoder(label: str, folder: Path) -> None:
         _check(label, folder / name, TABLE["Transformer of a cross-encoder"])
     _check(label, folder / TOKENIZER, TABLE[TOKENIZER], others_are_well=True)
     config = read_object(label, folder / "config.json")
-    block = config.get("sentence_transformers") or {}
-    activation = block.get("activation_fn") if isinstance(block, dict) else None
-    key = "sentence_transformers.activation_fn" if activation else "sbert_ce_default_activation_function"
-    setting = TABLE[f"{CONFIG} of a cross-encoder"]["activation_fn"]
-    _check_value(label, folder / "config.json", key, activation or config.get(key), setting)
+    for key, setting in TABLE["config.json of a cross-encoder"].items():
+        _check_value(label, folder / "config.json", key, config.get(key), setting)
 
 
 def read_object(label: str, path: Path) -> dict[str, Any]:

@@ -121,10 +121,11 @@ def test_a_folder_on_a_full_disk_is_the_environments_lack(tmp_path: Path) -> Non
 
 
 def test_other_errors_of_the_system_are_not_dressed_up(tmp_path: Path) -> None:
-    """A bad disk (EIO) is no lack of space; saying so would send the user the wrong way."""
-    with pytest.raises(OSError, match="I/O") as caught, written_aside(tmp_path / "a.txt"):
+    """A bad disk (EIO) is no lack of space; saying so would send the user the wrong way. A wrong call is a bug."""
+    with pytest.raises(EnvironmentLack, match="Input/output error .*does not answer"), written_aside(tmp_path / "a.txt"):
         raise OSError(errno.EIO, "I/O error")
-    assert not isinstance(caught.value, EnvironmentLack)
+    with pytest.raises(OSError, match="Invalid"), written_aside(tmp_path / "a.txt"):
+        raise OSError(errno.EINVAL, "Invalid argument")
 
 
 def test_json_reads_back_equal_and_its_bytes_are_stable(tmp_path: Path) -> None:
