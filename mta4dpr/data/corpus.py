@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock
 
 from mta4dpr.data.collection import Source
 from mta4dpr.data.columns import Column, blocks
@@ -28,6 +27,7 @@ from mta4dpr.data.records import Passage
 from mta4dpr.errors import UserError
 from mta4dpr.machine.files import file_name, key_of, lack_of_disk, read_json, write_json
 from mta4dpr.machine.kept import is_whole, sealed_folder
+from mta4dpr.machine.locks import lock_beside
 from mta4dpr.machine.progress import track
 
 log = logging.getLogger(__name__)
@@ -145,8 +145,7 @@ def stored_corpus(cache: Path, source: Source, *, by_content: bool = False) -> C
 def open_corpus(cache: Path, source: Source, *, verify: bool = False) -> Corpus:
     """The store of that source, built on first use. `verify` reads store and source and compares both with what they were."""
     folder = corpus_folder(cache, source)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(str(folder) + ".lock"):
+    with lock_beside(folder):
         corpus = stored_corpus(cache, source, by_content=verify)
         if corpus is not None and verify:
             found = _hash_of(_tracked(source, "verify the corpus"))

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from filelock import FileLock
 
 from mta4dpr.engines.dense_cost import DenseCost
 from mta4dpr.engines.scorer import Queries, Scorer
 from mta4dpr.machine import environment
 from mta4dpr.machine.files import key_of
 from mta4dpr.machine.kept import is_whole
+from mta4dpr.machine.locks import lock_beside
 from mta4dpr.machine.work import StageKind
 from mta4dpr.models.encoder import Encoder, load_encoder
 from mta4dpr.models.transformer import operations_of, shape_of
@@ -115,7 +115,7 @@ class Dense(DenseCost):
 
             file = opened.approximate.file if opened.approximate else None
             folder = (file.parent if file else vectors.folder) / "pyserini"
-            with FileLock(str(folder) + ".lock"):
+            with lock_beside(folder):
                 if not is_whole(folder, otherwise="it is written again"):
                     write_faiss_index(folder, vectors, place.corpus, approximate=file)
             opened.pyserini = PyseriniIndex(folder, place.corpus, heap=self.options.heap, threads=place.threads)

@@ -17,13 +17,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock
 
 from mta4dpr.data.columns import CUT_OFF, blocks, join
 from mta4dpr.data.tokens import TokenPairs
 from mta4dpr.machine.counter import mix
 from mta4dpr.machine.files import folder_written_aside, key_of, written_aside
 from mta4dpr.machine.kept import is_whole, sealed_folder
+from mta4dpr.machine.locks import lock_beside
 from mta4dpr.machine.progress import bar
 from mta4dpr.machine.shared_work import missing_pieces
 from mta4dpr.models.reranker import Reranker
@@ -50,7 +50,6 @@ class PairScores:
         self.label = reranker.label
         self.key = key_of([reranker.key, text_hash, token_budget, reranker.device.type])
         self.folder = cache / "pairs" / self.key
-        self.folder.mkdir(parents=True, exist_ok=True)
         self._reranker, self._pairs, self._hashes, self._token_budget = reranker, pairs, query_hashes, token_budget
         self._read_names: set[str] = set()
         self._known = np.empty(0, RECORD)  # sorted by pair, each once
@@ -61,7 +60,7 @@ class PairScores:
         wanted = mix(self._hashes[queries], passages)
         distinct, places = np.unique(wanted.ravel(), return_index=True)
         if not self._are_known(distinct).all():
-            with self._lock():
+            with lock_beside(self.folder):
                 self._read()  # what another process has scored meanwhile
                 unseen = places[~self._are_known(distinct)]
                 if len(unseen):
@@ -156,9 +155,6 @@ class PairScores:
     def _write(place: Path, records: np.ndarray) -> None:
         with sealed_folder(place) as aside:
             np.save(aside / SCORES, records)
-
-    def _lock(self) -> FileLock:
-        return FileLock(str(self.folder) + ".lock")
 
 
 def _whole(folder: Path) -> Path:

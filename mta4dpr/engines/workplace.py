@@ -12,13 +12,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
 from mta4dpr.config.benchmark import ModelSpec
 from mta4dpr.data.collection import Source
 from mta4dpr.data.corpus import Corpus, open_corpus, stored_corpus
 from mta4dpr.machine import environment
 from mta4dpr.machine.files import key_of
+from mta4dpr.machine.locks import lock_beside
 from mta4dpr.machine.rates import Rates
 
 log = logging.getLogger(__name__)
@@ -62,8 +61,7 @@ class Workplace:
         if environment.process_count() == 1:
             yield
             return
-        self.cache.mkdir(parents=True, exist_ok=True)
-        with FileLock(str(self.cache / f".source-{key_of(self.source.identity)}.lock")):
+        with lock_beside(self.cache / f".source-{key_of(self.source.identity)}"):
             yield
 
     @cached_property

@@ -16,6 +16,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from mta4dpr.machine.kept import SUMS, is_whole, sealed_folder, unseal
+from mta4dpr.machine.locks import lock_beside
 from mta4dpr.machine.progress import Bar, bar
 
 log = logging.getLogger(__name__)
@@ -48,16 +49,15 @@ def make_together(folder: Path, pieces: Pieces, *, otherwise: str, by_content: b
     """
     if is_whole(folder, by_content=by_content, otherwise=otherwise):
         return
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    lock, place = FileLock(str(folder) + ".lock"), folder.with_name(folder.name + ".pieces")
-    with lock:
+    place = folder.with_name(folder.name + ".pieces")
+    with lock_beside(folder):
         if not is_whole(folder, by_content=by_content):  # another process may have made it just now
             unseal(folder)
     files = [place / f"{number:05}.npy" for number in range(pieces.count)]
     with bar(pieces.total, pieces.label, pieces.unit) as shown:
         for number in missing_pieces(files, whole=folder / SUMS):
             pieces.make(number, files[number], shown)
-    with lock:
+    with lock_beside(folder):
         if not is_whole(folder):
             with sealed_folder(folder) as aside:
                 pieces.join(aside, files)

@@ -17,7 +17,7 @@ AGAIN = "then run the same command again: finished stages are kept"
 MISTAKES = (LookupError, TypeError, ValueError, AttributeError, NameError, AssertionError)  # of code, whatever was handled meanwhile
 TAKES_NO_MORE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 FORBIDDEN = (errno.EACCES, errno.EPERM)
-NO_SUCH_PATH = (errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ELOOP, errno.ENAMETOOLONG, errno.EILSEQ)
+NO_SUCH_PATH = (errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EILSEQ)
 GONE = (errno.ENOENT,)
 TOO_MANY_FILES = (errno.EMFILE, errno.ENFILE)
 NO_ANSWER = tuple(
@@ -62,7 +62,9 @@ def explained(error: OSError) -> Exception:
 
 
 def number_of(error: OSError) -> int:
-    """The error's number; numpy's has none where a file took a part of an array."""
+    """The error's number; numpy's has none where a file took a part of an array, and a file where a folder is wanted has two."""
+    if error.errno == errno.EEXIST:
+        return errno.ENOTDIR
     return error.errno or (errno.ENOSPC if re.search(r"\d+ requested and \d+ written", str(error)) else 0)
 
 

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock
 
 from mta4dpr.config.options import DenseSettings
 from mta4dpr.data.columns import blocks
@@ -23,6 +22,7 @@ from mta4dpr.data.corpus import Corpus
 from mta4dpr.errors import EnvironmentLack, UserError
 from mta4dpr.machine.files import key_of, read_json, write_json
 from mta4dpr.machine.kept import is_whole, sealed_folder
+from mta4dpr.machine.locks import lock_beside
 from mta4dpr.machine.progress import track
 from mta4dpr.retrieval.exact import PASSAGE_BLOCK, QUERY_BLOCK, ExactIndex
 from mta4dpr.retrieval.hits import Hits, best
@@ -74,7 +74,7 @@ def build(vectors: Vectors, settings: DenseSettings, threads: int, *, again: boo
     import faiss
 
     repeatable, folder = is_repeatable(settings, len(vectors)), index_folder(vectors.folder, settings, len(vectors))
-    with FileLock(str(folder) + ".lock"):
+    with lock_beside(folder):
         if is_whole(folder, otherwise="it is built again") and not again:
             return folder
         before = faiss.omp_get_max_threads()

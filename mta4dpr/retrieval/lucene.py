@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock
 
 from mta4dpr.config.options import Bm25Settings
 from mta4dpr.data.corpus import Corpus
 from mta4dpr.errors import EnvironmentLack, UserError
 from mta4dpr.machine.files import key_of, lack_of_disk, write_json
 from mta4dpr.machine.kept import is_whole, sealed_folder
+from mta4dpr.machine.locks import lock_beside
 from mta4dpr.machine.progress import track
 from mta4dpr.retrieval import java
 from mta4dpr.retrieval.hits import Hits, best
@@ -64,8 +64,7 @@ def build_index(cache: Path, corpus: Corpus, settings: Bm25Settings, *, threads:
     One process builds at a time. An index that others search is replaced as a whole; what they have open stays readable.
     """
     folder = index_folder(cache, corpus, settings)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(str(folder) + ".lock"):
+    with lock_beside(folder):
         if is_whole(folder, otherwise="it is built again") and not again:
             return folder
         java.start(settings.heap)

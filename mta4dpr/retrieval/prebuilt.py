@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock
 
 from mta4dpr.config.options import Bm25Settings
 from mta4dpr.data.corpus import Corpus
@@ -25,6 +24,7 @@ from mta4dpr.data.tokens import TokenStore
 from mta4dpr.errors import EnvironmentLack, UserError, nearest
 from mta4dpr.machine.files import key_of, lack_of_disk
 from mta4dpr.machine.kept import changed, is_sealed, seal
+from mta4dpr.machine.locks import lock_beside
 from mta4dpr.machine.progress import bar
 from mta4dpr.models.encoder import Encoder
 from mta4dpr.retrieval import java
@@ -83,8 +83,7 @@ def bring(prebuilt: Prebuilt, cache: Path, *, offline: bool) -> Path:
     from pyserini.util import download_prebuilt_index, get_cache_home
 
     home = Path(get_cache_home(), "indexes")
-    home.mkdir(parents=True, exist_ok=True)
-    with FileLock(str(home / f".{prebuilt.md5}.lock")):
+    with lock_beside(home / f".{prebuilt.md5}"):
         found, sums = prebuilt.folder, cache / "prebuilt" / prebuilt.md5
         if found:
             return _unchanged(found, sums)
@@ -150,10 +149,10 @@ def vectors_of(
     UserError for an index of another kind, of other passages, or of another model.
     """
     place = cache / "vectors" / key_of(["prebuilt", prebuilt.name, prebuilt.md5, corpus.text_hash, how.dtype, encoder.key])
-    place.mkdir(parents=True, exist_ok=True)
-    with FileLock(str(place) + ".copy.lock"):
+    with lock_beside(place.with_name(f"{place.name}.copy")):
         found = stored_vectors(place)
         if found is None:
+            place.mkdir(parents=True, exist_ok=True)
             _copy(place, _flat_index(prebuilt, folder), prebuilt, folder, corpus=corpus, encoder=encoder, tokens=tokens, how=how)
             found = stored_vectors(place)
     assert found is not None

@@ -22,13 +22,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock
 
 from mta4dpr.data.columns import CUT_OFF, blocks
 from mta4dpr.data.tokens import TokenStore
 from mta4dpr.errors import UserError
 from mta4dpr.machine.files import key_of, lack_of_disk, read_json, write_json, written_aside
 from mta4dpr.machine.kept import stamp
+from mta4dpr.machine.locks import lock_beside
 from mta4dpr.machine.progress import bar
 from mta4dpr.machine.shared_work import missing_pieces
 from mta4dpr.models.encoder import Encoder
@@ -123,8 +123,7 @@ def forget(folder: Path) -> None:
 
     The file itself stays: whoever reads it goes on reading, and whoever encodes writes the same bytes to the same places.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(str(folder) + ".lock"):
+    with lock_beside(folder):
         (folder / "vectors.json").unlink(missing_ok=True)
         for record in (folder / "shards").glob("*.json"):
             record.unlink(missing_ok=True)
@@ -137,7 +136,7 @@ def forget(folder: Path) -> None:
 def _is_whole(folder: Path) -> bool:
     """Compares a file with the checksums of its shards; forgets those that are broken, so that they are made again."""
     path, about = folder / "vectors.npy", folder / "vectors.json"
-    with FileLock(str(folder) + ".lock"):
+    with lock_beside(folder):
         if not about.exists():
             return False  # another process has found it broken
         try:
@@ -183,7 +182,7 @@ def encode(cache: Path, encoder: Encoder, tokens: TokenStore, *, longest: int, h
     shape = (len(tokens), encoder.dimensions)
     records = [_record(folder, number) for number in range(len(starts) - 1)]
     try:
-        with FileLock(str(folder) + ".lock"):
+        with lock_beside(folder):
             try:
                 _forget_shards(folder, verify(Vectors(folder, _opened(path, shape, how.dtype)), finished=False))
             except CUT_OFF:
@@ -211,7 +210,7 @@ def encode(cache: Path, encoder: Encoder, tokens: TokenStore, *, longest: int, h
                 shown.advance()
     except OSError as error:
         raise lack_of_disk(error, path) from error
-    with FileLock(str(folder) + ".lock"):
+    with lock_beside(folder):
         finish(folder, encoder, tokens, longest=longest, how=how)
     return Vectors(folder, np.load(path, mmap_mode="r"))
 
