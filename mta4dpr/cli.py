@@ -421,6 +421,26 @@ def tables(
 
 
 @app.command()
+def verify(
+    target: Annotated[str, typer.Argument(metavar="MODEL", help="a model's folder, such as an exported student, or its name")],
+    pyserini: Annotated[bool, typer.Option("--pyserini", help="Pyserini's encoder too (half a minute, and Java)")] = False,
+    offline: OfflineOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Whether other libraries get a model's vectors as mta4dpr does: the same texts through each, the largest difference."""
+    from mta4dpr.commands import verify as verifying
+
+    document = verifying.verify(target, pyserini=pyserini, offline=offline)
+    if as_json:
+        print_json(document)
+    else:
+        rows = [{name: f"{value:.1e}" if isinstance(value, float) else value for name, value in row.items()} for row in document["rows"]]
+        columns = {"library": "library", "queries": "queries", "passages": "passages"}
+        print_table(f"{target}: the largest difference, {document['texts']} texts", rows, columns, numbers=("queries", "passages"))
+    verifying.check_verified(document, target)
+
+
+@app.command()
 def export(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="the folder of a run")],
     system: Annotated[str, typer.Option("--system", "-s", metavar="NAME", help="which of its systems")],

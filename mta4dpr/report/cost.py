@@ -70,7 +70,12 @@ def _times(found: Latency | None) -> list[Cell]:
     if found is None:
         return [Cell()] * 4
     p50, p95, p99 = (Cell() if ms is None else Cell(f"{ms:,.1f} ms", value=ms) for ms in (found.p50, found.p95, found.p99))
-    return [p50, Cell(f"{found.low:,.1f}–{found.high:,.1f}", value=found.low) if found.session or len(found.same) > 1 else Cell(), p95, p99]
+    return [
+        p50,
+        Cell(f"{found.low:,.1f}–{found.high:,.1f} ms", value=found.low) if found.session or len(found.same) > 1 else Cell(),
+        p95,
+        p99,
+    ]
 
 
 def busy_warning(efficiency: dict[str, Any], timed: dict[str, Latency]) -> tuple[Note, ...]:

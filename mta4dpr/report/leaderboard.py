@@ -103,12 +103,6 @@ class Leaderboard:
         """How many queries the eval set's rows were measured on (fewer than the set has under --limit)."""
         return max((row.queries for row in self.rows if row.eval_set == eval_set.id), default=eval_set.queries)
 
-    def letters(self) -> dict[str, str]:
-        """A mark for each system: a, b, c, … and aa, ab, … when the letters are used up."""
-        singles = list(LETTERS)
-        marks = singles + [first + second for first in singles for second in singles]
-        return {system.system: mark for system, mark in zip(self.systems, marks, strict=False)}
-
 
 def load(folder: Path) -> Leaderboard:
     """The leaderboard of the run in `folder`. UserError when there is none or it cannot be read."""

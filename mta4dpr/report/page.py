@@ -19,7 +19,7 @@ from mta4dpr.report.cost import cost_tables, duration, machine, stages
 from mta4dpr.report.figures import BLUE, GROUND, INK, MUTED, RULE, Plot
 from mta4dpr.report.frontier import COSTS
 from mta4dpr.report.leaderboard import Leaderboard, one_line
-from mta4dpr.report.tables import Cell, Name, Table, TableColumn, contrasts, limit_notes, table
+from mta4dpr.report.tables import Cell, Name, Table, TableColumn, contrasts, letters, limit_notes, table
 from mta4dpr.report.training import Training
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def to_html(
     ]
     templates = environment()
     templates.policies["json.dumps_kwargs"] = {"ensure_ascii": False, "separators": (",", ":"), "allow_nan": False}
-    templates.filters["meaning"] = partial(_meaning, {mark: system for system, mark in board.letters().items()})
+    templates.filters["meaning"] = partial(_meaning, {mark: system for system, mark in letters(board).items()})
     script = (TEMPLATES / "page.js").read_text(encoding="utf-8")
     text = templates.get_template("leaderboard.html.j2").render(
         board=board,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from mta4dpr.report.leaderboard import ComparisonRow, EvalSetRow, Leaderboard, ScoreRow, SystemRow, one_line
+from mta4dpr.report.leaderboard import LETTERS, ComparisonRow, EvalSetRow, Leaderboard, ScoreRow, SystemRow, one_line
 
 ALPHA = 0.05  # a planned contrast counts as significant when its p_holm is below
 NOTHING = "–"  # a cell without a value
@@ -64,7 +64,7 @@ def table(board: Leaderboard, eval_set: EvalSetRow) -> Table:
     larger models and are there to compare with. Values equal as printed are all bold. Raised letters are of `baselines` alone.
     """
     systems = [s for s in board.systems if any(r.system == s.system and r.eval_set == eval_set.id for r in board.rows)]
-    letters = board.letters()
+    marks = letters(board)
     against = {measure: baselines(board, eval_set, measure) for measure in eval_set.measures}
     named = {baseline for found in against.values() for baseline in found}
     students = [system for system in systems if system.kind == "student"]
@@ -88,13 +88,13 @@ def table(board: Leaderboard, eval_set: EvalSetRow) -> Table:
 
     lines = []
     for system in systems:
-        cells = [Cell(letters[system.system] if system.system in named else "")] if named else []
+        cells = [Cell(marks[system.system] if system.system in named else "")] if named else []
         cells.append(Cell(system.system, marks="†" if _lacking(board, system.system, eval_set) else ""))
         for measure in measures:
             row = board.row(system.system, eval_set.id, measure)
             text = NOTHING if row is None else f"{row.value:.4f}"
             spread = "" if row is None or row.std is None else f" ± {row.std:.4f}"
-            over = [] if row is None else [letters[other] for other in against[measure] if other in row.significant_over]
+            over = [] if row is None else [marks[other] for other in against[measure] if other in row.significant_over]
             bold = row is not None and text == best[measure] and system in alike
             cells.append(Cell(text + spread, marks=_joined(over), bold=bold, value=row.value if row else None))
             if measure == eval_set.primary:
@@ -143,6 +143,13 @@ def baselines(board: Leaderboard, eval_set: EvalSetRow, measure: str) -> list[st
     ]
 
 
+def letters(board: Leaderboard) -> dict[str, str]:
+    """A mark for each system that is a baseline anywhere on the leaderboard: a, b, c, … and aa, ab, … when the letters are used up."""
+    of = {baseline for eval_set in board.eval_sets for measure in eval_set.measures for baseline in baselines(board, eval_set, measure)}
+    marks = [*LETTERS, *(first + second for first in LETTERS for second in LETTERS)]
+    return dict(zip((system.system for system in board.systems if system.system in of), marks, strict=False))
+
+
 def contrasts(board: Leaderboard, eval_set: EvalSetRow, measure: str, *, exploratory: bool = False) -> Table | None:
     """The paired comparisons on one eval set and measure, or None when there are none.
 
@@ -179,6 +186,12 @@ def contrasts(board: Leaderboard, eval_set: EvalSetRow, measure: str, *, explora
         notes.append(
             ("“Cannot tell” is not “equal”: with these queries a true difference below the stated one would usually go unnoticed.",)
         )
+    for c in found:
+        seeds = [row.seeds for system in (c.a, c.b) if (row := board.row(system, eval_set.id, measure))]
+        if None not in seeds and len(set(seeds)) > 1:
+            notes.append(
+                (Name(c.a), f" over {seeds[0]} of the seeds and ", Name(c.b), f" over {seeds[1]}: no comparison of like with like.")
+            )
     if exploratory:
         notes.append(("Exploratory: these pairs were not planned beforehand; confirm a finding on other queries.",))
     kind = "All pairs (exploratory)" if exploratory else "Planned contrasts"

@@ -21,7 +21,7 @@ from .sample import ODD, Write, cells
 def test_markdown_shows_values_marks_and_facts(tested: dict[str, Any], write: Write) -> None:
     text = report.to_markdown(report.load(write(tested)))
     assert cells(text, "mta4dpr") == [
-        "", "`mta4dpr`", "**0.3900**ᶜ", "[0.340, 0.440]", "**0.7000**", "97.5 %", "student", "static", "13.0 M",
+        "", "`mta4dpr`", "**0.3900**ᵃ", "[0.340, 0.440]", "**0.7000**", "97.5 %", "student", "static", "13.0 M",
     ]  # fmt: skip
     assert cells(text, "bm25")[1] == "`bm25`†"
     assert "- `bm25`: † no result for 3 of 300 queries; each of these scores 0." in text
@@ -60,7 +60,7 @@ def test_csv_is_long_and_unrounded(run: Path) -> None:
 def test_latex_escapes_and_balances(tested: dict[str, Any], write: Write) -> None:
     text = report.to_latex(report.load(write(tested)))
     assert r"a\&b\_\textless{}c\textgreater{}\%" in text
-    assert r"\textbf{0.3900}\textsuperscript{c}" in text
+    assert r"\textbf{0.3900}\textsuperscript{a}" in text
     assert r"bm25\textsuperscript{\textdagger{}}" in text
     body = "\n".join(line for line in text.splitlines() if not line.startswith("%"))
     depth = 0
@@ -79,7 +79,7 @@ def test_latex_escapes_and_balances(tested: dict[str, Any], write: Write) -> Non
 def test_terminal_never_cuts_a_number(tested: dict[str, Any], write: Write) -> None:
     out = io.StringIO()
     report.to_rich(report.load(write(tested)), Console(file=out, width=60))
-    assert "0.3900ᶜ" in out.getvalue() and "[0.340, 0.440]" in out.getvalue() and ODD in out.getvalue()
+    assert "0.3900ᵃ" in out.getvalue() and "[0.340, 0.440]" in out.getvalue() and ODD in out.getvalue()
     assert "…" not in out.getvalue()
     assert "columns left out: kind, regime, parameters; a wider terminal or --json shows them" in " ".join(out.getvalue().split())
     assert max(map(len, out.getvalue().splitlines())) <= 60

@@ -76,7 +76,7 @@ def test_page_is_whole_and_self_contained(trained: Path) -> None:
 def test_letters_say_what_they_mean(tested: dict[str, Any], write: Write) -> None:
     page = write(tested)
     report.write_report(page)
-    assert '<sup title="significantly better than init">c</sup>' in (page / "leaderboard.html").read_text(encoding="utf-8")
+    assert '<sup title="significantly better than init">a</sup>' in (page / "leaderboard.html").read_text(encoding="utf-8")
 
 
 def test_page_without_training_and_efficiency(run: Path) -> None:
