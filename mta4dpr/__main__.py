@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 
 import typer
@@ -12,6 +13,7 @@ from typer.exceptions import TyperException
 from mta4dpr import cli
 from mta4dpr.errors import EnvironmentLack, UserError
 from mta4dpr.machine.environment import is_main_process
+from mta4dpr.machine.signals import OF_SIGNALS, taken_as_ctrl_c
 from mta4dpr.terminal import print_error
 
 OUT_OF_MEMORY = "can't allocate memory"  # torch's allocator on a CPU, whose error has no type of its own
@@ -19,37 +21,46 @@ NOISY = ("ir_datasets", "httpx", "httpx2", "huggingface_hub", "sentence_transfor
 
 
 def main() -> None:
-    """Exit status 0, 1 (a bug), 2 (the user's error), 3 (the environment lacks something) or 130 (interrupted)."""
+    """Exit status 0, 1 (a bug), 2 (the user's error), 3 (the environment lacks something), 130 (Ctrl-C), 143 (SIGTERM) or 129 (SIGHUP)."""
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
-    debug = len(arguments) < len(sys.argv) - 1
-    logging.basicConfig(level=logging.INFO if is_main_process() else logging.ERROR, format="%(message)s", stream=sys.stderr)
-    for noisy in NOISY:
-        logging.getLogger(noisy).setLevel(logging.WARNING)
-    try:
-        status = cli.app(args=arguments, prog_name="mta4dpr-bench", standalone_mode=False)
-    except typer.Exit as leaving:
-        status = leaving.exit_code
-    except TyperException as error:  # an unknown option, a missing argument
-        print_error(f"error: {error.format_message()}")
-        status = 2
-    except (KeyboardInterrupt, typer.Abort):
-        print_error("interrupted; the same command continues")
-        status = 130
-    except UserError as error:
-        if debug:
-            raise
-        print_error(f"error: {error}")
-        status = error.exit_status
-    except Exception as error:
-        if debug:
-            raise
-        status = _environment_or_bug(error)
+    with taken_as_ctrl_c() as came:
+        status = _status(arguments, came, debug=len(arguments) < len(sys.argv) - 1)
     try:
         sys.stdout.flush()
     except OSError as error:  # into a full disk, or a pipe that nobody reads any more
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python would try again when it ends
         status = status or _environment_or_bug(error)
-    sys.exit(status or 0)
+    sys.exit(status)
+
+
+def _status(arguments: list[str], came: list[int], *, debug: bool) -> int:
+    """The exit status of a command; `came` gets the signals that ask it to stop."""
+    try:
+        logging.basicConfig(level=logging.INFO if is_main_process() else logging.ERROR, format="%(message)s", stream=sys.stderr)
+        for noisy in NOISY:
+            logging.getLogger(noisy).setLevel(logging.WARNING)
+        return cli.app(args=arguments, prog_name="mta4dpr-bench", standalone_mode=False) or 0
+    except typer.Exit as leaving:
+        return leaving.exit_code
+    except TyperException as error:  # an unknown option, a missing argument
+        print_error(f"error: {error.format_message()}")
+        return 2
+    except (KeyboardInterrupt, typer.Abort):
+        return _interrupted(came)
+    except Exception as error:
+        if debug:
+            raise
+        if came:  # what others wait for breaks when one of them stops
+            return _interrupted(came)
+        if isinstance(error, UserError):
+            print_error(f"error: {error}")
+            return error.exit_status
+        return _environment_or_bug(error)
+
+
+def _interrupted(came: list[int]) -> int:
+    print_error("interrupted; the same command continues")
+    return OF_SIGNALS + (came[0] if came else signal.SIGINT)
 
 
 def _environment_or_bug(error: Exception) -> int:

@@ -6,15 +6,25 @@ import importlib.metadata
 import logging
 import os
 import platform
+import re
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from mta4dpr.errors import EnvironmentLack
 
 log = logging.getLogger(__name__)
 
 PACKAGES = ("mta4dpr", "pyserini", "torch", "transformers", "sentence-transformers", "faiss-cpu", "ir_datasets", "ir-measures", "numpy")
+
+
+LAUNCH = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+OTHER_LAUNCHERS = {  # their variables, and what these are in a process that was started alone
+    "Slurm's srun": {"SLURM_STEP_NUM_TASKS": "1", "SLURM_PROCID": "0"},  # a batch script has SLURM_NTASKS, and is one process
+    "Open MPI": {"OMPI_COMM_WORLD_SIZE": "1", "OMPI_COMM_WORLD_RANK": "0"},
+    "MPI": {"PMI_SIZE": "1", "PMI_RANK": "0"},
+    "MVAPICH2": {"MV2_COMM_WORLD_SIZE": "1", "MV2_COMM_WORLD_RANK": "0"},
+}
 
 
 def cache_folder() -> Path:
@@ -34,14 +44,58 @@ def choose_threads() -> tuple[int, str]:
     return os.cpu_count() or 1, "the machine's cores"
 
 
+class Launch(NamedTuple):
+    """Where a process stands among those that were started together."""
+
+    rank: int  # from 0, which is the main one
+    processes: int
+
+
+def launch() -> Launch:
+    """What torchrun or `accelerate launch` say of this process in their variables; the only one without them.
+
+    EnvironmentLack for variables that do not fit together, and for another launcher that has started several: such processes would do
+    nothing, wait for each other for ever, or each take itself for the only one.
+    """
+    given = {name: value for name in LAUNCH if (value := os.environ.get(name, "").strip())}
+    way_out = "start several processes by `torchrun --nproc-per-node N -m mta4dpr ...`, or one without these variables"
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_PORT"):
+        if not re.fullmatch("[0-9]{1,9}", given.get(name, "0")):
+            raise EnvironmentLack(f"expected a whole number in {name}, found {given[name]!r}; {way_out}")
+    processes = int(given.get("WORLD_SIZE", 1))
+    alone = [f"{name}={given[name]}" for name in ("RANK", "LOCAL_RANK") if name in given and "WORLD_SIZE" not in given]
+    if alone:
+        raise EnvironmentLack(
+            f"{' and '.join(alone)} says that this process is one of several, but WORLD_SIZE does not say of how many; {way_out}"
+        )
+    lacking = [name for name in LAUNCH if name not in given]
+    if processes > 1 and lacking:
+        raise EnvironmentLack(
+            f"WORLD_SIZE={processes} says that there are several processes, but {', '.join(lacking)} is not set; {way_out}"
+        )
+    rank = int(given.get("RANK", 0))
+    if rank >= processes:
+        raise EnvironmentLack(f"expected a RANK below WORLD_SIZE, found RANK={rank} and WORLD_SIZE={processes}; {way_out}")
+    if processes > 1 and not 0 < int(given["MASTER_PORT"]) < 2**16:
+        raise EnvironmentLack(f"expected a port from 1 to 65535 in MASTER_PORT, found {given['MASTER_PORT']}; {way_out}")
+    for launcher, variables in OTHER_LAUNCHERS.items() if "WORLD_SIZE" not in given else ():
+        found = [f"{name}={os.environ[name]}" for name, usual in variables.items() if os.environ.get(name, usual) not in ("", usual)]
+        if found:
+            raise EnvironmentLack(
+                f"{launcher} has started several processes ({', '.join(found)}), which know nothing of each other; let it start torchrun, "
+                "as docs/scaling.md shows, or set RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT for each"
+            )
+    return Launch(rank, processes)
+
+
 def process_count() -> int:
     """Processes that torchrun or `accelerate launch` has started together; 1 without them."""
-    return int(os.environ.get("WORLD_SIZE") or 1)
+    return launch().processes
 
 
 def process_rank() -> int:
     """The number of this process among those of its launch; 0 is the main one."""
-    return int(os.environ.get("RANK") or 0)
+    return launch().rank
 
 
 def is_main_process() -> bool:

@@ -22,7 +22,8 @@ from mta4dpr.machine.files import key_of
 
 def test_processes_of_a_launch_read_the_source_one_after_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a fresh machine ir_datasets would download one archive to one place from all of them. Threads stand for processes."""
-    monkeypatch.setenv("WORLD_SIZE", "3")
+    for name, value in {"RANK": "0", "WORLD_SIZE": "3", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}.items():
+        monkeypatch.setenv(name, value)
     monkeypatch.setenv("MTA4DPR_CACHE", str(tmp_path))
     inside, most, counting = [0], [0], threading.Lock()
 

@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -45,13 +46,87 @@ def test_the_cache_is_where_the_variable_says(monkeypatch: pytest.MonkeyPatch) -
     assert cache_folder().is_absolute()
 
 
-def test_processes_are_those_of_the_launch(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("WORLD_SIZE", "RANK"):
-        monkeypatch.delenv(name, raising=False)
+LAUNCHED = {"RANK": "2", "WORLD_SIZE": "4", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
+
+
+@pytest.fixture
+def launched(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Sets the variables of a launch, and no others of them."""
+
+    def by(**variables: str) -> None:
+        for name in [*LAUNCHED, *(name for others in environment.OTHER_LAUNCHERS.values() for name in others)]:
+            monkeypatch.delenv(name, raising=False)
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+
+    return by
+
+
+def test_processes_are_those_of_the_launch(launched: Callable[..., None]) -> None:
+    launched()
     assert (process_count(), is_main_process()) == (1, True)
-    monkeypatch.setenv("WORLD_SIZE", "4")
-    monkeypatch.setenv("RANK", "2")
-    assert (process_count(), is_main_process()) == (4, False)
+    launched(**LAUNCHED)
+    assert (process_count(), environment.process_rank(), is_main_process()) == (4, 2, False)
+
+
+@pytest.mark.parametrize(
+    "alone",
+    [
+        {"RANK": "", "WORLD_SIZE": ""},
+        {"WORLD_SIZE": "1", "RANK": "0"},
+        {"WORLD_SIZE": "1"},
+        {"MASTER_ADDR": "somewhere", "MASTER_PORT": "29500"},
+        {"SLURM_STEP_NUM_TASKS": "1", "SLURM_PROCID": "0"},
+        {"SLURM_NTASKS": "8", "SLURM_PROCID": "0"},  # a batch script
+        {"OMPI_COMM_WORLD_SIZE": "1", "OMPI_COMM_WORLD_RANK": "0"},
+    ],
+)
+def test_a_process_that_is_alone(launched: Callable[..., None], alone: dict[str, str]) -> None:
+    launched(**alone)
+    assert environment.launch() == (0, 1)
+
+
+def test_torchrun_under_another_launcher_counts(launched: Callable[..., None]) -> None:
+    """`srun torchrun ...`: Slurm counts machines, torchrun processes."""
+    launched(**LAUNCHED, SLURM_STEP_NUM_TASKS="2", SLURM_PROCID="1", PMI_SIZE="2", PMI_RANK="1")
+    assert environment.launch() == (2, 4)
+
+
+@pytest.mark.parametrize(
+    ("variables", "told"),
+    [
+        ({"RANK": "1"}, "RANK=1 says .* WORLD_SIZE does not say of how many"),  # did nothing, with exit status 0
+        ({"RANK": "0"}, "RANK=0"),
+        ({"LOCAL_RANK": "0"}, "LOCAL_RANK=0"),
+        ({"RANK": "1", "LOCAL_RANK": "1"}, "RANK=1 and LOCAL_RANK=1"),
+        ({"WORLD_SIZE": "2"}, "RANK, LOCAL_RANK, MASTER_ADDR, MASTER_PORT is not set"),
+        ({"WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0"}, "MASTER_ADDR, MASTER_PORT is not set"),
+        ({**LAUNCHED, "MASTER_ADDR": " "}, "MASTER_ADDR is not set"),
+        ({**LAUNCHED, "RANK": "4"}, "RANK below WORLD_SIZE, found RANK=4 and WORLD_SIZE=4"),
+        ({"WORLD_SIZE": "0"}, "RANK below WORLD_SIZE"),
+        ({"WORLD_SIZE": "1", "RANK": "1"}, "RANK below WORLD_SIZE"),
+        ({**LAUNCHED, "RANK": "-1"}, "whole number in RANK, found '-1'"),
+        ({**LAUNCHED, "RANK": "\u0661"}, "whole number in RANK"),
+        ({**LAUNCHED, "WORLD_SIZE": "two"}, "whole number in WORLD_SIZE, found 'two'"),
+        ({**LAUNCHED, "WORLD_SIZE": "1_0"}, "whole number in WORLD_SIZE"),
+        ({**LAUNCHED, "WORLD_SIZE": "9" * 5000}, "whole number in WORLD_SIZE"),
+        ({**LAUNCHED, "LOCAL_RANK": "x"}, "whole number in LOCAL_RANK"),
+        ({**LAUNCHED, "MASTER_PORT": "70000"}, "port from 1 to 65535"),
+        ({**LAUNCHED, "MASTER_PORT": "0"}, "port from 1 to 65535"),
+        ({"SLURM_STEP_NUM_TASKS": "4", "SLURM_PROCID": "0"}, "Slurm's srun has started several processes .SLURM_STEP_NUM_TASKS=4"),
+        ({"SLURM_NTASKS": "4", "SLURM_PROCID": "3"}, "SLURM_PROCID=3"),
+        ({"OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_RANK": "0"}, "Open MPI"),
+        ({"PMI_SIZE": "2"}, "MPI has started several"),
+        ({"MV2_COMM_WORLD_RANK": "1"}, "MVAPICH2"),
+    ],
+)
+def test_variables_of_a_launch_that_do_not_fit_together(launched: Callable[..., None], variables: dict[str, str], told: str) -> None:
+    """The machine's lack: exit status 3."""
+    launched(**variables)
+    for asked in (process_count, is_main_process):
+        with pytest.raises(EnvironmentLack, match=told) as caught:
+            asked()
+        assert len(str(caught.value)) < 6000
 
 
 def test_a_device_that_is_not_there_is_told_with_a_way_out() -> None:
