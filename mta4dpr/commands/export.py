@@ -9,9 +9,11 @@ import contextlib
 import logging
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from mta4dpr.commands.verify import check_verified, verify_model
 from mta4dpr.config import plugins
 from mta4dpr.engines.registry import engine_named
 from mta4dpr.errors import UserError, nearest
@@ -62,6 +64,7 @@ def _export_student(folder: Path, manifest: Manifest, system: str, aside: Path, 
     from mta4dpr.config.benchmark import ModelSpec
     from mta4dpr.models.encoder import load_encoder
     from mta4dpr.models.onnx import check_packages, write_onnx
+    from mta4dpr.models.reading import EARLIER
     from mta4dpr.report import load
     from mta4dpr.report.card import model_card
 
@@ -79,13 +82,18 @@ def _export_student(folder: Path, manifest: Manifest, system: str, aside: Path, 
     if "recipes" not in manifest or system not in manifest["recipes"]:
         raise UserError(f"{folder} was written by an earlier version, which did not note how {system} was trained; run its command again")
     encoder = load_encoder(system, ModelSpec(model=str(model.resolve())), device="cpu", offline=True)
-    copy_folder(model, aside)
+    if (model / EARLIER).exists():  # an earlier version kept the lengths where no other library looks
+        encoder.save(aside)
+    else:
+        copy_folder(model, aside)
     if onnx:
         write_onnx(encoder, aside)
+    compared = verify_model(encoder, aside)
+    check_verified(compared, system)
     board = load(folder) if Folder(folder).leaderboard.is_file() else None
     if board and not any(row.system == system for row in board.rows):
         board = None
-    card = _card(manifest, system, encoder, name=name, onnx=onnx)
+    card = replace(_card(manifest, system, encoder, name=name, onnx=onnx), texts_compared=compared["texts"], agreement=compared["rows"])
     (aside / "README.md").write_text(model_card(card, board), encoding="utf-8")
 
 
@@ -97,6 +105,7 @@ def _card(manifest: Manifest, system: str, encoder: Any, *, name: str, onnx: boo
     from mta4dpr.config.options import Distill
     from mta4dpr.distill.registry import is_strategy, strategy_named
     from mta4dpr.distill.strategy import Requirement
+    from mta4dpr.models.libraries import is_normalized, pooling_elsewhere
     from mta4dpr.models.registry import checkpoint_of, hub_of
     from mta4dpr.report.card import Card
 
@@ -111,10 +120,6 @@ def _card(manifest: Manifest, system: str, encoder: Any, *, name: str, onnx: boo
         labels += [("teacher", recipe["teacher"]), *(("assistant", label) for label in recipe["assistants"])]
     base = settings["models"][recipe["student"]]["model"]
     defaults = Distill().model_dump(mode="json")
-    modules = list(encoder.network)
-    kinds = [type(module).__name__ for module in modules]
-    mode = modules[1].pooling_mode if kinds[1:2] == ["Pooling"] else ""
-    plain = kinds in (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"]) and mode in ("mean", "cls")
     return Card(
         system=system,
         folder=name,
@@ -138,9 +143,11 @@ def _card(manifest: Manifest, system: str, encoder: Any, *, name: str, onnx: boo
         passage_length=encoder.reading.passage_length,
         query_prefix=encoder.reading.query_prefix,
         passage_prefix=encoder.reading.passage_prefix,
-        pooling=mode if plain else "",
-        normalized=kinds[-1] == "Normalize",
+        pooling=pooling_elsewhere(encoder),
+        normalized=is_normalized(encoder),
         onnx=onnx,
+        texts_compared=0,
+        agreement=(),
     )
 
 

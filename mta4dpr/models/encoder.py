@@ -135,8 +135,8 @@ class Encoder(Network[Reading]):
         undefined = np.flatnonzero((lengths <= left_out) & ~np.isfinite(vectors).all(axis=1))
         if len(undefined):
             raise UserError(
-                f"{self.label}: expected texts of which its tokenizer keeps a token, found none in {len(undefined)} of {len(numbers)}, "
-                f"such as number {int(numbers[undefined[0]])} (from 0); its pooling has no vector for them: leave them out, or give them a text"
+                f"{self.label}: expected texts of which its tokenizer keeps a token, found none in {len(undefined)} of {len(numbers)}, such "
+                f"as number {int(numbers[undefined[0]])} (from 0); its pooling has no vector for them: leave them out"
             )
         return vectors
 

@@ -57,11 +57,17 @@ class Card:
     pooling: str  # mean or cls; empty when other libraries need more than pooling and normalisation
     normalized: bool
     onnx: bool
+    texts_compared: int
+    agreement: Sequence[Mapping[str, Any]]  # {"library", "queries", "passages"}: the largest difference of a number from our vectors'
+
+
+def transformers_code(folder: str, *, pooling: str, normalized: bool) -> str:
+    """Python code that loads the model in `folder` by transformers and defines encode(texts, longest)."""
+    return str(_templates().get_template("transformers.py.j2").render(folder=folder, pooling=pooling, normalized=normalized))
 
 
 def model_card(card: Card, board: Leaderboard | None) -> str:
     """Markdown with the YAML head that the Hugging Face hub reads. Without a leaderboard it says that nothing is measured yet."""
-    import jinja2
     import yaml
 
     head: dict[str, Any] = {
@@ -71,6 +77,24 @@ def model_card(card: Card, board: Leaderboard | None) -> str:
         **({"base_model": card.base} if card.base else {}),
         "tags": ["sentence-transformers", "feature-extraction", "dense-retrieval", "knowledge-distillation", "mta4dpr"],
     }
+    code = transformers_code(card.folder, pooling=card.pooling, normalized=card.normalized) if card.pooling else ""
+    sections = [(eval_set, markdown_table(_results(card, board, eval_set))) for eval_set in board.eval_sets] if board else []
+    return str(
+        _templates()
+        .get_template("model_card.md.j2")
+        .render(
+            head=yaml.safe_dump(head, sort_keys=False, allow_unicode=True),
+            card=card,
+            board=board,
+            sections=sections,
+            transformers_code=code,
+        )
+    )
+
+
+def _templates() -> Any:
+    import jinja2
+
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=False,  # noqa: S701 (Markdown; text and code go through the filters below)
@@ -81,10 +105,7 @@ def model_card(card: Card, board: Leaderboard | None) -> str:
     )
     python = partial(json.dumps, ensure_ascii=False)  # a string in JSON is one in Python
     environment.filters |= {"md": markdown_text, "code": markdown_code, "py": python, "shell": shlex.quote, "count": parameters_text}
-    sections = [(eval_set, markdown_table(_results(card, board, eval_set))) for eval_set in board.eval_sets] if board else []
-    return environment.get_template("model_card.md.j2").render(
-        head=yaml.safe_dump(head, sort_keys=False, allow_unicode=True), card=card, board=board, sections=sections
-    )
+    return environment
 
 
 def _results(card: Card, board: Leaderboard, eval_set: EvalSetRow) -> Table:

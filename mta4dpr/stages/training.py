@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import shutil
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,12 +22,15 @@ from mta4dpr.machine import environment
 from mta4dpr.machine.files import copy_folder, key_of, read_json, write_json
 from mta4dpr.machine.kept import STAMPS, SUMS, files_of, sealed_folder
 from mta4dpr.machine.work import StageKind
+from mta4dpr.models.encoder import Encoder
 from mta4dpr.planning.sizes import Sizes
 from mta4dpr.planning.training import training_operations, training_pieces
 from mta4dpr.stages.stage import Stage
 from mta4dpr.stages.teaching import training_bench
 
 log = logging.getLogger(__name__)
+
+CUT_SHARE = 0.01  # of queries that may be cut without a word
 
 
 def training(experiment: Experiment, system: System, recipe: Recipe) -> Stage:
@@ -77,15 +81,22 @@ def _train_along(experiment: Experiment, system: System, recipe: Recipe) -> None
 def distil_student(experiment: Experiment, system: System, recipe: Recipe) -> Path:
     """Algorithm 1; returns the folder of the final student."""
     student = experiment.make_engine(system).load()
-    reading = student.reading
-    if reading.query_length != reading.passage_length:
-        log.warning(
-            "%s reads queries of %d and passages of %d tokens; elsewhere there is one length, so queries beyond %d "
-            "tokens get other vectors in sentence-transformers and Pyserini",
-            *(system.label, reading.query_length, reading.passage_length, reading.query_length),
-        )
     bench = training_bench(experiment, recipe)
+    if environment.is_main_process():
+        _tell_of_cut_queries(experiment, system, student, bench.queries.texts)
     return distil(system.label, strategy_named(recipe.strategy), student, bench, experiment.folder.training(system.label))
+
+
+def _tell_of_cut_queries(experiment: Experiment, system: System, student: Encoder, training: Sequence[str]) -> None:
+    """A warning for each set of queries of which the student's length cuts more than CUT_SHARE: it never sees their ends."""
+    sets = {"training": training, **{name: list(queries.texts.values()) for name, queries in experiment.eval_sets.items()}}
+    for name, texts in sets.items():
+        longest, cut = student.reading.query_length, student.query_tokens(texts).truncated(student.reading.query_length)
+        if cut > CUT_SHARE * len(texts):
+            log.warning(
+                "%s reads queries to %d tokens, which cuts %d of %d queries (%s); query_length of its model sets another length",
+                *(system.label, longest, cut, len(texts), name),
+            )
 
 
 def _note_rate(experiment: Experiment, system: System, recipe: Recipe) -> None:
