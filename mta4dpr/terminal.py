@@ -40,12 +40,16 @@ def print_plan(document: Mapping[str, Any]) -> None:
     if document["downloads"]:
         _print_some_files(f"what {document['benchmark']} is made of", document["downloads"], {"what": "file or model", "from": "from"})
     columns = {"stage": "stage", "state": "state", "disk": "disk", "memory": "memory", "time": "time", "note": "note"}
-    print_table(f"plan of {document['benchmark']}: {document['title']}", document["stages"], columns, numbers=("disk", "memory", "time"))
+    ranks = {"time": 1, "disk": 2, "memory": 3, "note": 4}
+    title = f"plan of {document['benchmark']}: {document['title']}"
+    print_table(title, document["stages"], columns, numbers=("disk", "memory", "time"), ranks=ranks)
     for place in document["disk"]:
         print_text(f"{gigabytes(place['bytes'])} in {place['place']} ({place['set_by']}), {gigabytes(place['free'])} free")
     print_text(document["summary"])
     measured = sorted({rate["work"] for rate in document["rates"] if rate["measured"]})
     usual = sorted({rate["work"] for rate in document["rates"] if not rate["measured"]} - set(measured))
+    if not document["rates"]:
+        return
     print_text(
         "times: "
         + "; ".join(

@@ -101,17 +101,30 @@ def _pieces(word: str, width: int) -> Iterator[str]:
 
 
 def what_differs(paths: Sequence[str]) -> list[str]:
-    """Each path without the folders that all of them begin and end with, an ellipsis in their place; of a single one, its last part."""
-    parts = [path.split("/") for path in paths]
+    """Each path without the folders that all of them begin and end with, an ellipsis in their place; of a single one, its last part.
+
+    An ending such as .trec.gz that all of several have goes too.
+    """
     several = len(set(paths)) > 1
+    ending = _shared_ending(paths) if several else ""
+    parts = [path.removesuffix(ending).split("/") for path in paths]
     most = min(map(len, parts), default=1) - 1
     first = next((n for n in range(most) if len({part[n] for part in parts}) > 1), most)
     last = next((n for n in range(most - first) if len({part[-1 - n] for part in parts}) > 1), most - first) if several else 0
     found = []
     for path, part in zip(paths, parts, strict=True):
         kept = "/".join([*(["…"] if first else []), *part[first : len(part) - last], *(["…"] if last else [])])
-        found.append(min(path, kept, key=len))
+        found.append(kept if len(kept) <= len(path) else path)
     return found
+
+
+def _shared_ending(paths: Sequence[str]) -> str:
+    """From a point on, behind a letter of the file's name: the longest that all paths end with, '' for none."""
+    found = re.search(r"(?<=[^/.])(\.[^/.]+)+$", paths[0])
+    ending = found[0] if found else ""
+    while ending and not all(path.endswith(ending) and path.removesuffix(ending)[-1:] not in ("", "/", ".") for path in paths):
+        ending = ending[1:].partition(".")[1] and "." + ending[1:].partition(".")[2]
+    return ending
 
 
 @dataclass(frozen=True)

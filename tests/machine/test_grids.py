@@ -85,13 +85,17 @@ def test_folding_loses_no_letter() -> None:
 @pytest.mark.parametrize(
     ("paths", "shown"),
     [
-        (["runs/x/seed-0/kd.trec", "runs/x/seed-0/bm25.trec"], ["…/kd.trec", "…/bm25.trec"]),
+        (["runs/x/seed-0/kd.trec", "runs/x/seed-0/bm25.trec"], ["…/kd", "…/bm25"]),
         (["runs/x/seed-0/kd.trec", "runs/x/seed-1/kd.trec"], ["…/seed-0/…", "…/seed-1/…"]),
         (["a/long/folder/run.trec"], ["…/run.trec"]),
         (["a/long/folder/run.trec"] * 2, ["…/run.trec"] * 2),
-        (["runs/a/kd.trec", "kd.trec"], ["runs/a/kd.trec", "kd.trec"]),
+        (["runs/a/kd.trec", "kd.trec"], ["runs/a/kd", "kd"]),
+        (["x/kd.trec.gz", "x/bm25.run.gz"], ["…/kd.trec", "…/bm25.run"]),
+        (["x/v1.2.trec", "x/v1.3.trec"], ["…/v1.2", "…/v1.3"]),
+        (["x/.trec", "x/a.trec"], ["…/.trec", "…/a.trec"]),
         (["/runs/a", "/runs/a/b"], ["…/a", "…/a/b"]),
-        (["a.trec", "b.trec"], ["a.trec", "b.trec"]),
+        (["a.trec", "b.trec"], ["a", "b"]),
+        (["a.trec", "b.run"], ["a.trec", "b.run"]),
         ([], []),
     ],
 )
