@@ -22,7 +22,7 @@ from mta4dpr.experiment.manifest import Manifest, read_manifest
 from mta4dpr.experiment.recovery import check_unchanged, recover
 from mta4dpr.experiment.request import Request
 from mta4dpr.machine import environment
-from mta4dpr.machine.files import read_json, sha256_of_file, write_json
+from mta4dpr.machine.files import sha256_of_file, write_json
 from mta4dpr.stages.pipeline import complete
 
 log = logging.getLogger(__name__)
@@ -68,7 +68,7 @@ def _refuse_other_run(folder: Path, path: Path, of: str) -> None:
     there = Folder(folder).manifest
     if folder.resolve() == path.resolve().parent:
         raise UserError(f"{folder} is the folder of the run that is to be repeated; choose another one (--output DIR)")
-    if there.exists() and read_json(there).get("repeats") != of:
+    if there.exists() and read_manifest(there).get("repeats") != of:
         raise UserError(f"{folder} holds a run that is no repeat of {path}; choose another folder (--output DIR)")
 
 
@@ -84,7 +84,7 @@ def _device(files: Mapping[str, Mapping[str, Any]]) -> str | None:
 
 
 def _compared(manifest: Manifest, original: Path, folder: Path) -> dict[str, Any]:
-    again = read_json(Folder(folder).manifest)
+    again = read_manifest(Folder(folder).manifest)
     rows: list[dict[str, Any]] = []
     differences: dict[str, tuple[str, str]] = {}
     for name, then in manifest["run_files"].items():

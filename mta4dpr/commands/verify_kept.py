@@ -14,7 +14,7 @@ from mta4dpr.errors import UserError
 from mta4dpr.experiment.folder import Folder
 from mta4dpr.experiment.ledger import Ledger
 from mta4dpr.machine import environment
-from mta4dpr.machine.kept import SUMS, changed, files_of, is_whole
+from mta4dpr.machine.kept import SUMS, changed, files_of, is_whole, read_sealed
 from mta4dpr.machine.places import indexes_home
 from mta4dpr.machine.progress import track
 from mta4dpr.retrieval.vectors import damage
@@ -63,7 +63,7 @@ def verify_run(folder: Path) -> Verified:
     """Compares every file of a run's folder with the ledger, or with the checksums beside it. UserError for no run's folder."""
     if not Folder(folder).ledger.is_file():
         raise UserError(f"expected the folder of a run, found no ledger.json in {folder}; give the folder that `mta4dpr-bench run` wrote")
-    things = [*_stages(folder), *_folders(folder, {"": "made again"})]
+    things = [*_documents(Folder(folder)), *_stages(folder), *_folders(folder, {})]
     return _verified(folder, things)
 
 
@@ -88,6 +88,22 @@ def _verified(folder: Path, things: list[_Thing]) -> Verified:
     ]
     known = {path for thing in things for path in thing.files}
     return {"path": str(folder), "rows": rows, "unknown": sorted(_unknown(folder, known))}
+
+
+def _documents(folder: Folder) -> Iterator[_Thing]:
+    """Those that have a checksum of their own."""
+    again = {
+        folder.manifest: "refused, with what to delete",
+        folder.ledger: "refused, with what to delete",
+        folder.efficiency: "taken again",
+    }
+    for path in again:
+        try:
+            read_sealed(path, otherwise="")
+            broken = []
+        except (UserError, FileNotFoundError):
+            broken = [path.name]
+        yield _Thing(path.name, [path], broken, again[path])
 
 
 def _stages(folder: Path) -> Iterator[_Thing]:

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from mta4dpr.errors import UserError
 from mta4dpr.experiment.folder import Folder
 from mta4dpr.machine.files import key_of, lack_of_disk, read_json, write_json
-from mta4dpr.machine.kept import checksum, is_same, stamp
+from mta4dpr.machine.kept import checksum, is_same, read_sealed, stamp, write_sealed
 from mta4dpr.machine.work import StageKind
 
 
@@ -52,7 +52,9 @@ class Ledger:
     def read(self) -> None:
         """Takes what the file says now, which another process may have written."""
         path = self._folder.ledger
-        stages: dict[str, dict[str, Any]] = read_json(path)["stages"] if path.exists() else {}
+        again = "delete it: the next run does again what it cannot vouch for, and trainings go on from what they left"
+        document = read_sealed(path, otherwise=again) if path.exists() else {}
+        stages: dict[str, dict[str, Any]] = document.get("stages", {})
         known = {text: record for text, record in stages.items() if text.split(" ")[0] in StageKind}  # others are of a later version
         self.stages = {StageName.of(text): record for text, record in known.items()}
 
@@ -138,7 +140,7 @@ class Ledger:
         self._write()
 
     def _write(self) -> None:
-        write_json(self._folder.ledger, {"stages": {str(name): record for name, record in self.stages.items()}})
+        write_sealed(self._folder.ledger, {"stages": {str(name): record for name, record in self.stages.items()}})
 
     def shares(self) -> Sequence[dict[str, Any]]:
         """Seconds of each kind of stage and its share of the whole."""

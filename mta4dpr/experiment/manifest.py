@@ -7,7 +7,6 @@ is made, hashes of corpus, queries, judgements and models, and of each run file 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -18,7 +17,8 @@ from mta4dpr.config.benchmark import with_defaults
 from mta4dpr.errors import UserError
 from mta4dpr.experiment.folder import Folder
 from mta4dpr.experiment.settings import refuse_other_settings
-from mta4dpr.machine.files import file_name, read_json, write_json
+from mta4dpr.machine.files import file_name
+from mta4dpr.machine.kept import read_sealed, write_sealed
 
 
 class RunFile(TypedDict):
@@ -65,13 +65,13 @@ class Manifest(TypedDict, total=False):
 def read_manifest(path: Path) -> Manifest:
     """The manifest at `path`; UserError when it is none."""
     try:
-        manifest = read_json(path)
+        otherwise = "give the manifest.json of a run's folder, as the run left it (or without its `seal`, if you changed it on purpose)"
+        manifest = read_sealed(path, otherwise=otherwise)
     except FileNotFoundError:
         raise UserError(f"there is no file {path}; give the manifest.json of a run's folder") from None
-    except (IsADirectoryError, json.JSONDecodeError, UnicodeDecodeError) as error:
-        hint = f"{path / 'manifest.json'}" if path.is_dir() else "the manifest.json of a run's folder"
-        raise UserError(f"expected a manifest, found something else at {path} ({error}); give {hint}") from error
-    settings = manifest.get("settings") if isinstance(manifest, dict) else None
+    except IsADirectoryError:
+        raise UserError(f"expected a manifest, found a folder at {path}; give {path / 'manifest.json'}") from None
+    settings = manifest.get("settings")
     if not isinstance(settings, dict) or "name" not in settings or "systems" not in manifest:
         raise UserError(f"{path} is no manifest of a run: it has no settings and systems; give the manifest.json of a run's folder")
     return cast(Manifest, manifest)
@@ -90,7 +90,8 @@ class ManifestWriter:
         Systems, eval sets, recipes and paths are added to those that are there; all else that `asked` says takes its place.
         """
         if self._folder.manifest.exists():
-            self.document = read_json(self._folder.manifest)
+            again = "delete it: the next run makes all rows again but those of other commands, and goes on with trainings"
+            self.document = cast(Manifest, read_sealed(self._folder.manifest, otherwise=again))
         if "settings" in self.document:
             refuse_other_settings(self._folder.path, asked["settings"], with_defaults(self.document["settings"]))
         self._refuse_same_files(list(asked["recipes"]))
@@ -134,7 +135,7 @@ class ManifestWriter:
         self._write()
 
     def _write(self) -> None:
-        write_json(self._folder.manifest, self.document)
+        write_sealed(self._folder.manifest, self.document)
 
 
 def engine_of(manifest: Manifest, label: str) -> str:

@@ -12,16 +12,20 @@ finds what a disk has lost by itself. Knows nothing of what the files are.
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
-from mta4dpr.machine.files import folder_written_aside, read_json, sha256_of_file, write_json
+from mta4dpr.errors import UserError
+from mta4dpr.machine.files import folder_written_aside, key_of, read_json, sha256_of_file, write_json
 
 log = logging.getLogger(__name__)
 
 SUMS, STAMPS = "SHA256SUMS", ".stamps.json"
+SEAL = "seal"  # the key of a document's own checksum
 _read: dict[Path, tuple[list[int], str]] = {}  # what this process has read: stamp and checksum
 
 
@@ -104,6 +108,29 @@ def files_of(folder: Path) -> list[str]:
     files = [path for path in folder.rglob("*") if path.is_file() and path.name != SUMS and path.suffix != ".lock"]
     names = [path.relative_to(folder) for path in files]
     return sorted(name.as_posix() for name in names if not any(part.startswith(".") for part in name.parts))
+
+
+def write_sealed(path: Path, document: Mapping[str, Any]) -> None:
+    """Writes a JSON document with a checksum of all else in it, for a file that is rewritten too often for a ledger."""
+    plain = json.loads(json.dumps(document))
+    write_json(path, {**plain, SEAL: key_of(plain)})
+
+
+def read_sealed(path: Path, *, otherwise: str) -> dict[str, Any]:
+    """Such a document without the checksum. UserError with `otherwise`, what can be done, for one that is not what was written.
+
+    Earlier versions wrote none; theirs is taken as it is, if it is a JSON object.
+    """
+    try:
+        document = read_json(path)
+        if not isinstance(document, dict):
+            raise ValueError(f"a JSON object was expected, found {type(document).__name__}")
+        seal = document.pop(SEAL, None)
+        if seal is not None and seal != key_of(document):
+            raise ValueError(f"its content does not go with its {SEAL}")
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path} is not what was written there ({error}); {otherwise}") from error
+    return document
 
 
 def is_sealed(folder: Path) -> bool:

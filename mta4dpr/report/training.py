@@ -13,7 +13,8 @@ from typing import Any
 
 from mta4dpr.errors import UserError
 from mta4dpr.experiment.folder import Folder
-from mta4dpr.machine.files import file_name, read_json
+from mta4dpr.machine.files import file_name
+from mta4dpr.machine.kept import read_sealed
 
 log = logging.getLogger(__name__)
 
@@ -65,14 +66,8 @@ def load_efficiency(folder: Path) -> dict[str, Any]:
 
 
 def load_document(path: Path) -> dict[str, Any]:
-    """A JSON file that a report can do without; {} where it is not there."""
-    try:
-        found = read_json(path)
-    except FileNotFoundError:
-        return {}
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"expected JSON in {path}, found: {error}; delete it, then run the report again") from error
-    return found if isinstance(found, dict) else {}
+    """A JSON file that a report can do without; {} where it is not there. UserError for one that is not what was written."""
+    return read_sealed(path, otherwise="delete it, then run the report again") if path.is_file() else {}
 
 
 def _lines(path: Path, key: str) -> list[dict[str, Any]]:

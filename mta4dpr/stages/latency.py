@@ -7,7 +7,7 @@ All systems of a command are timed in turns, in one process: what disturbs the m
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property, partial
@@ -18,12 +18,14 @@ import numpy as np
 
 from mta4dpr.engines.engine import Engine
 from mta4dpr.evaluation.efficiency import available_memory_bytes, energy_used, load_seen, time_calls, timing_of, turns, why_busy
+from mta4dpr.experiment.efficiency import read_efficiency, write_efficiency
 from mta4dpr.experiment.experiment import Experiment
 from mta4dpr.experiment.ledger import StageName
 from mta4dpr.experiment.systems import System
 from mta4dpr.machine.environment import memory_bytes
-from mta4dpr.machine.files import key_of, read_json, write_json
-from mta4dpr.machine.work import StageKind
+from mta4dpr.machine.files import key_of, read_json
+from mta4dpr.machine.work import PYTHON, Piece, StageKind
+from mta4dpr.planning.sizes import Sizes
 from mta4dpr.stages import indexing
 from mta4dpr.stages.stage import Stage
 
@@ -44,6 +46,7 @@ def latencies(experiment: Experiment, *, needs: Mapping[str, tuple[StageName, ..
             partial(indexing.inputs, experiment, system),
             session.measure,
             needs.get(system.label, ()),
+            pieces=partial(_pieces, experiment),
         )
         for system in experiment.systems
     ]
@@ -164,13 +167,22 @@ class Session:
 
     def _write(self, entries: Mapping[str, Any], session: str, about: Mapping[str, Any]) -> None:
         """Into the table of costs; what is known of sessions of which no entry is left goes."""
-        path = self.experiment.folder.efficiency
-        document = read_json(path) if path.exists() else {"systems": {}}
+        folder = self.experiment.folder
+        document = read_efficiency(folder)
         document["systems"] |= entries
-        kept = {(entry.get("query_ms") or {}).get("session") for entry in document["systems"].values()}
+        kept = {((entry or {}).get("query_ms") or {}).get("session") for entry in document["systems"].values()}
         sessions = {**document.get("sessions", {}), session: about}
         document["sessions"] = {name: one for name, one in sessions.items() if name in kept}
-        write_json(path, document)
+        write_efficiency(folder, document)
+
+
+def _pieces(experiment: Experiment, sizes: Sizes) -> Iterator[Piece]:
+    """All stages make one thing: a row of a plan, with the memory of all systems side by side."""
+    engines = [experiment.planned_engine(system) for system in experiment.systems]
+    alone = [engine.search_memory(1, experiment.bench.depth, sizes.texts) for engine in engines]
+    held = sum({type(engine): engine.held_memory for engine in engines}.values())
+    together = PYTHON + sum(memory - PYTHON for memory in alone)
+    yield Piece("time queries", memory=min(together, max(SHARE_OF_MEMORY * memory_bytes(), *alone)) + held, thing=("query times",))
 
 
 def _spread(texts: Sequence[str], most: int) -> list[str]:

@@ -18,6 +18,7 @@ from mta4dpr.errors import EnvironmentLack, UserError
 from mta4dpr.evaluation.efficiency import peak_memory_bytes
 from mta4dpr.experiment import suite
 from mta4dpr.experiment.description import absent_passages, command_note, describe
+from mta4dpr.experiment.efficiency import forget_damaged_efficiency
 from mta4dpr.experiment.experiment import Experiment
 from mta4dpr.experiment.ledger import Ledger, StageName, locked
 from mta4dpr.experiment.request import REDO
@@ -146,6 +147,20 @@ def _begin(experiment: Experiment) -> None:
     if not experiment.folder.manifest.exists() and experiment.ledger.stages:  # nothing is known of earlier rows: only training is kept
         experiment.ledger.forget([stage for stage in experiment.ledger.stages if stage.kind is not StageKind.TRAIN])
     experiment.manifest.begin(describe(experiment))
+    timed = [stage for stage in experiment.ledger.stages if stage.kind is StageKind.LATENCY]
+    if timed and forget_damaged_efficiency(experiment.folder):
+        log.warning("%s is gone or not what was written there; times of queries are taken again", experiment.folder.efficiency)
+        experiment.ledger.forget(timed)
+    lost = {system for system in experiment.manifest.document["systems"] if not _has_rows(experiment, system)}
+    lost -= {system.label for system in experiment.systems}
+    if lost:
+        log.warning(
+            "%s: the ledger knows no run file of %s; run them again to have their rows", experiment.folder.path, ", ".join(sorted(lost))
+        )
+
+
+def _has_rows(experiment: Experiment, label: str) -> bool:
+    return any(name.kind is StageKind.SEARCH and name.system == label for name in experiment.ledger.stages)
 
 
 def is_complete(experiment: Experiment, stages: Sequence[Stage]) -> bool:

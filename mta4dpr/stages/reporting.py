@@ -9,9 +9,10 @@ from typing import Any
 
 from mta4dpr.evaluation.efficiency import peak_memory_bytes
 from mta4dpr.experiment import suite
+from mta4dpr.experiment.efficiency import read_efficiency, write_efficiency
 from mta4dpr.experiment.experiment import Experiment
 from mta4dpr.experiment.ledger import StageName
-from mta4dpr.machine.files import read_json, sha256_of_file, write_json
+from mta4dpr.machine.files import sha256_of_file
 from mta4dpr.machine.work import Piece, StageKind
 from mta4dpr.planning.sizes import Sizes
 from mta4dpr.stages.evaluation import run_files
@@ -32,7 +33,7 @@ def _report(experiment: Experiment, outputs: list[Path]) -> None:
     from mta4dpr.report.texts import write_texts
 
     folder = experiment.folder
-    document = read_json(folder.efficiency) if folder.efficiency.exists() else {"systems": {}}
+    document = read_efficiency(folder)
     document.update(
         {
             "stages": experiment.ledger.shares(),
@@ -41,7 +42,7 @@ def _report(experiment: Experiment, outputs: list[Path]) -> None:
             "device": experiment.place.device_in_use or document.get("device"),
         }
     )
-    write_json(folder.efficiency, document)
+    write_efficiency(folder, document)
     eval_sets = experiment.manifest.document["eval_sets"]
     query_sets = {
         name: suite.collections(name, about) or experiment.limited(experiment.query_set(name)) for name, about in eval_sets.items()

@@ -15,6 +15,7 @@ from mta4dpr.commands.run import run
 from mta4dpr.errors import EnvironmentLack, UserError
 from mta4dpr.experiment.request import Request
 from mta4dpr.machine.files import read_json, write_json
+from mta4dpr.machine.kept import SEAL
 from mta4dpr.models.encoder import Encoder
 
 PASSAGES = [("d1", "Foxes", "the red fox runs"), ("d2", "", "a blue whale sings"), ("d3", "", "the dog sleeps"), ("d4", "", "red dog")]
@@ -111,6 +112,7 @@ def test_what_differs_is_named(original: Path, tmp_path: Path) -> None:
     manifest["run_files"] = keep
     manifest["runs"][0]["versions"]["torch"] = "1.0"
     manifest["runs"][0]["threads"] = 64
+    del manifest[SEAL]
     write_json(run / "manifest.json", manifest)
     found = repeat(run / "manifest.json", Request("", output=tmp_path / "again"))
     same = {row["eval_set"]: row for row in found["run_files"]}
@@ -126,6 +128,7 @@ def test_what_differs_is_named(original: Path, tmp_path: Path) -> None:
 def damaged(original: Path, tmp_path: Path, change: Callable[[dict[str, Any]], None]) -> Path:
     manifest = read_json(original / "run" / "manifest.json")
     change(manifest)
+    del manifest[SEAL]
     path = tmp_path / "manifest.json"
     write_json(path, manifest)
     return path

@@ -12,7 +12,7 @@ from mta4dpr.data.corpus import open_corpus
 from mta4dpr.data.tokens import tokens_of_corpus
 from mta4dpr.errors import UserError
 from mta4dpr.experiment.ledger import Ledger, StageName
-from mta4dpr.machine.kept import STAMPS, seal, sealed_folder
+from mta4dpr.machine.kept import STAMPS, seal, sealed_folder, write_sealed
 from mta4dpr.machine.work import StageKind
 from mta4dpr.models.encoder import Encoder
 from mta4dpr.retrieval.vectors import Encoding, encode
@@ -30,7 +30,8 @@ def run(tmp_path: Path) -> Path:
         outputs.append(folder / "runs" / "bm25.trec")
     with sealed_folder(folder / "training" / "kd" / "round-0" / "student") as aside:
         (aside / "config.json").write_text('{"layers": 1}')
-    (folder / "manifest.json").write_text("{}")
+    for name in ("manifest.json", "efficiency.json"):
+        write_sealed(folder / name, {"systems": {"bm25": {"bytes": 123456}}})
     return folder
 
 
@@ -56,10 +57,12 @@ def broken(found: Verified) -> dict[str, list[str]]:
 
 def test_what_is_as_it_was_written_is_counted(run: Path) -> None:
     found = verify_run(run)
-    assert {row["what"]: row["files"] for row in found["rows"]} == {"search bm25 test": 1, "training/kd/round-0/student": 2}
+    things = {row["what"]: row["files"] for row in found["rows"]}
+    documents = dict.fromkeys(("manifest.json", "ledger.json", "efficiency.json"), 1)
+    assert things == {**documents, "search bm25 test": 1, "training/kd/round-0/student": 2}
     assert sum(row["bytes"] for row in found["rows"]) > 90
     assert broken(found) == {}
-    assert found["unknown"] == ["ledger.json", "manifest.json"]
+    assert found["unknown"] == []
 
 
 @pytest.mark.parametrize("damage", DAMAGES)

@@ -109,9 +109,9 @@ def test_a_system_whose_files_are_anothers_is_refused(tmp_path: Path, label: str
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        ("", "expected a manifest, found something else"),
-        ("{", "expected a manifest, found something else"),
-        ("[]", "is no manifest of a run"),
+        ("", "is not what was written there .*give the manifest.json"),
+        ("{", "is not what was written there .*give the manifest.json"),
+        ("[]", "a JSON object was expected, found list"),
         ('{"settings": {}, "systems": {}}', "is no manifest of a run"),
         ('{"settings": {"name": "x"}}', "is no manifest of a run"),
     ],

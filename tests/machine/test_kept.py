@@ -7,8 +7,22 @@ from pathlib import Path
 
 import pytest
 
+from mta4dpr.errors import UserError
 from mta4dpr.machine import kept
-from mta4dpr.machine.kept import STAMPS, SUMS, changed, checksum, is_same, is_whole, seal, sealed_folder, stamp, unseal
+from mta4dpr.machine.kept import (
+    STAMPS,
+    SUMS,
+    changed,
+    checksum,
+    is_same,
+    is_whole,
+    read_sealed,
+    seal,
+    sealed_folder,
+    stamp,
+    unseal,
+    write_sealed,
+)
 
 from ..damage import DAMAGES, flip
 
@@ -147,3 +161,27 @@ def test_the_checksum_of_a_file_follows_its_content(tmp_path: Path) -> None:
     assert is_same(path, first, noted)
     path.unlink()
     assert not is_same(path, first, noted)
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "zero", "empty"])
+def test_a_sealed_document_is_read_as_it_was_written_or_refused(tmp_path: Path, damage: str) -> None:
+    """A flipped digit is still JSON, and would be printed."""
+    path = tmp_path / "manifest.json"
+    document = {"systems": {"a": {"parameters": 22713216, "ok": True}}, "values": [0.1, None, "ä"], "n": {1: 2}}
+    write_sealed(path, document)
+    assert read_sealed(path, otherwise="delete it") == {**document, "n": {"1": 2}}
+    DAMAGES[damage](path)
+    with pytest.raises(UserError, match=r"manifest.json is not what was written there \(.*\); delete it"):
+        read_sealed(path, otherwise="delete it")
+
+
+@pytest.mark.parametrize("content", ["[]", "1", '"x"', "null", "[" * 100_000])
+def test_a_document_is_an_object(tmp_path: Path, content: str) -> None:
+    (tmp_path / "x").write_text(content)
+    with pytest.raises(UserError, match="delete it"):
+        read_sealed(tmp_path / "x", otherwise="delete it")
+
+
+def test_a_document_without_a_checksum_is_of_an_earlier_version(tmp_path: Path) -> None:
+    (tmp_path / "x").write_text('{"a": 1}')
+    assert read_sealed(tmp_path / "x", otherwise="") == {"a": 1}

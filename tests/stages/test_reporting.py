@@ -30,7 +30,8 @@ def test_tables_page_and_texts_are_what_the_stage_made(begun: Callable[..., Expe
     experiment = reported(begun())
     (name,) = (name for name in experiment.ledger.stages if name.kind == "report")
     outputs = experiment.ledger.stages[name]["outputs"]
-    assert set(outputs) == {"texts.json", *(f"leaderboard.{suffix}" for suffix in ("csv", "md", "tex", "html"))}
+    tables = {f"leaderboard.{suffix}" for suffix in ("csv", "md", "tex", "html")}
+    assert set(outputs) == {"texts.json", "efficiency.json", "efficiency.md", "plots/leaderboard-mini-test.svg", *tables}
     assert "given" in (experiment.folder.path / "leaderboard.md").read_text()
     texts = read_json(experiment.folder.path / "texts.json")
     assert texts["queries"]["mini/test"] == {"q1": "red fox", "q2": "whale song"}
