@@ -19,6 +19,7 @@ from mta4dpr.terminal import (
     print_fetched,
     print_hits,
     print_json,
+    print_kept,
     print_leaderboard,
     print_plan,
     print_query,
@@ -145,7 +146,7 @@ def _repeat(manifest: Path, request: Request, as_json: bool) -> None:
         print_json(document)
         return
     shown = [{**row, "same": "the same" if row["same"] else f"differs: {row['how']}"} for row in document["run_files"]]
-    print_table("", shown, {"file": "run file", "same": "came out"})
+    print_table("", shown, {"file": "run file", "same": "came out"}, paths=("file",))
     for what, (then, now) in document["differences"].items():
         print_error(f"other than then: {what} was {then}, is {now}")
     if not document["differences"]:
@@ -193,9 +194,9 @@ def train(
         for row in document["students"]
     ]
     measure = f"{document['students'][0]['measure']} on D_eval"
-    print_table(
-        "", shown, {"system": "student", "steps": "steps", "rounds": "rounds", "d_eval": measure, "seconds": "seconds", "model": "model"}
-    )
+    columns = {"system": "student", "steps": "steps", "rounds": "rounds", "d_eval": measure, "seconds": "seconds", "model": "model"}
+    ranks = {"steps": 1, "seconds": 2, "rounds": 3, "model": 4}
+    print_table("", shown, columns, numbers=("d_eval", "seconds"), ranks=ranks, paths=("model",))
 
 
 @app.command()
@@ -422,12 +423,26 @@ def tables(
 
 @app.command()
 def verify(
-    target: Annotated[str, typer.Argument(metavar="MODEL", help="a model's folder, such as an exported student, or its name")],
+    target: Annotated[
+        str | None, typer.Argument(metavar="[MODEL|DIR]", help="a model's folder or name, such as an exported student; or a run's folder")
+    ] = None,
+    cache: Annotated[bool, typer.Option("--cache", help="what runs share, in MTA4DPR_CACHE")] = False,
     pyserini: Annotated[bool, typer.Option("--pyserini", help="Pyserini's encoder too (half a minute, and Java)")] = False,
     offline: OfflineOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Whether other libraries get a model's vectors as mta4dpr does: the same texts through each, the largest difference."""
+    """Whether a model's vectors are the same in other libraries; whether all that a run's folder or the cache keeps is what was written."""
+    from mta4dpr.commands import verify_kept
+
+    if cache == (target is not None):
+        raise UserError("verify takes a model, the folder of a run, or --cache: exactly one of them")
+    if target is None or verify_kept.is_run(Path(target)):
+        if pyserini or offline:
+            raise UserError(f"{'--pyserini' if pyserini else '--offline'} belongs to a model; leave it out")
+        kept = verify_kept.verify_cache() if target is None else verify_kept.verify_run(Path(target))
+        print_json(kept) if as_json else print_kept(kept)
+        verify_kept.check_kept(kept)
+        return
     from mta4dpr.commands import verify as verifying
 
     document = verifying.verify(target, pyserini=pyserini, offline=offline)

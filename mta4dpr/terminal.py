@@ -12,6 +12,7 @@ from typing import Any
 from typer.core import TyperGroup
 
 from mta4dpr.machine.console import new_console
+from mta4dpr.machine.environment import gigabytes
 from mta4dpr.machine.grids import GridColumn, print_grid
 
 
@@ -155,6 +156,19 @@ def print_comparisons(measure: str, comparisons: Sequence[Mapping[str, Any]]) ->
 def _p_value(p: float) -> str:
     """Four digits; the smallest ones as a bound."""
     return "<0.0001" if p < 0.0001 else f"{p:.4f}"
+
+
+def print_kept(kept: Mapping[str, Any]) -> None:
+    """What `verify` found of a folder: what is broken, and how much is not."""
+    broken = [{**row, "broken": ", ".join(row["broken"])} for row in kept["rows"] if row["broken"]]
+    if broken:
+        print_table("not what was written", broken, {"what": "what", "broken": "files", "again": "by the next run that needs it"})
+    whole = [row for row in kept["rows"] if not row["broken"]]
+    files, size = sum(row["files"] for row in whole), gigabytes(sum(row["bytes"] for row in whole))
+    print_text(f"{kept['path']}: {files:,} files, {size}, are what was written there")
+    if kept["unknown"]:
+        more = f" and {len(kept['unknown']) - 5:,} more" if len(kept["unknown"]) > 5 else ""
+        print_text(f"{len(kept['unknown']):,} files have no checksum: {', '.join(kept['unknown'][:5])}{more}")
 
 
 def print_query(one: Mapping[str, Any]) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
 
-from mta4dpr.errors import UserError
+from mta4dpr.errors import EnvironmentLack, UserError
 from mta4dpr.experiment.folder import Folder
 from mta4dpr.experiment.ledger import Ledger
 from mta4dpr.machine import environment
@@ -59,9 +59,14 @@ class _Thing:
     again: str
 
 
+def is_run(folder: Path) -> bool:
+    """Whether that is the folder of a run; a model has no ledger."""
+    return Folder(folder).ledger.is_file()
+
+
 def verify_run(folder: Path) -> Verified:
     """Compares every file of a run's folder with the ledger, or with the checksums beside it. UserError for no run's folder."""
-    if not Folder(folder).ledger.is_file():
+    if not is_run(folder):
         raise UserError(f"expected the folder of a run, found no ledger.json in {folder}; give the folder that `mta4dpr-bench run` wrote")
     things = [*_documents(Folder(folder)), *_stages(folder), *_folders(folder, {})]
     return _verified(folder, things)
@@ -73,6 +78,17 @@ def verify_cache() -> Verified:
     if not cache.is_dir():
         raise UserError(f"there is no cache at {cache}; MTA4DPR_CACHE says where it is")
     return _verified(cache, list(_folders(cache, AGAIN)))
+
+
+def check_kept(kept: Verified) -> None:
+    """EnvironmentLack where something is not what was written."""
+    broken = [row["what"] for row in kept["rows"] if row["broken"]]
+    if broken:
+        more = f" and {len(broken) - 3} more" if len(broken) > 3 else ""
+        raise EnvironmentLack(
+            f"{len(broken)} of the {len(kept['rows'])} things kept in {kept['path']} are not what was written there: "
+            f"{', '.join(broken[:3])}{more}; the next run that needs one makes it again or says what to delete"
+        )
 
 
 def _verified(folder: Path, things: list[_Thing]) -> Verified:
