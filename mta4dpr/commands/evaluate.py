@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import chain
@@ -88,7 +89,7 @@ def judgements(command: str, *, dataset: str, qrels: Path | None, measures: str)
     if qrels is not None:
         return Judgements(str(qrels), read_qrels(qrels), parse_measures(measures or ADHOC_MEASURES))
     folder, _, split = dataset.rpartition("/")
-    is_folder = bool(folder) and Path(folder, "qrels").is_dir()
+    is_folder = bool(folder) and os.path.isdir(Path(folder, "qrels"))
     source, query_set = open_source(folder if is_folder else dataset, name=dataset, max_passages=None), split if is_folder else dataset
     wanted = parse_measures(measures or _of_a_benchmark(dataset) or usual_measures(source, dataset))
     if judged_by_answers(source, dataset):

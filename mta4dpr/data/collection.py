@@ -9,6 +9,8 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import logging
+import os
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -299,6 +301,11 @@ class lacking_download:  # noqa: N801 (reads as a phrase in `with`)
 
         if isinstance(error, ImportError):  # it says itself which of its extras is lacking
             raise EnvironmentLack(f"ir_datasets cannot read {self.dataset_id} without another package: {error}") from error
+        if isinstance(error, ValueError | IndexError | AssertionError | zlib.error):  # lines that it could not split, numbers that are none
+            raise EnvironmentLack(
+                f"ir_datasets cannot read the files of {self.dataset_id} that are here ({type(error).__name__}: {error!s:.200}); remove "
+                f"them below {ir_datasets.util.home_path()}, and they are brought again"
+            ) from error
         if isinstance(error, OSError | RuntimeError | EOFError) or type(error).__module__.startswith(("requests", "urllib3")):
             reason = " ".join(str(error).split())[:300] or type(error).__name__
             raise EnvironmentLack(
@@ -391,7 +398,7 @@ def open_source(corpus: str, *, name: str, max_passages: int | None) -> Source:
     """
     if corpus == "docstrings":
         return Docstrings(name, max_passages)
-    if Path(corpus).is_dir():
+    if os.path.isdir(corpus):  # Path's own raises for a name that is too long
         return BeirFolder(Path(corpus))
     if corpus.startswith((".", "/")):
         raise UserError(f"there is no folder {corpus}; a collection is a folder in BEIR's format or an ir_datasets id")

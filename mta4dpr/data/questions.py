@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 import csv
-import io
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,6 +17,7 @@ from ir_datasets.datasets.base import Dataset
 from ir_datasets.datasets.dpr_w100 import DprW100Query
 from ir_datasets.formats import BaseQueries
 
+from mta4dpr.data.text_files import UTF8_MARK
 from mta4dpr.errors import UserError
 
 CORPUS = "dpr-w100"
@@ -36,6 +37,7 @@ DOWNLOADS = {
     },
 }
 """In the form of ir_datasets' etc/downloads.json; paths are relative to dpr-w100's folder in its home."""
+NO_QUESTION = (ValueError, SyntaxError, TypeError, csv.Error, RecursionError, MemoryError)  # the last two: brackets without end
 
 
 class QaFile(BaseQueries):
@@ -47,16 +49,23 @@ class QaFile(BaseQueries):
     def queries_iter(self) -> Iterator[DprW100Query]:
         """Questions with their answers. UserError with the line for one that is not as the class says."""
         with self.download.stream() as stream:
-            for number, row in enumerate(csv.reader(io.TextIOWrapper(stream, encoding="utf-8", newline=""), delimiter="\t")):
+            rows = csv.reader((line.removeprefix(UTF8_MARK).decode() for line in stream), delimiter="\t")
+            for number in itertools.count():
+                line = rows.line_num + 1
                 try:
+                    row = next(rows, None)
+                    if row is None:
+                        return
                     question, listed = row
                     answers = ast.literal_eval(listed)
                     if not isinstance(answers, list) or not answers or not all(isinstance(answer, str) for answer in answers):
                         raise ValueError("no list of answers")
-                except (ValueError, SyntaxError) as error:
+                    if any("\ud800" <= letter <= "\udfff" for answer in answers for letter in answer):
+                        raise ValueError("no valid Unicode")
+                except NO_QUESTION as error:
                     raise UserError(
-                        f"{self.download.path()}, line {number + 1}: expected question TAB ['answer', ...], found {row!r:.80}; "
-                        f"remove the file, and it is downloaded again from {DOWNLOADS[self.name]['url']}"
+                        f"{self.download.path()}, line {line}: expected question TAB ['answer', ...] in UTF-8, found something else "
+                        f"({error}); remove the file, and it is downloaded again from {DOWNLOADS[self.name]['url']}"
                     ) from error
                 yield DprW100Query(str(number), question, tuple(answers))
 

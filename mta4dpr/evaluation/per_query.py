@@ -27,11 +27,14 @@ def read_per_query(path: Path) -> tuple[list[str], dict[str, np.ndarray]]:
         with open(path, encoding="utf-8", newline="") as file:
             head, *rows = csv.reader(file)
         columns = np.array([row[1:] for row in rows], np.float64).reshape(len(rows), len(head) - 1)
-    except (OSError, ValueError, csv.Error) as error:
+        query_ids = [row[0] for row in rows]
+        if len(set(query_ids)) < len(rows) or len(set(head)) < len(head):
+            raise ValueError("a query or a measure twice")
+    except (OSError, ValueError, IndexError, csv.Error) as error:  # IndexError: an empty line below a head of one column
         raise UserError(
             f"expected the values of each query in {path} (query_id, then a column a measure), found: {error}; "
             "run `mta4dpr-bench run BENCH --redo evaluate` to write it again"
         ) from error
     if not np.isfinite(columns).all():
         raise UserError(f"expected finite values in {path}, found NaN or infinity; run `mta4dpr-bench run BENCH --redo evaluate`")
-    return [row[0] for row in rows], {measure: columns[:, n] for n, measure in enumerate(head[1:])}
+    return query_ids, {measure: columns[:, n] for n, measure in enumerate(head[1:])}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -316,6 +317,23 @@ def test_a_download_that_fails_is_the_environments_lack(fake: Callable[[FakeData
     with pytest.raises(EnvironmentLack, match="files of x/y.*IR_DATASETS_HOME") as caught:
         list(read())
     assert caught.value.exit_status == 3
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError("not enough values to unpack"), UnicodeDecodeError("utf-8", b"\xff", 0, 1, "x"), IndexError(), zlib.error("-3")]
+)
+def test_a_file_of_ir_datasets_that_is_damaged_is_told_with_what_to_remove(fake: Callable[[FakeDataset], None], error: Exception) -> None:
+    """Its readers raise what comes out of split() and int()."""
+    fake(FakeDataset(error=error))
+    source = object.__new__(IrDataset)
+    with pytest.raises(EnvironmentLack, match="files of x/y that are here .*brought again"):
+        list(source.qrels("x/y"))
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "./" + "y" * 300, "a/" * 3000, "a\0b"])
+def test_a_collection_whose_name_is_no_path(name: str) -> None:
+    with pytest.raises(UserError):
+        open_source(name, name="x", max_passages=None)
 
 
 def test_a_bug_while_reading_is_not_taken_for_a_failed_download(fake: Callable[[FakeDataset], None]) -> None:

@@ -68,15 +68,44 @@ def test_a_file_that_is_not_there_is_the_environments_lack(monkeypatch: pytest.M
         load_query_set(IrDataset("nq/test"), "nq/test")
 
 
-@pytest.mark.parametrize("line", ["a question without answers", "a question\t['open", "a question\t'text'", "a question\t[]", "a\t[1]"])
-def test_a_line_that_is_none_is_told_with_file_and_number(line: str) -> None:
+def read(content: bytes) -> list[Any]:
     class File:
         @contextmanager
         def stream(self) -> Iterator[BytesIO]:
-            yield BytesIO(f"who\t['Cyrus']\n{line}\n".encode())
+            yield BytesIO(content)
 
         def path(self) -> str:
             return "nq-test.qa.csv"
 
-    with pytest.raises(UserError, match=r"nq-test.qa.csv, line 2: expected question TAB \['answer', ...\]"):
-        list(questions.QaFile("nq/test", File()).queries_iter())
+    return list(questions.QaFile("nq/test", File()).queries_iter())
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *["a question without answers", "a question\t['open", "a question\t'text'", "a question\t[]", "a\t[1]", "a\t{[]: 1}"],
+        *[
+            "a\t" + "[" * 5000,
+            "a\t[" + "-" * 100_000 + "1]",
+            "a\t['\\ud800']",
+            "a\t['" + "x" * 200_000 + "']",
+            b"a\t['\xff']",
+            "a\t[" + "9" * 5000 + "]",
+        ],
+    ],
+    ids=range(12),
+)
+def test_a_line_that_is_none_is_told_with_file_and_number(line: str | bytes) -> None:
+    with pytest.raises(UserError, match=r"nq-test.qa.csv, line 2: expected question TAB \['answer', ...\]") as caught:
+        read(b"who\t['Cyrus']\n" + (line.encode() if isinstance(line, str) else line) + b"\n")
+    assert len(str(caught.value)) < 500
+
+
+def test_a_mark_and_quotes_over_lines_change_no_id() -> None:
+    """An id is the place of the question, not of the line."""
+    found = read(b"\xef\xbb\xbfwho\t['a']\r\n\"what\nelse\"\t\"['b', 'c\"\"d']\"\nwhen\t['e']")
+    assert [(one.query_id, one.text, one.answers) for one in found] == [
+        ("0", "who", ("a",)),
+        ("1", "what\nelse", ("b", 'c"d')),
+        ("2", "when", ("e",)),
+    ]

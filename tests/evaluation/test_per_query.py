@@ -32,7 +32,19 @@ def test_a_set_without_queries_keeps_its_measures(tmp_path: Path) -> None:
 
 def test_a_file_that_is_no_table_of_values_is_named(tmp_path: Path) -> None:
     path = tmp_path / "kd.csv"
-    for broken in ("", "query_id,RR@10\nq1,zero\n", "query_id,RR@10\nq1,nan\n", "query_id,RR@10\nq1\n"):
-        path.write_text(broken)
+    head = "query_id,RR@10\n"
+    broken = [
+        "",
+        "\n",
+        head + "q1,zero\n",
+        head + "q1,nan\n",
+        head + "q1\n",
+        head + "q1,1\nq1,0\n",
+        "query_id,RR@10,RR@10\nq1,1,0\n",
+        "query_id\n\n",
+    ]
+    broken += [head + "q1," + "9" * 200_000 + "\n", head + "q1,\ud8001\n"]
+    for text in broken:
+        path.write_bytes(text.encode("utf-8", "surrogatepass"))
         with pytest.raises(UserError, match=r"kd\.csv"):
             read_per_query(path)
