@@ -5,18 +5,28 @@ Several stages add to it, so that no stage of the ledger can vouch for it: it ha
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypedDict
 
 from mta4dpr.errors import UserError
 from mta4dpr.experiment.folder import Folder
 from mta4dpr.machine.kept import read_sealed, write_sealed
+
+AGAIN = "delete it: the next run takes the times again"
+
+
+class Document(TypedDict, total=False):
+    """What is in it, as far as its writers read it again."""
+
+    systems: dict[str, dict[str, Any]]
+    sessions: dict[str, Any]
+    peak_memory_bytes: float
 
 
 def read_efficiency(folder: Folder) -> dict[str, Any]:
     """The document; {"systems": {}} where there is none. UserError for one that is not what was written."""
     if not folder.efficiency.exists():
         return {"systems": {}}
-    return {"systems": {}, **read_sealed(folder.efficiency, otherwise="delete it: the next run takes the times again")}
+    return {"systems": {}, **read_sealed(folder.efficiency, otherwise=AGAIN, shape=Document)}
 
 
 def write_efficiency(folder: Folder, document: dict[str, Any]) -> None:

@@ -28,11 +28,11 @@ from mta4dpr.errors import UserError
 from mta4dpr.experiment.checks import check_answered, check_names, check_request, idle_settings
 from mta4dpr.experiment.folder import Folder
 from mta4dpr.experiment.ledger import Ledger
-from mta4dpr.experiment.manifest import ManifestWriter
+from mta4dpr.experiment.manifest import ManifestWriter, known_manifest
 from mta4dpr.experiment.request import Request, output_folder, resolve_benchmark
 from mta4dpr.experiment.systems import System, resolve_systems, system_of
 from mta4dpr.machine import environment
-from mta4dpr.machine.files import key_of, read_json
+from mta4dpr.machine.files import key_of
 
 log = logging.getLogger(__name__)
 
@@ -269,6 +269,5 @@ def open_experiment(request: Request) -> Experiment:
 
 def _adds_rows(folder: Path, bench: Benchmark) -> bool:
     """Whether the folder holds a run with these options already: rows of other systems are added to it under the same ones."""
-    path = Folder(folder).manifest
-    known = read_json(path).get("settings", {}).get("distill") if path.exists() else None
-    return bool(known == bench.distill.model_dump(mode="json"))
+    known = known_manifest(Folder(folder))
+    return known is not None and known["settings"].get("distill") == bench.distill.model_dump(mode="json")

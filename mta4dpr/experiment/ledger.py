@@ -6,7 +6,6 @@ started again goes on at the first stage that is not, and a file that was delete
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import shutil
@@ -15,7 +14,7 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, Required, TypedDict
 
 from mta4dpr.errors import UserError
 from mta4dpr.experiment.folder import Folder
@@ -41,6 +40,31 @@ class StageName(NamedTuple):
         return cls(StageKind(kind), *of)
 
 
+class Output(TypedDict, total=False):
+    """A file that a stage has made. Earlier versions noted its bytes and time instead of a stamp."""
+
+    sha256: Required[str]
+    stamp: list[int]
+
+
+class Record(TypedDict, total=False):
+    """What is known of a stage. Earlier versions noted neither code nor who ran it."""
+
+    status: Required[Literal["running", "done"]]
+    inputs: Required[str]
+    code: str
+    outputs: Required[dict[str, Output]]
+    seconds: Required[float]
+    by: str
+    before: dict[str, str]
+
+
+class Document(TypedDict):
+    """ledger.json."""
+
+    stages: dict[str, Record]
+
+
 class Ledger:
     """ledger.json of a run's folder."""
 
@@ -53,8 +77,8 @@ class Ledger:
         """Takes what the file says now, which another process may have written."""
         path = self._folder.ledger
         again = "delete it: the next run does again what it cannot vouch for, and trainings go on from what they left"
-        document = read_sealed(path, otherwise=again) if path.exists() else {}
-        stages: dict[str, dict[str, Any]] = document.get("stages", {})
+        document = read_sealed(path, otherwise=again, shape=Document) if path.exists() else {"stages": {}}
+        stages: dict[str, dict[str, Any]] = document["stages"]
         known = {text: record for text, record in stages.items() if text.split(" ")[0] in StageKind}  # others are of a later version
         self.stages = {StageName.of(text): record for text, record in known.items()}
 
@@ -171,7 +195,7 @@ def locked(folder: Path, *, wait: bool) -> Iterator[None]:
         try:
             about = read_json(place.lock_holder)
             who = f"process {about['pid']} on {about['host']} since {about['start']}"
-        except (OSError, json.JSONDecodeError, KeyError):
+        except (OSError, ValueError, LookupError, TypeError):
             who = "another run"
         raise UserError(f"{folder} is in use by {who}; wait for it (--wait), or choose another folder (--output DIR)") from error
     try:

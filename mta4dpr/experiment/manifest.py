@@ -21,8 +21,8 @@ from mta4dpr.machine.files import file_name
 from mta4dpr.machine.kept import read_sealed, write_sealed
 
 
-class RunFile(TypedDict):
-    """Where one run file is from."""
+class RunFile(TypedDict, total=False):
+    """Where one run file is from. Folders of earlier versions lack some of the keys."""
 
     system: str
     eval_set: str
@@ -65,16 +65,31 @@ class Manifest(TypedDict, total=False):
 def read_manifest(path: Path) -> Manifest:
     """The manifest at `path`; UserError when it is none."""
     try:
-        otherwise = "give the manifest.json of a run's folder, as the run left it (or without its `seal`, if you changed it on purpose)"
-        manifest = read_sealed(path, otherwise=otherwise)
+        return _checked(
+            path, "give the manifest.json of a run's folder, as the run left it (or without its `seal`, if you changed it on purpose)"
+        )
     except FileNotFoundError:
         raise UserError(f"there is no file {path}; give the manifest.json of a run's folder") from None
     except IsADirectoryError:
         raise UserError(f"expected a manifest, found a folder at {path}; give {path / 'manifest.json'}") from None
-    settings = manifest.get("settings")
-    if not isinstance(settings, dict) or "name" not in settings or "systems" not in manifest:
-        raise UserError(f"{path} is no manifest of a run: it has no settings and systems; give the manifest.json of a run's folder")
-    return cast(Manifest, manifest)
+
+
+def known_manifest(folder: Folder) -> Manifest | None:
+    """The manifest of a folder that is being worked on; None where there is none. UserError says what to delete where it is damaged."""
+    if not folder.manifest.exists():
+        return None
+    return _checked(folder.manifest, "delete it: the next run makes all rows again but those of other commands, and goes on with trainings")
+
+
+def _checked(path: Path, otherwise: str) -> Manifest:
+    document = read_sealed(path, otherwise=otherwise, shape=Manifest)
+    needed = [("it", document, ("settings", "systems")), ("settings", document.get("settings", {}), ("name",))]
+    for section, keys in (("systems", ("kind",)), ("eval_sets", ("measures",)), ("run_files", ("system", "eval_set", "sha256"))):
+        needed += [(f"{section}.{name}", about, keys) for name, about in document.get(section, {}).items()]
+    lacking = [f"{place} has no {key}" for place, about, keys in needed for key in keys if key not in about]
+    if lacking:
+        raise UserError(f"{path} is no manifest of a run: {', '.join(lacking[:3])}; {otherwise}")
+    return cast(Manifest, document)
 
 
 class ManifestWriter:
@@ -89,9 +104,7 @@ class ManifestWriter:
 
         Systems, eval sets, recipes and paths are added to those that are there; all else that `asked` says takes its place.
         """
-        if self._folder.manifest.exists():
-            again = "delete it: the next run makes all rows again but those of other commands, and goes on with trainings"
-            self.document = cast(Manifest, read_sealed(self._folder.manifest, otherwise=again))
+        self.document = {**self.document, **(known_manifest(self._folder) or {})}
         if "settings" in self.document:
             refuse_other_settings(self._folder.path, asked["settings"], with_defaults(self.document["settings"]))
         self._refuse_same_files(list(asked["recipes"]))

@@ -116,11 +116,13 @@ def write_sealed(path: Path, document: Mapping[str, Any]) -> None:
     write_json(path, {**plain, SEAL: key_of(plain)})
 
 
-def read_sealed(path: Path, *, otherwise: str) -> dict[str, Any]:
+def read_sealed(path: Path, *, otherwise: str, shape: Any = None) -> dict[str, Any]:
     """Such a document without the checksum. UserError with `otherwise`, what can be done, for one that is not what was written.
 
-    Earlier versions wrote none; theirs is taken as it is, if it is a JSON object.
+    Earlier versions wrote none; theirs is taken as it is, if it is a JSON object, and has the types of `shape` (a TypedDict).
     """
+    from pydantic import TypeAdapter, ValidationError
+
     try:
         document = read_json(path)
         if not isinstance(document, dict):
@@ -128,6 +130,13 @@ def read_sealed(path: Path, *, otherwise: str) -> dict[str, Any]:
         seal = document.pop(SEAL, None)
         if seal is not None and seal != key_of(document):
             raise ValueError(f"its content does not go with its {SEAL}")
+        if shape is not None:
+            json.dumps(document, allow_nan=False)
+            TypeAdapter(shape).validate_python(document, strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        why = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+        raise UserError(f"{path} is not what was written there ({why}); {otherwise}") from error
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is not what was written there ({error}); {otherwise}") from error
     return document

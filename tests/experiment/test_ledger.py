@@ -9,11 +9,13 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mta4dpr.errors import UserError
 from mta4dpr.experiment.ledger import Ledger, StageName, locked
+from mta4dpr.machine.files import write_json
 
 BM25, KD = StageName("search", "bm25", "test"), StageName("train", "kd")
 
@@ -173,3 +175,14 @@ def test_a_folder_made_for_nothing_is_taken_away_and_no_other(tmp_path: Path) ->
             if content:
                 (tmp_path / name / content).touch()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["there", "used"]
+
+
+@pytest.mark.parametrize("record", [1, {}, {"status": "over"}, {"outputs": {"a": {"sha256": 1}}}, {"seconds": "1"}, {"inputs": None}])
+def test_a_ledger_with_other_types_is_refused(tmp_path: Path, record: Any) -> None:
+    """One without a checksum, of an earlier version or changed on purpose, says what to delete instead of ending in a traceback."""
+    whole = {"status": "done", "inputs": "a", "outputs": {}, "seconds": 1.0}
+    write_json(tmp_path / "ledger.json", {"stages": {"evaluate": whole}})
+    assert len(Ledger(tmp_path).stages) == 1
+    write_json(tmp_path / "ledger.json", {"stages": {"evaluate": {**whole, **record} if isinstance(record, dict) and record else record}})
+    with pytest.raises(UserError, match="ledger.json is not what was written there .*; delete it"):
+        Ledger(tmp_path)

@@ -39,14 +39,14 @@ def test_commands_add_to_what_is_there(tmp_path: Path) -> None:
     first = begun(tmp_path, asked("kd"))
     with first.of_command({"command": ["run", "one"]}):
         first.note_system("kd", {"kind": "student"})
-        first.note_run_file(tmp_path / "runs" / "a" / "kd.trec", cast(Any, {"system": "kd"}))
+        first.note_run_file(tmp_path / "runs" / "a" / "kd.trec", cast(Any, {"system": "kd", "eval_set": "a", "sha256": "0"}))
     second = begun(tmp_path, asked("simlm", eval_sets=("b",), title="Other", notes=["of the second"]))
     with second.of_command({"command": ["run", "two"]}):
         second.note_system("simlm", {"kind": "encoder"})
     found = read_json(tmp_path / "manifest.json")
     assert list(found["systems"]) == list(found["recipes"]) == ["kd", "simlm"]
     assert list(found["eval_sets"]) == ["a", "b"]
-    assert found["run_files"] == {"runs/a/kd.trec": {"system": "kd"}}
+    assert found["run_files"] == {"runs/a/kd.trec": {"system": "kd", "eval_set": "a", "sha256": "0"}}
     assert found["paths"] == {"./kd": "/home/kd", "./simlm": "/home/simlm"}
     assert (found["title"], found["notes"]) == ("Other", ["of the second"])
     assert [run["command"] for run in found["runs"]] == [["run", "one"], ["run", "two"]]
@@ -121,6 +121,28 @@ def test_what_is_no_manifest_is_told(tmp_path: Path, content: str, told: str) ->
     (tmp_path / "manifest.json").write_text(content)
     with pytest.raises(UserError, match=told):
         read_manifest(tmp_path / "manifest.json")
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"systems": []}, "systems: Input should be a valid dictionary; delete it"),
+        ({"systems": {"kd": {}}}, "systems.kd has no kind; delete it"),
+        ({"eval_sets": {"a": {}}}, "eval_sets.a has no measures"),
+        ({"runs": {}}, "runs: Input should be a valid list"),
+        ({"run_files": {"runs/a/kd.trec": {"system": "kd"}}}, "has no eval_set"),
+        ({"settings": {}}, "settings has no name"),
+    ],
+)
+def test_a_manifest_with_other_types_is_refused_where_it_is_worked_on(tmp_path: Path, change: dict[str, Any], told: str) -> None:
+    """It has no checksum any more when somebody has changed it on purpose."""
+    with begun(tmp_path, asked("kd")).of_command({"command": []}):
+        pass
+    document = read_json(tmp_path / "manifest.json")
+    del document["seal"]
+    write_json(tmp_path / "manifest.json", {**document, **change})
+    with pytest.raises(UserError, match=f"manifest.json .*{told.replace(';', '.*;')}"):
+        begun(tmp_path, asked("kd"))
 
 
 def test_a_path_that_is_not_one_says_what_to_give(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import logging
 import os
 import shutil
 from pathlib import Path
+from typing import TypedDict
 
 import pytest
 
@@ -185,3 +186,25 @@ def test_a_document_is_an_object(tmp_path: Path, content: str) -> None:
 def test_a_document_without_a_checksum_is_of_an_earlier_version(tmp_path: Path) -> None:
     (tmp_path / "x").write_text('{"a": 1}')
     assert read_sealed(tmp_path / "x", otherwise="") == {"a": 1}
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ('{"n": {"a": "1"}}', "n.a: Input should be a valid integer"),
+        ('{"n": []}', "n: Input should be a valid dictionary"),
+        ("{}", "n: Field required"),
+        ('{"n": {"a": 1}, "more": NaN}', "not JSON compliant"),
+    ],
+)
+def test_a_document_without_a_checksum_is_held_to_its_shape(tmp_path: Path, content: str, told: str) -> None:
+    """Who changes a manifest on purpose may slip; a text where a number belongs would end in a traceback much later."""
+
+    class Shape(TypedDict):
+        n: dict[str, int]
+
+    (tmp_path / "x").write_text(content)
+    with pytest.raises(UserError, match=f"x is not what was written there .*{told}.*; delete it"):
+        read_sealed(tmp_path / "x", otherwise="delete it", shape=Shape)
+    (tmp_path / "x").write_text('{"n": {"a": 1}, "more": 0.5}')
+    assert read_sealed(tmp_path / "x", otherwise="", shape=Shape) == {"n": {"a": 1}, "more": 0.5}
