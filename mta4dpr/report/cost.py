@@ -105,7 +105,7 @@ def _time_notes(efficiency: dict[str, Any], timed: dict[str, Latency]) -> list[N
     threads, together, about = efficiency.get("threads"), sessions(timed), efficiency.get("sessions") or {}
     text = "Query: from text to ranked passages, one query at a time, warm"
     text += f", {threads} {'thread' if threads == 1 else 'threads'}" if threads else ""
-    counts = sorted({(one["queries"], one["rounds"]) for name in together if (one := about.get(name))})
+    counts = sorted({(one["queries"], one["rounds"]) for name in together if {"queries", "rounds"} <= (one := about.get(name, {})).keys()})
     text += "".join(f"; {queries:,} queries in each of {rounds} rounds, systems in turns" for queries, rounds in counts)
     notes: list[Note] = [(text + ".",)]
     if any(together):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mta4dpr.report.figures import GROUND, INK, KINDS, MARKERS, MUTED, NARROW, REST, figure_of, legend, shortened, title
-from mta4dpr.report.latencies import Latency, compare, latencies
+from mta4dpr.report.latencies import Latency, compare, latencies, why_busy
 from mta4dpr.report.leaderboard import EvalSetRow, Leaderboard, SystemRow
 
 if TYPE_CHECKING:
@@ -145,6 +145,7 @@ def frontier(board: Leaderboard, eval_set: EvalSetRow, cost: Cost, efficiency: d
     legend(figure, list(kinds.items()), letters=64)
     limit = "" if board.limit is None else f", first {board.limit:,} queries only (--limit)"
     how = unranked or "bold: on the line"
+    how += "; busy machine" if why_busy(efficiency, {point.system.system: point.latency for point in found if point.latency}) else ""
     title(figure, f"{eval_set.primary} against {cost.words}", f"{shortened(eval_set.id, 34)}{limit}; {how}")
     return figure
 

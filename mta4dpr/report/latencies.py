@@ -77,7 +77,8 @@ def _latency(name: str, query: Mapping[str, Any], group: Sequence[str], measured
     if query.get("session"):
         of_session = [other for other, found in measured.items() if found["query_ms"].get("session") == query["session"]]
         same = tuple(other for other in query.get("same_work") or [name] if other in of_session)
-        return Latency(query["p50"], query.get("p95"), query.get("p99"), query["low"], query["high"], same, query["session"])
+        low, high = (query.get(bound) or query["p50"] for bound in ("low", "high"))
+        return Latency(query["p50"], query.get("p95"), query.get("p99"), low, high, same, query["session"])
     members = [measured[other]["query_ms"] for other in group]
     middle = {p: statistics.median([one[p] for one in members if one.get(p) is not None] or [0.0]) or None for p in ("p50", "p95", "p99")}
     medians = [one["p50"] for one in members]

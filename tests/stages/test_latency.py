@@ -9,9 +9,13 @@ from typing import Any
 
 import pytest
 
+from mta4dpr.errors import UserError
 from mta4dpr.experiment.experiment import Experiment
 from mta4dpr.machine.files import read_json, write_json
+from mta4dpr.machine.work import PYTHON
+from mta4dpr.planning.needs import Needs
 from mta4dpr.stages import latency as module
+from mta4dpr.stages.costs import rows_of
 from mta4dpr.stages.latency import latencies
 from mta4dpr.stages.pipeline import perform
 
@@ -189,6 +193,25 @@ def test_a_busy_machine_is_said(
     [about] = timed(begun())["sessions"].values()
     assert about["busy"][0] == "other programs used 1.5 of 2 cores"
     assert "times of queries are uncertain" in caplog.text
+
+
+def test_a_table_of_costs_that_cannot_be_read_is_the_users(begun: Callable[..., Experiment]) -> None:
+    experiment = begun()
+    write_json(experiment.folder.efficiency, {})
+    experiment.folder.efficiency.write_text("{")
+    with pytest.raises(UserError, match="efficiency.json"):
+        timed(experiment)
+
+
+def test_a_plan_counts_what_is_held_side_by_side(begun: Callable[..., Experiment], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two systems of 1 GB each beside the interpreter; where memory does not hold both, a share of it."""
+    experiment = two(begun)
+    monkeypatch.setattr(Given, "search_memory", lambda *given: PYTHON + 1e9)
+    sizes = Needs(experiment).sizes
+    for memory, wanted in ((64e9, PYTHON + 2e9), (4e9, 2.4e9), (1e9, PYTHON + 1e9)):
+        monkeypatch.setattr(module, "memory_bytes", lambda memory=memory: memory)
+        [piece] = rows_of([(piece, False) for stage in latencies(experiment, needs={}) for piece in stage.pieces(sizes)])
+        assert (piece.name, piece.memory) == ("time queries", wanted)
 
 
 def test_energy_is_that_of_one_query(begun: Callable[..., Experiment], monkeypatch: pytest.MonkeyPatch) -> None:
