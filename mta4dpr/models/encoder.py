@@ -135,8 +135,8 @@ class Encoder(Network[Reading]):
         undefined = np.flatnonzero((lengths <= left_out) & ~np.isfinite(vectors).all(axis=1))
         if len(undefined):
             raise UserError(
-                f"{self.label}: expected texts of which its tokenizer keeps a token, found none in {len(undefined)} of {len(numbers)}, such "
-                f"as number {int(numbers[undefined[0]])} (from 0); its pooling has no vector for them: leave them out"
+                f"{self.label}: expected texts of which its tokenizer keeps a token, found {len(undefined)} of {len(numbers)} without, "
+                f"such as number {int(numbers[undefined[0]])} (from 0); its pooling has no vector for them: leave them out"
             )
         return vectors
 
@@ -157,6 +157,7 @@ class Encoder(Network[Reading]):
         network.max_seq_length = reading.passage_length  # for whoever knows one length
         network[0].query_length, network[0].document_length = reading.query_length, reading.passage_length
         network.prompts, network.default_prompt_name = {"query": reading.query_prefix, "document": reading.passage_prefix}, None
+        network.tokenizer.padding_side = "right"  # as here; other libraries take the first token's vector where padding may stand
         network.similarity_fn_name = DOT  # what a student is trained and searched with
         if network[0].do_lower_case:  # else read, but not saved
             network[0].config_keys = [*type(network[0]).config_keys, "do_lower_case"]

@@ -36,9 +36,40 @@ def check_packages() -> None:
 
 def write_onnx(encoder: Encoder, folder: Path) -> Path:
     """Writes `folder`/onnx/model.onnx and compares its vectors with torch's; UserError when they differ by more than TOLERANCE."""
+    check_packages()
+    if not encoder.includes_prompts:
+        raise UserError(
+            f"{encoder.label} leaves its prefixes out of pooling (include_prompt in the settings of Pooling), which the ONNX file cannot: "
+            "leave out --onnx"
+        )
+    path = folder / FILE
+    path.parent.mkdir(parents=True, exist_ok=True)
+    transformer = encoder.transformer
+    attention = transformer.config._attn_implementation
+    try:
+        try:
+            program = _program(encoder)
+        except Exception:  # torch's fused attention has no ONNX in some architectures (T5), the plain one has
+            transformer.set_attn_implementation("eager")
+            program = _program(encoder)
+    except Exception as error:  # the exporter raises anything for a network that it cannot write
+        import torch
+
+        raise UserError(
+            f"{encoder.label}: torch {torch.__version__} has no ONNX for {type(transformer).__name__} ({_first_line(error)}); "
+            "leave out --onnx"
+        ) from error
+    finally:
+        transformer.set_attn_implementation(attention)
+    program.save(str(path), external_data=False)
+    _compare(encoder, path)
+    return path
+
+
+def _program(encoder: Encoder) -> Any:
+    """The network as torch's exporter writes it, for any number of texts and tokens."""
     import torch
 
-    check_packages()
     network = encoder.network.to("cpu").eval()
 
     class EncoderGraph(torch.nn.Module):
@@ -50,11 +81,9 @@ def write_onnx(encoder: Encoder, folder: Path) -> Path:
             found = self.network({"input_ids": input_ids, "attention_mask": attention_mask})
             return found["token_embeddings"], found["sentence_embedding"]
 
-    path = folder / FILE
-    path.parent.mkdir(parents=True, exist_ok=True)
     texts, tokens = torch.export.Dim("texts"), torch.export.Dim("tokens")
     with _quiet():
-        program = torch.onnx.export(
+        return torch.onnx.export(
             EncoderGraph().eval(),
             tuple(_batch(encoder, 2, 9)),
             input_names=list(INPUTS),
@@ -63,10 +92,13 @@ def write_onnx(encoder: Encoder, folder: Path) -> Path:
             dynamo=True,
             verbose=False,
         )
-        assert program is not None
-        program.save(str(path), external_data=False)
-    _compare(encoder, path)
-    return path
+
+
+def _first_line(error: Exception) -> str:
+    """What went wrong at the bottom, without the exporter's colours and advice."""
+    while error.__cause__ is not None and isinstance(error.__cause__, Exception):
+        error = error.__cause__
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
 
 
 def _batch(encoder: Encoder, texts: int, tokens: int) -> tuple[Any, Any]:

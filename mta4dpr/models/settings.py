@@ -168,6 +168,7 @@ TABLE: Mapping[str, Mapping[str, Setting]] = {
         "keep_in_fp32_modules": Setting("no effect: all is computed in float32"),
         **_ANY_MODEL,
         "default_prompt_name": _empty("refused: a prompt before each pair"),
+        "requirements": _empty("refused: packages that the model needs"),
     },
     "config.json of a cross-encoder": {
         "sentence_transformers": Setting(

@@ -70,6 +70,9 @@ def test_the_card_says_what_the_student_is(run: Path, student: Path) -> None:
     for words in ("`kd`", "`tiny/train`", "assistant", "bm25", "lr 0.001", "59 queries", "seed 0", "read to 16 tokens, passages to 32"):
         assert words in text
     assert set(blocks(text)) == {"sentence-transformers", "transformers", "Pyserini"}
+    found = dict(re.findall(r"^\| ([\w-]+) \| (\S+) \| \S+ \|$", text.split("## Whether they agree")[1], re.MULTILINE))
+    assert set(found) == {"library", "---", "sentence-transformers", "transformers"}
+    assert float(found["transformers"]) < 1e-6
 
 
 def test_sentence_transformers_gives_equal_vectors(run: Path, student: Path) -> None:
@@ -77,6 +80,8 @@ def test_sentence_transformers_gives_equal_vectors(run: Path, student: Path) -> 
 
     model = SentenceTransformer(str(student), device="cpu")
     np.testing.assert_allclose(model.encode_document(TEXTS), vectors(run / "models" / "kd", TEXTS, 32), atol=1e-6)
+    np.testing.assert_allclose(model.encode_query(TEXTS), vectors(run / "models" / "kd", TEXTS, 16), atol=1e-6)
+    assert np.abs(model.encode_query(TEXTS) - model.encode_document(TEXTS)).max() > 1e-3, "one of the texts is longer than 16 tokens"
     assert model.similarity_fn_name == "dot", "as the run searched"
 
 
@@ -95,6 +100,30 @@ def test_onnxruntime_gives_equal_vectors_alone(run: Path, student_with_onnx: Pat
         batch = tokenizer.encode_batch([TEXTS[row] for row in rows])
         inputs = {"input_ids": np.array([b.ids for b in batch]), "attention_mask": np.array([b.attention_mask for b in batch])}
         np.testing.assert_allclose(session.run(["sentence_embedding"], inputs)[0], wanted[rows], atol=1e-4)
+
+
+def test_a_student_of_an_earlier_version_is_exported_with_both_lengths(run: Path, student: Path, tmp_path: Path) -> None:
+    """It kept them where no other library looks."""
+    old = tmp_path / "run"
+    shutil.copytree(run, old)
+    model = old / "models" / "kd"
+    said = read_json(model / "sentence_bert_config.json")
+    lengths = {"query_length": said.pop("query_length"), "passage_length": said.pop("document_length")}
+    write_json(model / "sentence_bert_config.json", said)
+    write_json(model / "mta4dpr.json", {**lengths, "query_prefix": "", "passage_prefix": ""})
+    export(old, "kd", student=tmp_path / "student", runs=None, index=None, onnx=False)
+    assert not (tmp_path / "student" / "mta4dpr.json").exists()
+    for name in ("model.safetensors", "sentence_bert_config.json"):
+        assert (tmp_path / "student" / name).read_bytes() == (student / name).read_bytes(), name
+
+
+def test_a_student_whose_vectors_others_do_not_get_is_not_exported(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mta4dpr.commands import verify
+
+    monkeypatch.setattr(verify, "TOLERANCE", -1.0)
+    with pytest.raises(UserError, match=r"kd: expected the vectors of every library .* by sentence-transformers, transformers"):
+        export(run, "kd", student=tmp_path / "student", runs=None, index=None, onnx=False)
+    assert not (tmp_path / "student").exists()
 
 
 def test_the_code_on_the_card_runs_as_it_stands(run: Path, student: Path, monkeypatch: pytest.MonkeyPatch) -> None:

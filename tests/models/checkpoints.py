@@ -14,6 +14,7 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 from mta4dpr.config.benchmark import ModelSpec
+from mta4dpr.machine.files import read_json, write_json
 from mta4dpr.models.encoder import Encoder, load_encoder
 
 WORDS = ["red", "blue", "fox", "whale", "dog", "river", "stone", "cloud", "winter", "song"]
@@ -107,3 +108,24 @@ def rewrite(folder: Path, change: Callable[[str, torch.Tensor], tuple[str, torch
     """Other weights in the folder; what `change` gives None for is left out."""
     changed = [change(name, tensor) for name, tensor in load_file(folder / "model.safetensors").items()]
     save_file({name: tensor.contiguous() for name, tensor in filter(None, changed)}, folder / "model.safetensors", {"format": "pt"})
+
+
+def saved_with(
+    folder: Path, *modules: Any, mode: Any = "mean", include_prompt: bool = True, lengths: Any = (None, None), **told: Any
+) -> Path:
+    """The checkpoint in `folder` as sentence-transformers saves it with that pooling, those modules after it and those settings."""
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
+
+    first = Transformer(str(folder), max_seq_length=POSITIONS)
+    first.query_length, first.document_length = lengths
+    pooling = Pooling(16, mode, include_prompt=include_prompt)
+    to = folder.with_name(folder.name + "-saved")
+    SentenceTransformer(modules=[first, pooling, *modules], device="cpu", **told).save(str(to), create_model_card=False)
+    return to
+
+
+def change(path: Path, **settings: Any) -> None:
+    """Other settings in a JSON file; None takes a key away."""
+    found = {**(read_json(path) if path.exists() else {}), **settings}
+    write_json(path, {key: value for key, value in found.items() if value is not None})

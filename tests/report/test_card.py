@@ -22,7 +22,8 @@ def model(encoder: Encoder, tmp_path_factory: pytest.TempPathFactory) -> Encoder
     """Saved as a student is, in a folder with an odd name."""
     root = tmp_path_factory.mktemp("model")
     encoder.save(root / "plain")
-    (root / "plain" / "modules.json").unlink()
+    for name in ("modules.json", "config_sentence_transformers.json", "sentence_bert_config.json"):
+        (root / "plain" / name).unlink()
     spec = ModelSpec(
         model=str(root / "plain"),
         pooling="cls",
@@ -65,6 +66,8 @@ def card_of(model: Encoder) -> Card:
         pooling="cls",
         normalized=False,
         onnx=False,
+        texts_compared=3,
+        agreement=[{"library": "transformers", "queries": 1.25e-7, "passages": 0.0}],
     )
 
 
@@ -80,6 +83,9 @@ def test_both_libraries_give_our_vectors(model: Encoder, monkeypatch: pytest.Mon
         exec(code[library], names)
         np.testing.assert_allclose(np.asarray(names["queries"]), ours, atol=1e-5, err_msg=library)
     assert "l2_norm=False" in code["Pyserini"]
+    assert "max_seq_length" not in text
+    assert "reads 11 tokens of queries too" in text
+    assert "| transformers | 1e-07 | 0 |" in text
     assert 'searcher.search("ask: how to read a file"' in code["Pyserini"]
 
 
@@ -104,4 +110,4 @@ def test_a_model_with_more_layers_is_for_sentence_transformers_alone(model: Enco
     text = model_card(replace(card_of(model), pooling=""), None)
     assert "AutoModel.from_pretrained" not in text
     assert "FaissSearcher(" not in text
-    assert "more layers than pooling" in text
+    assert "more than a mean or [CLS] pooling" in text
