@@ -17,6 +17,7 @@ from mta4dpr.machine.signals import OF_SIGNALS, taken_as_ctrl_c
 from mta4dpr.terminal import print_error
 
 OUT_OF_MEMORY = "can't allocate memory"  # torch's allocator on a CPU, whose error has no type of its own
+INTERRUPTED = OF_SIGNALS + signal.SIGINT  # also what Typer makes of KeyboardInterrupt
 NOISY = ("ir_datasets", "httpx", "httpx2", "huggingface_hub", "sentence_transformers", "transformers", "faiss", "matplotlib", "filelock")
 
 
@@ -39,7 +40,8 @@ def _status(arguments: list[str], came: list[int], *, debug: bool) -> int:
         logging.basicConfig(level=logging.INFO if is_main_process() else logging.ERROR, format="%(message)s", stream=sys.stderr)
         for noisy in NOISY:
             logging.getLogger(noisy).setLevel(logging.WARNING)
-        return cli.app(args=arguments, prog_name="mta4dpr-bench", standalone_mode=False) or 0
+        status = cli.app(args=arguments, prog_name="mta4dpr-bench", standalone_mode=False) or 0
+        return _interrupted(came) if status == INTERRUPTED else status
     except typer.Exit as leaving:
         return leaving.exit_code
     except TyperException as error:  # an unknown option, a missing argument
@@ -60,7 +62,7 @@ def _status(arguments: list[str], came: list[int], *, debug: bool) -> int:
 
 def _interrupted(came: list[int]) -> int:
     print_error("interrupted; the same command continues")
-    return OF_SIGNALS + (came[0] if came else signal.SIGINT)
+    return OF_SIGNALS + came[0] if came else INTERRUPTED
 
 
 def _environment_or_bug(error: Exception) -> int:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -180,7 +183,36 @@ def test_interrupted_is_exit_130(command: Any, monkeypatch: pytest.MonkeyPatch) 
         raise KeyboardInterrupt
 
     monkeypatch.setitem(catalogue.LISTS, "options", interrupt)
-    assert command("list", "options")[0] == 130
+    status, _, err = command("list", "options")
+    assert (status, err) == (130, "interrupted; the same command continues\n")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_other_signals_that_ask_to_stop_are_told_alike(command: Any, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """A scheduler's and a closed terminal's; also where what waits for another process breaks with an error of its own."""
+    from mta4dpr.commands import list as catalogue
+
+    def stop() -> None:
+        os.kill(os.getpid(), number)
+        signal.pause()
+
+    def broken() -> None:
+        with contextlib.suppress(KeyboardInterrupt):
+            stop()
+        raise RuntimeError("Connection closed by peer")
+
+    for way in (stop, broken):
+        monkeypatch.setitem(catalogue.LISTS, "options", way)
+        status, _, err = command("list", "options")
+        assert (status, err) == (128 + number, "interrupted; the same command continues\n")
+
+
+def test_variables_of_a_launch_that_do_not_fit_together_are_exit_3(command: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """RANK=1 alone did nothing, with exit status 0, and said nothing of it."""
+    monkeypatch.setenv("RANK", "1")
+    status, out, err = command("list", "options")
+    assert (status, out) == (3, "")
+    assert err.startswith("error: RANK=1 says that this process is one of several")
 
 
 def test_evaluate_by_hand(command: Any, small: Path) -> None:
