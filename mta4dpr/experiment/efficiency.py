@@ -15,11 +15,14 @@ AGAIN = "delete it: the next run takes the times again"
 
 
 class Document(TypedDict, total=False):
-    """What is in it, as far as its writers read it again."""
+    """What is in it: what each system costs, how busy the machine was, what each kind of stage took."""
 
     systems: dict[str, dict[str, Any]]
-    sessions: dict[str, Any]
+    sessions: dict[str, dict[str, Any]]
+    stages: list[dict[str, Any]]
     peak_memory_bytes: float
+    threads: int
+    device: str | None
 
 
 def read_efficiency(folder: Folder) -> dict[str, Any]:

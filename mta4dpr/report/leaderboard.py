@@ -5,7 +5,6 @@ Must not know how anything is shown (`tables` decides that), nor compute a measu
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,7 +113,7 @@ def load(folder: Path) -> Leaderboard:
             f"expected the folder of a run with leaderboard.json, found none in {folder}; "
             "give the folder that `mta4dpr-bench run` wrote (default runs/BENCH), or finish that run first"
         ) from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"expected JSON in {path}, found: {error}; run `mta4dpr-bench run` again to rewrite it") from error
     try:
         board = _leaderboard(document)
@@ -135,8 +134,8 @@ def _leaderboard(document: Any) -> Leaderboard:
     return Leaderboard(
         benchmark=str(document["benchmark"]),
         title=one_line(str(document.get("title") or document["benchmark"])),
-        seed=document.get("seed"),
-        limit=document.get("limit"),
+        seed=_number(document, "seed"),
+        limit=_number(document, "limit"),
         notes=tuple(one_line(str(note)) for note in document.get("notes") or ()),
         eval_sets=tuple(_known(EvalSetRow, entry) for entry in document["eval_sets"]),
         systems=tuple(_known(SystemRow, entry) for entry in document["systems"]),
@@ -144,6 +143,13 @@ def _leaderboard(document: Any) -> Leaderboard:
         comparisons=tuple(_known(ComparisonRow, entry) for entry in document.get("comparisons") or ()),
         seeds=tuple(document.get("seeds") or ()),
     )
+
+
+def _number(document: dict[str, Any], key: str) -> int | None:
+    found = document.get(key)
+    if found is not None and (not isinstance(found, int) or isinstance(found, bool)):
+        raise TypeError(f"{key}, which is {found!r}")
+    return found
 
 
 def _known[T](what: type[T], entry: dict[str, Any]) -> T:

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from mta4dpr.errors import UserError
+from mta4dpr.experiment.efficiency import AGAIN, Document
 from mta4dpr.experiment.folder import Folder
+from mta4dpr.experiment.manifest import known_manifest
 from mta4dpr.machine.files import file_name
 from mta4dpr.machine.kept import read_sealed
 
@@ -50,7 +52,7 @@ class Training:
 def load_trainings(folder: Path) -> list[Training]:
     """The trainings in `folder`/training that logged something, in the order of their names. UserError for a damaged log."""
     found = []
-    recipes = load_document(Folder(folder).manifest).get("recipes", {})
+    recipes = (known_manifest(Folder(folder)) or {}).get("recipes", {})
     titles = {file_name(label): made.get("terms", {}) for label, made in recipes.items()}
     for path in sorted((folder / "training").glob("*/")):
         steps, rounds = _lines(path / "steps.jsonl", "step"), _lines(path / "rounds.jsonl", "round")
@@ -61,8 +63,9 @@ def load_trainings(folder: Path) -> list[Training]:
 
 
 def load_efficiency(folder: Path) -> dict[str, Any]:
-    """efficiency.json, or {} without it."""
-    return load_document(folder / "efficiency.json")
+    """efficiency.json, or {} without it. UserError for one that is not what was written."""
+    path = Folder(folder).efficiency
+    return read_sealed(path, otherwise=AGAIN, shape=Document) if path.is_file() else {}
 
 
 def load_document(path: Path) -> dict[str, Any]:

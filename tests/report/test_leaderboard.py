@@ -35,9 +35,13 @@ def test_errors_say_what_to_do(document: dict[str, Any], write: Write, tmp_path:
         report.load(write({**document, "rows": [{**document["rows"][0], "system": "ghost"}]}))
     with pytest.raises(UserError, match="lacks or garbles 'systems'"):
         report.load(write({key: value for key, value in document.items() if key != "systems"}))
-    (tmp_path / "leaderboard.json").write_text("{")
-    with pytest.raises(UserError, match=r"expected JSON in .* to rewrite it"):
-        report.load(tmp_path)
+    for broken in ("", "{", "[" * 100_000):
+        (tmp_path / "leaderboard.json").write_text(broken)
+        with pytest.raises(UserError, match=r"expected JSON in .* to rewrite it"):
+            report.load(tmp_path)
+    for key, value in (("limit", "x"), ("seed", [1]), ("limit", True)):
+        with pytest.raises(UserError, match=f"lacks or garbles {key}, which is"):
+            report.load(write({**document, key: value}))
 
 
 def test_import_is_light() -> None:

@@ -43,6 +43,16 @@ def test_a_training_that_logged_nothing_is_left_out(trained: Path) -> None:
     assert [training.strategy for training in load_trainings(trained)] == ["mta4dpr"]
 
 
+@pytest.mark.parametrize(
+    "content", ['{"systems": 1}', '{"systems": {"a": 1}}', '{"sessions": "x"}', '{"stages": [1]}', '{"peak_memory_bytes": "x"}', "[]", ""]
+)
+def test_costs_of_other_types_are_refused(tmp_path: Path, content: str) -> None:
+    """A report would end in a traceback of its own over them."""
+    (tmp_path / "efficiency.json").write_text(content)
+    with pytest.raises(UserError, match="efficiency.json is not what was written there .*; delete it: the next run takes the times again"):
+        load_efficiency(tmp_path)
+
+
 def test_a_document_that_is_damaged_is_named(tmp_path: Path) -> None:
     path = tmp_path / "efficiency.json"
     path.write_text('{"systems": ')
