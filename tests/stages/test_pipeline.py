@@ -282,7 +282,8 @@ def test_redo_forgets_eval_sets_that_this_command_leaves_out_too(experiment: Exp
 
 def test_redo_takes_one_process(opened: Callable[..., Experiment], monkeypatch: pytest.MonkeyPatch) -> None:
     """Each of several would remove what the others have just made."""
-    monkeypatch.setenv("WORLD_SIZE", "2")
+    for name, value in {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}.items():
+        monkeypatch.setenv(name, value)
     with pytest.raises(UserError, match="--redo takes one process"):
         prepare(opened(redo="index"))
 
