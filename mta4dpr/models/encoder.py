@@ -78,9 +78,8 @@ class Encoder(Network[Reading]):
         """For pooling that leaves the prefix out: how many tokens that are, counted as sentence-transformers does."""
         if not prefix or self.network[1].include_prompt:
             return {}
-        (ids,) = self.tokenizer.ids([prefix])
-        tokens = [*self.tokenizer.before, *ids, *self.tokenizer.after][: self.reading.passage_length]
-        return {"prompt_length": len(tokens) - (tokens[-1] in self.network.tokenizer.all_special_ids)}
+        ((*_, last),), mask = self.tokens([prefix], "").batch(np.zeros(1, np.int64), self.reading.passage_length)
+        return {"prompt_length": int(mask.sum()) - (last in self.network.tokenizer.all_special_ids)}
 
     @property
     def hidden_size(self) -> int:
@@ -148,6 +147,7 @@ class Encoder(Network[Reading]):
     def save(self, folder: Path) -> None:
         """Writes a folder that sentence-transformers loads, and whose encode_query and encode_document read texts as this encoder does."""
         self.tell_network()
+        self.network.tokenizer.padding_side = "right"  # as here: other libraries take the first vector for [CLS]'s
         with folder_written_aside(folder) as aside:
             self.network.save(str(aside), create_model_card=False)
 
@@ -157,7 +157,6 @@ class Encoder(Network[Reading]):
         network.max_seq_length = reading.passage_length  # for whoever knows one length
         network[0].query_length, network[0].document_length = reading.query_length, reading.passage_length
         network.prompts, network.default_prompt_name = {"query": reading.query_prefix, "document": reading.passage_prefix}, None
-        network.tokenizer.padding_side = "right"  # as here; other libraries take the first token's vector where padding may stand
         network.similarity_fn_name = DOT  # what a student is trained and searched with
         if network[0].do_lower_case:  # else read, but not saved
             network[0].config_keys = [*type(network[0]).config_keys, "do_lower_case"]

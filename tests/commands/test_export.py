@@ -107,6 +107,8 @@ def test_a_student_of_an_earlier_version_is_exported_with_both_lengths(run: Path
     old = tmp_path / "run"
     shutil.copytree(run, old)
     model = old / "models" / "kd"
+    for path in (model / "SHA256SUMS", model / ".stamps.json"):
+        path.unlink()
     said = read_json(model / "sentence_bert_config.json")
     lengths = {"query_length": said.pop("query_length"), "passage_length": said.pop("document_length")}
     write_json(model / "sentence_bert_config.json", said)
@@ -154,9 +156,7 @@ def test_the_code_for_onnxruntime_runs_as_it_stands(run: Path, student_with_onnx
 def test_pyserini_finds_the_same_passages(run: Path, student: Path, tmp_path: Path) -> None:
     """Its FaissSearcher with the card's own code, its LuceneSearcher for BM25: documents of the run files, scores to 1e-5."""
     from mta4dpr.data.docstrings import Docstrings
-    from mta4dpr.retrieval import java
 
-    java.start("512m")
     shutil.copytree(student, tmp_path / "my-student")
     export(run, "kd", student=None, runs=None, index=tmp_path / "my-student-index", onnx=False)
     export(run, "bm25", student=None, runs=None, index=tmp_path / "lucene", onnx=False)
