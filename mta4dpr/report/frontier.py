@@ -168,7 +168,7 @@ def _label(axes: Any, found: Sequence[Point], bold: set[str]) -> None:
             fontsize=9,
             fontweight="bold" if name in bold else "normal",
             color=INK,
-            arrowprops={"arrowstyle": "-", "color": MUTED, "linewidth": 0.6, "alpha": 0.55, "shrinkA": 1, "shrinkB": 4},
+            arrowprops={"arrowstyle": "-", "color": MUTED, "linewidth": 0.6, "alpha": 0.55, "shrinkA": 1, "shrinkB": 4, "relpos": (0, 0.5)},
             zorder=2,
         )
 

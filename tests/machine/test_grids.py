@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import io
 import re
+from collections import Counter
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
@@ -65,6 +68,31 @@ def test_the_least_important_columns_go_first_and_are_named() -> None:
 def test_a_number_that_is_wider_than_the_screen_is_still_whole(width: int) -> None:
     """The terminal folds the line then; a figure that was cut would be another one."""
     assert printed(width).count("0.3216") == len(NAMES)
+
+
+WORDS = st.text(st.sampled_from("abc-_/ .検é@[]:"), max_size=60)
+FIGURES = st.decimals(-1_000_000, 1_000_000, places=4).map(lambda number: f"{number:,}")
+
+
+@given(
+    st.lists(st.tuples(WORDS, FIGURES, WORDS, FIGURES), min_size=1, max_size=6),
+    st.integers(40, 200),
+    st.permutations([0, 1, 2, 3]),
+    st.booleans(),
+)
+def test_whatever_the_texts_are(rows: list[tuple[str, ...]], width: int, ranks: list[int], paths: bool) -> None:
+    """Lines fit, figures of the columns that are shown are whole, and so are words without their spaces."""
+    columns = [GridColumn("head0", 0, folds=not paths, paths=paths), GridColumn("head1", ranks[1], right=True)]
+    columns += [GridColumn("head2", ranks[2], folds=True), GridColumn("head3", ranks[3], right=True)]
+    out = io.StringIO()
+    print_grid(columns, [[Text(cell) for cell in row] for row in rows], Console(file=out, width=width))
+    table, _, left_out = out.getvalue().partition("columns left out:")
+    assert max(map(cell_len, out.getvalue().splitlines())) <= width
+    for number in (1, 3):
+        shown = Counter(re.findall(r"(?<!\S)-?[\d,]+\.\d{4}(?!\S)", table))
+        wanted = Counter(row[n] for row in rows for n in (1, 3) if f"head{n}" not in left_out)
+        assert shown == wanted
+        assert (f"head{number}" in table) == (f"head{number}" not in left_out)
 
 
 def test_names_fold_behind_signs_and_outside_numbers() -> None:
