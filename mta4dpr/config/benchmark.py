@@ -75,7 +75,9 @@ class ModelSpec(Section):
     query_prefix: str | None = None
     passage_prefix: str | None = None
     pooling: Literal["mean", "cls"] | None = Field(None, description="only for models without sentence-transformers' files")
-    normalize: bool | None = Field(None, description="only for models without sentence-transformers' files")
+    normalize: bool | None = Field(
+        None, description="vectors of length 1, so that inner products are cosines; empty: as the model's files say (docs/models.md)"
+    )
     untrained: dict[str, int] | None = Field(
         None, description="instead of a model: random BERT weights {layers, hidden, heads, vocabulary, seed}, for smoke tests"
     )

@@ -52,7 +52,7 @@ class Checkpoint:
 
     # how it reads texts, as it was trained; None: as its own files say, else as load_encoder in encoder.py assumes
     pooling: Literal["mean", "cls"] | None = None
-    normalize: bool | None = None
+    normalize: bool | None = None  # False: compared by inner product, where its files do not say otherwise
     query_length: int | None = None  # tokens, special ones included
     passage_length: int | None = None
     query_prefix: str | None = None
@@ -101,6 +101,7 @@ CHECKPOINTS: dict[str, Checkpoint] = {
         dimensions=768,
         tokenizer=BERT,
         source="[a]",
+        normalize=False,
         query_length=32,
         passage_length=200,
     ),

@@ -96,6 +96,32 @@ def deberta(folder: Path) -> Path:
     return save_model(folder, tokens, transformers.DebertaV2Model, transformers.DebertaV2Config, **settings)
 
 
+def pieces(folder: Path) -> int:
+    """A tokenizer of sentencepiece's kind, with one special token behind a text and none before it."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
+    scores = [
+        ("<pad>", 0.0),
+        ("</s>", 0.0),
+        ("<unk>", 0.0),
+        ("\u2581", -2.0),
+        *((c, -3.0) for c in LETTERS),
+        *((f"\u2581{w}", -4.0) for w in WORDS),
+    ]
+    made = Tokenizer(models.Unigram(scores, unk_id=2))
+    made.pre_tokenizer = pre_tokenizers.Metaspace()
+    made.post_processor = processors.TemplateProcessing(single="$A </s>", pair="$A </s> $B </s>", special_tokens=[("</s>", 1)])
+    words = transformers.PreTrainedTokenizerFast(tokenizer_object=made, pad_token="<pad>", eos_token="</s>", unk_token="<unk>")
+    words.model_max_length = POSITIONS
+    words.save_pretrained(folder)
+    return len(words)
+
+
+def t5(folder: Path) -> Path:
+    sizes = {"d_model": 16, "d_kv": 8, "d_ff": 24, "num_layers": 3, "num_heads": 2}
+    return save_model(folder, pieces, transformers.T5EncoderModel, transformers.T5Config, **sizes)
+
+
 FAMILIES = {"distilbert": distilbert, "bert": bert, "mpnet": mpnet, "roberta": roberta, "electra": electra, "deberta": deberta}
 
 

@@ -16,12 +16,45 @@ from mta4dpr.errors import EnvironmentLack, UserError
 from mta4dpr.models import onnx
 from mta4dpr.models.encoder import Encoder
 
+from .checkpoints import bert, load, saved_with, t5
+
 
 def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     real = importlib.util.find_spec
     monkeypatch.setattr(onnx.importlib.util, "find_spec", lambda name: None if name in ("onnx", "onnxscript") else real("json"))
     with pytest.raises(EnvironmentLack, match=r"onnx, onnxscript is not installed: `pip install 'mta4dpr\[onnx\]'`"):
         onnx.check_packages()
+
+
+def test_prefixes_that_are_left_out_of_pooling_have_no_onnx(tmp_path: Path) -> None:
+    found = load(saved_with(bert(tmp_path / "bert"), include_prompt=False, prompts={"query": "red "}))
+    with pytest.raises(UserError, match=r"m leaves its prefixes out of pooling \(include_prompt .* leave out --onnx"):
+        onnx.write_onnx(found, tmp_path)
+
+
+def test_a_network_that_the_exporter_cannot_write_is_one_sentence(
+    encoder: Encoder, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """It raises errors of its own, of many lines; plain attention is tried before that, and is not left in the network."""
+    tried = []
+
+    def fail(*_: Any, **__: Any) -> None:
+        tried.append(encoder.transformer.config._attn_implementation)
+        raise RuntimeError("colours\nand advice") from ValueError("no such operation\nat line 7")
+
+    before = encoder.transformer.config._attn_implementation
+    monkeypatch.setattr(torch.onnx, "export", fail)
+    with pytest.raises(UserError, match=r"has no ONNX for BertModel \(no such operation\); leave out --onnx$"):
+        onnx.write_onnx(encoder, tmp_path)
+    assert tried == [before, "eager"]
+    assert encoder.transformer.config._attn_implementation == before
+
+
+@pytest.mark.slow
+def test_t5_is_written_with_plain_attention(tmp_path: Path) -> None:
+    found = load(t5(tmp_path / "t5"))
+    onnx.write_onnx(found, tmp_path)
+    assert (tmp_path / onnx.FILE).stat().st_size > 1000
 
 
 @pytest.mark.parametrize("shape", onnx.SHAPES)
