@@ -65,7 +65,8 @@ def table(board: Leaderboard, eval_set: EvalSetRow) -> Table:
     """
     systems = [s for s in board.systems if any(r.system == s.system and r.eval_set == eval_set.id for r in board.rows)]
     marks = letters(board)
-    against = {measure: baselines(board, eval_set, measure) for measure in eval_set.measures}
+    tested = baselines(board)
+    against = {measure: tested.get((eval_set.id, measure), []) for measure in eval_set.measures}
     named = {baseline for found in against.values() for baseline in found}
     students = [system for system in systems if system.kind == "student"]
     shares = board.eval_sets[:1] == (eval_set,) and any(s.share_of_teacher is not None for s in systems)
@@ -127,25 +128,31 @@ def table(board: Leaderboard, eval_set: EvalSetRow) -> Table:
     )
 
 
-def baselines(board: Leaderboard, eval_set: EvalSetRow, measure: str) -> list[str]:
-    """The systems against which every other row of the table was tested by that measure, in one family.
+def baselines(board: Leaderboard) -> dict[tuple[str, str], list[str]]:
+    """By eval set and measure: the systems against which every other row was tested there, in one family.
 
     Only for them does a letter that a row lacks say something: it was tested and is not significantly better. A letter of any other
     system would stand at rows that happened to be tested, beside better ones that were not.
     """
-    families: dict[str | None, set[frozenset[str]]] = {}
+    there: dict[tuple[str, str], set[str]] = {}
+    for row in board.rows:
+        there.setdefault((row.eval_set, row.measure), set()).add(row.system)
+    against: dict[tuple[str, str], dict[tuple[str | None, str], set[str]]] = {}  # by family and system: those it was tested against
     for c in board.comparisons:
-        if (c.eval_set, c.measure) == (eval_set.id, measure):
-            families.setdefault(c.family, set()).add(frozenset((c.a, c.b)))
-    rows = [s.system for s in board.systems if board.row(s.system, eval_set.id, measure) is not None]
-    return [
-        one for one in rows if any(all(frozenset((one, other)) in pairs for other in rows if other != one) for pairs in families.values())
-    ]
+        tested = against.setdefault((c.eval_set, c.measure), {})
+        tested.setdefault((c.family, c.a), set()).add(c.b)
+        tested.setdefault((c.family, c.b), set()).add(c.a)
+    found: dict[tuple[str, str], list[str]] = {}
+    for where, tested in against.items():
+        rows = there.get(where, set())
+        whole = {system for (_, system), others in tested.items() if system in rows and others >= rows - {system} > set()}
+        found[where] = [system.system for system in board.systems if system.system in whole]
+    return found
 
 
 def letters(board: Leaderboard) -> dict[str, str]:
     """A mark for each system that is a baseline anywhere on the leaderboard: a, b, c, … and aa, ab, … when the letters are used up."""
-    of = {baseline for eval_set in board.eval_sets for measure in eval_set.measures for baseline in baselines(board, eval_set, measure)}
+    of = {baseline for found in baselines(board).values() for baseline in found}
     marks = [*LETTERS, *(first + second for first in LETTERS for second in LETTERS)]
     return dict(zip((system.system for system in board.systems if system.system in of), marks, strict=False))
 
