@@ -163,3 +163,16 @@ def test_what_decides_a_student_is_what_it_is_trained_again_for(student: Student
 
 def test_its_code_is_that_of_strategy_and_criterion(student: Student) -> None:
     assert student("kd")[1].code == student("kd", "mta4dpr")[1].code != student("mean_ta")[1].code
+
+
+def test_a_length_that_cuts_queries_is_told_before_training(student: Student, caplog: pytest.LogCaptureFixture) -> None:
+    """More than a hundredth of a set of queries: the student never sees their ends. The counts are told for each set."""
+    experiment, _ = student("kd")
+    encoder = experiment.make_engine(experiment.systems[0]).load()
+    length = encoder.reading.query_length
+    texts = [*(["a word"] * 98), *(["word " * 200] * 2)]
+    module._tell_of_cut_queries(experiment, experiment.systems[0], encoder, texts)
+    assert f"kd reads queries to {length} tokens, which cuts 2 of 100 queries (training)" in caplog.text
+    caplog.clear()
+    module._tell_of_cut_queries(experiment, experiment.systems[0], encoder, texts[:99] + ["a word"] * 10)
+    assert "(training)" not in caplog.text
