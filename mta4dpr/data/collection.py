@@ -130,7 +130,7 @@ def load_query_set(source: Source, query_set: str, *, least: int | None = None) 
     unjudged = 0
     for query_id, text in source.queries(query_set):
         if reason := why_no_id(query_id):
-            raise UserError(f"{query_set}: a query has the id {query_id!r}, which a TREC run file cannot hold: {reason}; rename it")
+            raise UserError(f"{query_set}: a query has the id {query_id!r:.80}, which a TREC run file cannot hold: {reason}; rename it")
         if query_id in texts:
             raise UserError(f"{query_set}: query id {query_id!r} occurs twice; ids must be unique")
         if query_id in qrels:

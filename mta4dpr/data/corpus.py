@@ -23,7 +23,7 @@ import numpy as np
 
 from mta4dpr.data.collection import Source
 from mta4dpr.data.columns import Column, blocks
-from mta4dpr.data.records import Passage
+from mta4dpr.data.records import Passage, why_no_id
 from mta4dpr.errors import UserError
 from mta4dpr.machine.files import file_name, key_of, lack_of_disk, read_json, write_json
 from mta4dpr.machine.kept import is_whole, sealed_folder
@@ -93,7 +93,7 @@ class Corpus:
 
     def numbers(self, ids: Sequence[str]) -> np.ndarray:
         """The passages with those ids, int32; -1 for an id that is not in the corpus."""
-        wanted = np.array([passage_id.encode("utf-8", "replace") for passage_id in ids], dtype=np.bytes_)
+        wanted = np.array([b"" if why_no_id(passage_id) else passage_id.encode() for passage_id in ids], dtype=np.bytes_)
         if not len(wanted):
             return np.empty(0, np.int32)
         place = np.minimum(np.searchsorted(self._sorted_ids, wanted), self.size - 1)
@@ -186,11 +186,11 @@ def _build(folder: Path, source: Source, passages: Iterable[Passage]) -> None:
             Column(folder / "ids.npy", np.int64) as id_starts,
             Column(folder / "texts.npy", np.int64) as text_starts,
         ):
-            for size, passage in enumerate(passages, start=1):  # noqa: B007 (the last one is their number)
+            for size, passage in enumerate(passages, start=1):
                 fields = [field.encode("utf-8", "replace") for field in passage]
-                if not fields[0] or fields[0].split() != [fields[0]]:
+                if reason := why_no_id(passage.id):
                     raise UserError(
-                        f"a passage has the id {passage.id!r}; ids must be non-empty and without white space, as TREC run files need"
+                        f"passage {size:,} has the id {passage.id!r:.80}, which a TREC run file cannot hold: {reason}; rename it"
                     )
                 _update(digest, fields)
                 titled = titled or bool(fields[1])

@@ -9,6 +9,8 @@ from typing import NamedTuple
 WHITE = " \t\n\r\v\f"
 """What separates columns in TREC files: C's isspace(). A no-break space does not."""
 UNFIT = re.compile(rf"[{WHITE}\0\ud800-\udfff]")  # at the end: lone surrogates
+MOST_LETTERS = 1000
+"""Of an id: a store looks ids up in an array that is as wide as the longest."""
 LEAST_GRADE, HIGHEST_GRADE = -127, 127
 """trec_eval's bounds of a relevance. It counts the passages of each grade in an array, so a high one costs memory and time."""
 
@@ -33,6 +35,8 @@ def why_no_id(text: str) -> str:
     """Why that text cannot be an id, a column of a TREC file; '' when it can."""
     if not text:
         return "it is empty"
+    if len(text) > MOST_LETTERS:
+        return f"it has {len(text):,} letters, and {MOST_LETTERS:,} are the most"
     unfit = UNFIT.search(text)
     if not unfit:
         return ""

@@ -158,7 +158,7 @@ class RunWriter:
 def _checked_id(text: str, what: str) -> str:
     """`text`, when it can be a column of a TREC file."""
     if reason := why_no_id(text):
-        raise UserError(f"expected a {what} that a TREC run file can hold, found {text!r}: {reason}; rename it")
+        raise UserError(f"expected a {what} that a TREC run file can hold, found {text!r:.80}: {reason}; rename it")
     return text
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,7 +69,7 @@ def resolve_benchmark(request: Request) -> tuple[Benchmark, Source, list[str]]:
 def _adhoc(request: Request, settings: dict[str, Any]) -> tuple[Benchmark, Source]:
     """A benchmark made of an ir_datasets id or a folder in BEIR's format."""
     name = request.benchmark
-    if not Path(name).is_dir() and "/" not in name and name not in _ir_dataset_ids():
+    if not os.path.isdir(name) and "/" not in name and name not in _ir_dataset_ids():
         valid = [*yaml_files.benchmark_names(), *_ir_dataset_ids()]
         raise UserError(
             f"there is no benchmark {name!r}{nearest(name, valid)}; expected one of {', '.join(yaml_files.benchmark_names())}, "

@@ -95,9 +95,9 @@ def test_ids_and_numbers_are_inverse(tmp_path_factory: pytest.TempPathFactory, i
     [
         ([("a", "", "x"), ("b", "", "y"), ("a", "", "z")], "the passage id 'a' occurs twice (passages 1 and 3)"),
         ([], "has no passages"),
-        ([("a b", "", "x")], "a passage has the id 'a b'"),
-        ([("", "", "x")], "a passage has the id ''"),
-        ([("a\n", "", "x")], "without white space"),
+        ([("a b", "", "x")], "the _id 'a b' cannot be used: it has white space"),
+        ([("", "", "x")], "it is empty"),
+        ([("a\n", "", "x")], "it has white space"),
     ],
 )
 def test_a_corpus_that_cannot_be_used_leaves_nothing_behind(
@@ -109,6 +109,21 @@ def test_a_corpus_that_cannot_be_used_leaves_nothing_behind(
     assert told in str(caught.value)
     assert files_below(tmp_path / "cache") == []
     assert [path for path in (tmp_path / "cache").rglob("*") if path.is_dir()] == [tmp_path / "cache" / "corpora"]
+
+
+def test_ids_that_a_source_does_not_check_itself(tmp_path: Path, make: Callable[..., BeirFolder], monkeypatch: pytest.MonkeyPatch) -> None:
+    """numpy drops a NUL at the end, and makes all ids as wide as the longest."""
+    source = make([("a", "", "x")])
+    for bad in ("a b", "", "a\0", "\ud800", "a" * 1001):
+        monkeypatch.setattr(source, "passages", lambda bad=bad: iter([Passage("b", "", "x"), Passage(bad, "", "y")]))
+        with pytest.raises(UserError, match="passage 2 has the id"):
+            open_corpus(tmp_path / "cache", source)
+
+
+def test_ids_that_no_passage_can_have_are_not_found(tmp_path: Path, make: Callable[..., BeirFolder]) -> None:
+    """A NUL at the end is nothing to numpy, a lone surrogate was looked up as a question mark, and a long id made all as wide."""
+    corpus = open_corpus(tmp_path / "cache", make([("a", "", "x"), ("?", "", "y")]))
+    assert corpus.numbers(["a", "a\0", "\ud800", "?", "", "a" * 10_000_000]).tolist() == [0, -1, -1, 1, -1, -1]
 
 
 def test_a_source_that_breaks_off_leaves_nothing_behind(tmp_path: Path, make: Callable[..., BeirFolder]) -> None:

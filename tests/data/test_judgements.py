@@ -151,5 +151,8 @@ def test_a_pair_that_is_judged_twice(tmp_path: Path) -> None:
             read(tmp_path / "qrels", content)
 
 
-def test_a_long_id_is_an_id(tmp_path: Path) -> None:
-    assert read(tmp_path / "qrels", f"q 0 {'d' * 1_000_000} 1\n") == {"q": {"d" * 1_000_000: 1}}
+def test_ids_have_an_end(tmp_path: Path) -> None:
+    """A store of passages would be as wide as the longest of them, for all of them."""
+    assert read(tmp_path / "qrels", f"q 0 {'d' * 1000} 1\n") == {"q": {"d" * 1000: 1}}
+    with pytest.raises(UserError, match="line 1: expected a document id.*1,000,000 letters, and 1,000 are the most"):
+        read(tmp_path / "qrels", f"q 0 {'d' * 1_000_000} 1\n")

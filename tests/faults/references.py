@@ -84,7 +84,7 @@ def _judged(rows: Iterator[tuple[str, str, str]]) -> Judged:
     for query_id, document, grade in rows:
         if not re.fullmatch(r"[-+]?[0-9]+", grade.strip(WHITE.decode())) or len(grade) > 4000 or not -127 <= int(grade) <= 127:
             raise Odd
-        if not query_id or not document or NO_ID.search(query_id + document):
+        if not query_id or not document or NO_ID.search(query_id + document) or max(len(query_id), len(document)) > 1000:
             raise Odd
         if found.setdefault(query_id, {}).setdefault(document, int(grade)) != int(grade):
             raise Odd
@@ -138,7 +138,7 @@ def records_by_beir(content: bytes) -> list[dict[str, Any]]:
         if type(record.get("_id")) not in (str, int) or not isinstance(record.get("title") or "", str):
             raise Odd
         record["_id"], record["title"] = str(record["_id"]), record.get("title") or ""
-        if not record["_id"] or NO_ID.search(record["_id"]):
+        if not record["_id"] or NO_ID.search(record["_id"]) or len(record["_id"]) > 1000:
             raise Odd
         found.append(record)
     return found

@@ -22,8 +22,8 @@ def mostly(usual: Texts, *odd: Texts, of: int = 12) -> Texts:
 
 
 USUAL_IDS = words("q1 q2 1 d1 d2 MED-10 doc_7")
-ODD_IDS = words('d\u2028 \u0661 "d1" "d1 d"1 #d NA null d,1 \ufeffd d\x1c \x85 d\x7f é e\u0301 \U0001f600 0 -', "q\u00a01", "d" * 5000)
-BAD_IDS = words("d\0 \r Q0", "", "d 1")
+ODD_IDS = words('d\u2028 \u0661 "d1" "d1 d"1 #d NA null d,1 \ufeffd d\x1c \x85 d\x7f é e\u0301 \U0001f600 0 -', "q\u00a01", "d" * 1000)
+BAD_IDS = words("d\0 \r Q0", "", "d 1", "d" * 1001)
 IDS = mostly(USUAL_IDS, ODD_IDS, BAD_IDS)
 ENDINGS = st.sampled_from(["", "", "a", "b", "c", "7"])  # of document ids, so that few are twice in a query
 SCORES = mostly(
