@@ -37,11 +37,14 @@ def read_qrels(path: Path, *, beir: bool = False) -> dict[str, dict[str, int]]:
     content = content_of(path, kind="qrels")
     beir = beir or _is_beir(content)
     found: dict[str, dict[str, int]] = {}
+    grades: dict[str, int] = {}  # by how they are written: there are few
     for number, query_id, document, written in _beir_rows(content, path) if beir else _trec_rows(content, path):
-        for what, text in (("query id", query_id), ("document id", document)):
-            if reason := why_no_id(text):
-                refuse(path, number, f"expected a {what}, found {shown(text)}: {reason}; rename it")
-        relevance = _grade(written, path, number)
+        if query_id not in found:
+            _check_id(query_id, "query", path, number)
+        _check_id(document, "document", path, number)
+        relevance = grades.get(written)
+        if relevance is None:
+            relevance = grades[written] = _grade(written, path, number)
         known = found.setdefault(query_id, {}).setdefault(document, relevance)
         if known != relevance:
             problem = f"expected one relevance for query {query_id!r}, document {document!r}; found {known} and {relevance}"
@@ -49,6 +52,11 @@ def read_qrels(path: Path, *, beir: bool = False) -> dict[str, dict[str, int]]:
     if not found:
         raise UserError(f"expected at least one judgment below the header, found none: {path}; check what was to write it")
     return found
+
+
+def _check_id(text: str, what: str, path: Path, number: int) -> None:
+    if reason := why_no_id(text):
+        refuse(path, number, f"expected a {what} id, found {shown(text)}: {reason}; rename it")
 
 
 def _grade(text: str, path: Path, number: int) -> int:
@@ -79,10 +87,9 @@ def _trec_rows(content: bytes, path: Path) -> Iterator[tuple[int, str, str, str]
             expected = f"4 columns: {TREC} (or BEIR's 3 columns, separated by tabs: query-id corpus-id score)"
             refuse(path, number, f"expected {expected}; found {len(columns)}: {shown(line)}")
         try:
-            query_id, _, document, relevance = (column.decode() for column in columns)
+            yield number, columns[0].decode(), columns[2].decode(), columns[3].decode()
         except UnicodeDecodeError:
             refuse(path, number, f"expected UTF-8, found other bytes: {shown(line)}; convert the file (iconv -t UTF-8)")
-        yield number, query_id, document, relevance
 
 
 def _beir_rows(content: bytes, path: Path) -> Iterator[tuple[int, str, str, str]]:
@@ -94,7 +101,9 @@ def _beir_rows(content: bytes, path: Path) -> Iterator[tuple[int, str, str, str]
     reader, number, is_first = csv.reader(io.StringIO(text, newline=None), delimiter="\t"), 1, True
     try:
         for row in reader:
-            if any(field.strip(WHITE) for field in row):
+            if len(row) == 3 and not is_first:  # nearly all
+                yield number, row[0], row[1], row[2]
+            elif len(row) > 1 or any(field.strip(WHITE) for field in row):
                 if not (is_first and _is_header(row)):
                     yield number, *_three(row, path, number)
                 is_first = False

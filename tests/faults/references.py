@@ -114,7 +114,7 @@ def qrels_by_beir(content: bytes) -> Judged:
             every = list(csv.reader(io.StringIO(text, newline=None), delimiter="\t", quoting=csv.QUOTE_MINIMAL))
         except csv.Error as error:
             raise Odd from error
-        every = [row for row in every if "".join(row).strip(WHITE.decode())]
+        every = [row for row in every if len(row) > 1 or "".join(row).strip(WHITE.decode())]
         for row in every[every[0] == ["query-id", "corpus-id", "score"] :]:
             if len(row) != 3:
                 raise Odd
