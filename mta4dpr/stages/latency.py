@@ -22,7 +22,7 @@ from mta4dpr.experiment.efficiency import read_efficiency, write_efficiency
 from mta4dpr.experiment.experiment import Experiment
 from mta4dpr.experiment.ledger import StageName
 from mta4dpr.experiment.systems import System
-from mta4dpr.machine.environment import memory_bytes
+from mta4dpr.machine.environment import memory_bytes, processor
 from mta4dpr.machine.files import key_of, read_json
 from mta4dpr.machine.work import PYTHON, Piece, StageKind
 from mta4dpr.planning.sizes import Sizes
@@ -77,7 +77,7 @@ class Session:
             blocks, joules = self._rounds(systems, groups, sample)
         timings = {label: timing_of(np.stack([np.concatenate(parts) for parts in blocks[groups[label][0]]])) for label in systems}
         for label, timing in timings.items():
-            entries[label]["query_ms"] = {**asdict(timing), "same_work": groups[label], "session": started}
+            entries[label]["query_ms"] = {**asdict(timing), "same_work": groups[label], "work": work[label], "session": started}
             if used := joules[groups[label][0]]:
                 asked = ROUNDS * (len(sample) + WARMUP * min(len(groups[label]), len(sample)))
                 entries[label]["query_joules"] = {part: value / asked for part, value in used.items()}
@@ -123,9 +123,9 @@ class Session:
         return entry
 
     def _work(self, system: System) -> str:
-        """Equal for systems that do the same for a query; a system's own label where nothing is known of that."""
-        work = self._open[system.label].work_of_a_query
-        return f"of {system.label}" if work is None else key_of(work)
+        """Equal for systems that do the same for a query on one kind of machine; a system's own label where nothing is known of that."""
+        work, place = self._open[system.label].work_of_a_query, self.experiment.place
+        return f"of {system.label}" if work is None else key_of([work, processor(), place.threads, place.device_in_use])
 
     def _texts(self) -> list[str]:
         """The queries of the first eval set."""

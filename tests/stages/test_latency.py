@@ -98,6 +98,7 @@ def test_systems_of_the_same_work_are_one_measurement(
 
 def test_what_is_not_known_to_do_the_same_is_timed_apart(begun: Callable[..., Experiment], asked: list[tuple[str, str]]) -> None:
     entries = timed(two(begun))["systems"]
+    assert [entries[name]["query_ms"]["work"] for name in "ab"] == ["of a", "of b"]
     assert [entries[name]["query_ms"]["same_work"] for name in "ab"] == [["a"], ["b"]]
 
 
