@@ -20,7 +20,7 @@ from mta4dpr.errors import UserError, nearest
 from mta4dpr.experiment.folder import Folder
 from mta4dpr.experiment.ir_metadata import path_of, write_ir_metadata
 from mta4dpr.experiment.ledger import Ledger, StageName
-from mta4dpr.experiment.manifest import Manifest, engine_of, read_manifest
+from mta4dpr.experiment.manifest import TO_REPEAT, Manifest, engine_of, read_manifest
 from mta4dpr.experiment.recovery import check_unchanged, recover
 from mta4dpr.experiment.request import Request
 from mta4dpr.machine.files import copy_folder, folder_written_aside, sha256_of_file
@@ -38,11 +38,12 @@ def export(folder: Path, system: str, *, student: Path | None, runs: Path | None
         raise UserError("--onnx belongs to --student; leave it out")
     if not Folder(folder).manifest.is_file():
         raise UserError(f"expected the folder of a run, found no manifest.json in {folder}; give the folder that `mta4dpr-bench run` wrote")
-    manifest = read_manifest(Folder(folder).manifest)
+    ((what, path),) = given.items()
+    needs = {"student": ("title", "source", "versions"), "runs": ("eval_sets",), "index": TO_REPEAT}
+    manifest = read_manifest(Folder(folder).manifest, needs=needs[what])
     known = list(dict.fromkeys([*manifest["systems"], *manifest.get("recipes", {})]))
     if system not in known:
         raise UserError(f"{folder} has no system {system!r}{nearest(system, known)}; it has: {', '.join(known)}")
-    ((what, path),) = given.items()
     path = path if path.name else path.resolve()  # `.` has no name
     if path.exists() and not (path.is_dir() and not any(path.iterdir())):
         raise UserError(f"{path} exists already; export overwrites nothing, so remove it or choose another path")

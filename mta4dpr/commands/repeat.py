@@ -18,7 +18,7 @@ import numpy as np
 from mta4dpr.errors import UserError
 from mta4dpr.experiment import settings
 from mta4dpr.experiment.folder import Folder
-from mta4dpr.experiment.manifest import Manifest, read_manifest
+from mta4dpr.experiment.manifest import TO_REPEAT, Manifest, read_manifest
 from mta4dpr.experiment.recovery import check_unchanged, recover
 from mta4dpr.experiment.request import Request
 from mta4dpr.machine import environment
@@ -33,7 +33,7 @@ def repeat(path: Path, request: Request) -> dict[str, Any]:
 
     {"manifest", "output", "run_files": [{"file", "system", "eval_set", "same", "then", "now", "how"}], "differences": {what: [then, now]}}
     """
-    manifest = read_manifest(path)
+    manifest = read_manifest(path, needs=TO_REPEAT)
     folder = request.output or Path("runs") / f"{manifest['settings']['name']}-repeat"
     of = sha256_of_file(path)
     _refuse_other_run(folder, path, of)

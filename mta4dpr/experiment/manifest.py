@@ -7,7 +7,7 @@ is made, hashes of corpus, queries, judgements and models, and of each run file 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +19,8 @@ from mta4dpr.experiment.folder import Folder
 from mta4dpr.experiment.settings import refuse_other_settings
 from mta4dpr.machine.files import file_name
 from mta4dpr.machine.kept import read_sealed, write_sealed
+
+TO_REPEAT = ("title", "eval_sets", "contrasts", "variants", "source", "threads", "runs")  # what a run is made from again
 
 
 class RunFile(TypedDict, total=False):
@@ -62,12 +64,11 @@ class Manifest(TypedDict, total=False):
     repeats: str | None
 
 
-def read_manifest(path: Path) -> Manifest:
-    """The manifest at `path`; UserError when it is none."""
+def read_manifest(path: Path, *, needs: Sequence[str] = ()) -> Manifest:
+    """The manifest at `path`; UserError when it is none, or lacks a key that the caller needs."""
     try:
-        return _checked(
-            path, "give the manifest.json of a run's folder, as the run left it (or without its `seal`, if you changed it on purpose)"
-        )
+        otherwise = "give the manifest.json of a run's folder, as the run left it (or without its `seal`, if you changed it on purpose)"
+        return _checked(path, otherwise, needs=needs)
     except FileNotFoundError:
         raise UserError(f"there is no file {path}; give the manifest.json of a run's folder") from None
     except IsADirectoryError:
@@ -81,9 +82,10 @@ def known_manifest(folder: Folder) -> Manifest | None:
     return _checked(folder.manifest, "delete it: the next run makes all rows again but those of other commands, and goes on with trainings")
 
 
-def _checked(path: Path, otherwise: str) -> Manifest:
+def _checked(path: Path, otherwise: str, *, needs: Sequence[str] = ()) -> Manifest:
     document = read_sealed(path, otherwise=otherwise, shape=Manifest)
-    needed = [("it", document, ("settings", "systems")), ("settings", document.get("settings", {}), ("name",))]
+    needed: list[tuple[str, Any, Sequence[str]]] = [("it", document, ("settings", "systems", *needs))]
+    needed += [("settings", document.get("settings", {}), ("name",))]
     for section, keys in (("systems", ("kind",)), ("eval_sets", ("measures",)), ("run_files", ("system", "eval_set", "sha256"))):
         needed += [(f"{section}.{name}", about, keys) for name, about in document.get(section, {}).items()]
     lacking = [f"{place} has no {key}" for place, about, keys in needed for key in keys if key not in about]

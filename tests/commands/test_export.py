@@ -192,7 +192,7 @@ def test_a_run_of_an_earlier_version_gets_metadata_when_it_is_exported(run: Path
     for path in old.rglob("*.ir_metadata.yml"):
         path.unlink()
     manifest = read_json(old / "manifest.json")
-    new = ("run_files", "recipes", "paths", "request", "protected")
+    new = ("run_files", "recipes", "paths", "request", "protected", "seal")
     write_json(old / "manifest.json", {key: value for key, value in manifest.items() if key not in new})
     export(old, "kd", student=None, runs=tmp_path / "runs", index=None, onnx=False)
     document = yaml.safe_load((tmp_path / "runs" / "tiny-test" / "kd.ir_metadata.yml").read_text())

@@ -157,6 +157,8 @@ def test_one_that_lacks_what_came_later_is_read(tmp_path: Path) -> None:
     old = {"settings": {"name": "x"}, "systems": {"bm25": {"kind": "lexical"}, "simlm": {"kind": "encoder"}}}
     write_json(tmp_path / "manifest.json", old)
     assert read_manifest(tmp_path / "manifest.json") == old
+    with pytest.raises(UserError, match="manifest.json is no manifest of a run: it has no source; give"):
+        read_manifest(tmp_path / "manifest.json", needs=("source",))
 
 
 def test_the_engine_of_a_system_also_where_an_earlier_version_did_not_say() -> None:

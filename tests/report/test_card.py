@@ -83,6 +83,9 @@ def test_both_libraries_give_our_vectors(model: Encoder, monkeypatch: pytest.Mon
         exec(code[library], names)
         np.testing.assert_allclose(np.asarray(names["queries"]), ours, atol=1e-5, err_msg=library)
     assert "l2_norm=False" in code["Pyserini"]
+    assert code["Pyserini"].startswith("import mta4dpr.java"), (
+        "Pyserini alone takes the first Java on PATH, and ends the process if it is 17"
+    )
     assert "max_seq_length" not in text
     assert "reads 11 tokens of queries too" in text
     assert "| transformers | 1e-07 | 0 |" in text
