@@ -33,7 +33,6 @@ INDEX_BLOCK = 2000  # passages handed to Lucene at once
 SEARCH_BLOCK = 64  # queries handed to Lucene at once
 ABOUT = "mta4dpr.json"
 BLANK = "".join(map(chr, range(33)))  # what Java's String.trim() takes away; Anserini leaves out a document that is nothing else
-LONGEST_ID = 32_766  # bytes, as Lucene counts
 OF_THE_DISK = (
     errno.ENOSPC,
     errno.EDQUOT,
@@ -115,9 +114,6 @@ def _refusal(writer: Any, corpus: Corpus, passages: Sequence[int], folder: Path)
     if ended is not None:
         text = str(ended.toString())
         return _lack(text, folder) or EnvironmentLack(f"Lucene could not write its index in {folder.parent} ({text})")
-    for number in passages:
-        if len(corpus.id(number).encode()) > LONGEST_ID:
-            return UserError(f"the id of passage {number + 1:,} is longer than the {LONGEST_ID:,} bytes that Lucene takes; shorten it")
     longest = max(passages, key=lambda number: len(corpus.joined(number, "\n")))
     return UserError(
         f"Lucene does not take all of the passages {passages[0] + 1:,} to {passages[-1] + 1:,}; the longest of them, "

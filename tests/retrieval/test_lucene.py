@@ -6,7 +6,10 @@ import importlib.metadata
 import json
 import math
 import os
+import re
 import shutil
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,7 +23,7 @@ from filelock import FileLock, Timeout
 from mta4dpr.config.options import LANGUAGES, Bm25Settings
 from mta4dpr.data.collection import BeirFolder
 from mta4dpr.data.corpus import Corpus, open_corpus
-from mta4dpr.errors import EnvironmentLack
+from mta4dpr.errors import EnvironmentLack, UserError
 from mta4dpr.machine.files import key_of
 from mta4dpr.retrieval import java, lucene
 from mta4dpr.retrieval.lucene import LuceneIndex, build_index
@@ -299,6 +302,73 @@ def test_passages_without_text_are_counted(small: LuceneIndex, retriever: Lucene
     """d4 is empty: Lucene leaves it out, and the run says so. ("the of" is indexed, though no query finds it.)"""
     assert small.not_indexed == 1
     assert retriever.not_indexed == 0
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
+    """Mounts a disk of so many bytes; skips where that is not permitted."""
+    place = tmp_path / "disk"
+    place.mkdir()
+
+    def mount(size: int) -> Path:
+        command = ["mount", "-t", "tmpfs", "-o", f"size={max(16, size // 1024)}k", "tmpfs", str(place)]
+        if shutil.which("mount") is None or subprocess.run(command, capture_output=True).returncode:
+            pytest.skip("a small disk cannot be mounted here; it takes root on Linux")
+        return place
+
+    yield mount
+    subprocess.run(["umount", "-l", str(place)], capture_output=True)
+
+
+@pytest.mark.parametrize("share", [0.02, 0.5, 0.9, 0.99])
+def test_a_disk_that_fills_is_the_machines_lack_wherever_lucene_is(
+    many_terms: LuceneIndex, small_disk: Callable[[int], Path], share: float
+) -> None:
+    """Also in its commit, whose failure Anserini writes to a log; nothing is left that could be taken for an index."""
+    size = sum(path.stat().st_size for path in many_terms.folder.iterdir())
+    disk = small_disk(int(size * share))
+    with pytest.raises(EnvironmentLack, match="no space left on the disk while writing .*/bm25/"):
+        build_index(disk, many_terms.corpus, Bm25Settings(heap=HEAP), threads=2)
+    assert not lucene.is_built(disk, many_terms.corpus, Bm25Settings())
+    assert not any(path.is_dir() for path in (disk / "bm25").iterdir())
+
+
+def test_a_file_that_may_not_grow_is_the_machines_lack(many_terms: LuceneIndex, tmp_path: Path) -> None:
+    """`ulimit -f`, in a process of its own."""
+    code = f"""
+import resource, sys
+from pathlib import Path
+from mta4dpr.config.options import Bm25Settings
+from mta4dpr.data.corpus import Corpus
+from mta4dpr.errors import EnvironmentLack, UserError
+from mta4dpr.retrieval import java
+from mta4dpr.retrieval.lucene import build_index
+java.start({HEAP!r})
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+try:
+    build_index(Path({str(tmp_path)!r}), Corpus(Path({str(many_terms.corpus.folder)!r})), Bm25Settings(), threads=2)
+except EnvironmentLack as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert re.search("/bm25/.* would be larger than a file may be here; raise the limit", done.stdout), done.stderr
+
+
+def test_what_lucene_does_not_take_is_told(tmp_path: Path, beir_folder: Callable[..., Path]) -> None:
+    """Anserini drops such a passage without a word, and the others would be ranked as if it did not exist."""
+    passages = [("a", "", "red fox"), ("b", "", "x" * 20_000_001)]
+    corpus = open_corpus(tmp_path, BeirFolder(beir_folder(tmp_path / "texts", passages)))
+    with pytest.raises(UserError, match="does not take all of the passages 1 to 2; the longest of them, 'b', has 20,000,001 characters"):
+        build_index(tmp_path, corpus, Bm25Settings(heap=HEAP), threads=1)
+    assert not lucene.is_built(tmp_path, corpus, Bm25Settings())
+
+
+@pytest.mark.parametrize("text", ["", " ", "\t\n", "\x00\x1f"])
+def test_blank_passages_are_left_out_and_all_others_are_counted(text: str, tmp_path: Path, beir_folder: Callable[..., Path]) -> None:
+    """What is blank is what Anserini calls so; a no-break space is a text, though it has no term."""
+    passages = [("a", "", "red fox"), ("b", "", text), ("c", "", "\u00a0")]
+    corpus = open_corpus(tmp_path, BeirFolder(beir_folder(tmp_path / "texts", passages)))
+    assert LuceneIndex(build_index(tmp_path, corpus, Bm25Settings(heap=HEAP), threads=1), corpus, Bm25Settings(), 1).not_indexed == 1
 
 
 def test_the_index_is_built_once(small: LuceneIndex, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
