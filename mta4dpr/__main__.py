@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import signal
@@ -36,6 +37,9 @@ def main() -> None:
 
 def _status(arguments: list[str], came: list[int], *, debug: bool) -> int:
     """The exit status of a command; `came` gets the signals that ask it to stop."""
+    for stream in (sys.stdout, sys.stderr):  # an id or a path may have letters that the terminal's encoding lacks
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")
     try:
         logging.basicConfig(level=logging.INFO if is_main_process() else logging.ERROR, format="%(message)s", stream=sys.stderr)
         for noisy in NOISY:

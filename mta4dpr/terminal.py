@@ -226,12 +226,12 @@ def print_error(text: str) -> None:
 
 def print_json(document: Any) -> None:
     """One JSON document on standard output."""
-    sys.stdout.write(to_json(document))
+    sys.stdout.write(to_json(document, ascii_alone=not (sys.stdout.encoding or "").lower().startswith("utf")))
 
 
-def to_json(document: Any) -> str:
+def to_json(document: Any, *, ascii_alone: bool = False) -> str:
     """Indented by two, letters of all scripts as they are, a line end last. TypeError for what JSON cannot hold."""
-    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+    return json.dumps(document, indent=2, ensure_ascii=ascii_alone) + "\n"
 
 
 def print_table(

@@ -215,6 +215,21 @@ def test_variables_of_a_launch_that_do_not_fit_together_are_exit_3(command: Any,
     assert err.startswith("error: RANK=1 says that this process is one of several")
 
 
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_letters_that_the_terminal_lacks_are_written_as_escapes(tmp_path: Path, encoding: str) -> None:
+    """An id, or a path that is no UTF-8; they were a bug of ours (UnicodeEncodeError)."""
+    (tmp_path / "r\udcff").write_text("q\u00a0\U0001f600 Q0 d 1 1.0 x\n")
+    (tmp_path / "qrels").write_text("q\u00a0\U0001f600 0 d 1\n")
+    arguments = [sys.executable, "-m", "mta4dpr", "evaluate", str(tmp_path / "r\udcff"), "--qrels", str(tmp_path / "qrels")]
+    arguments += ["--measures", "RR@10", "--per-query"]
+    environment = {**os.environ, "PYTHONIOENCODING": f"{encoding}:strict"}
+    done = subprocess.run(arguments, env=environment, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    done = subprocess.run([*arguments, "--json"], env=environment, capture_output=True, check=True)
+    (row,) = json.loads(done.stdout)["per_query"]
+    assert (row["query_id"], row["value"], row["run"][-2:]) == ("q\u00a0\U0001f600", 1.0, "r\udcff")
+
+
 def test_evaluate_by_hand(command: Any, small: Path) -> None:
     """q1: the relevant passage is second, so RR 1/2; q2 is missing and scores 0; q9 counts for nothing."""
     arguments = ["evaluate", str(small / "a.trec"), str(small / "b.trec.gz"), "--qrels", str(small / "qrels"), "--measures", "RR@10 R@1"]
