@@ -242,7 +242,7 @@ class IrDataset:
             raise UserError(f"ir_datasets has no queries for {query_set!r}; give an id with queries, such as {query_set}/test")
         with lacking_download(query_set):
             for query in dataset.queries_iter():
-                yield query.query_id, query.text if hasattr(query, "text") else query.default_text()
+                yield query.query_id, (query.text if hasattr(query, "text") else query.default_text()) or ""
 
     def has_answers(self, query_set: str) -> bool:
         """Whether its questions come with answers and without judgements."""

@@ -101,12 +101,12 @@ def standard_library_docstrings() -> Iterator[Docstring]:
         parts = path.relative_to(root).with_suffix("").parts
         if LEFT_OUT.intersection(parts):
             continue
-        try:
-            tree = ast.parse(path.read_bytes())
-        except (SyntaxError, ValueError, OSError):
-            continue
         module = ".".join(part for part in parts if part != "__init__")
-        for name, text in _docstrings(tree, module):
+        try:
+            found = list(_docstrings(ast.parse(path.read_bytes()), module))
+        except (SyntaxError, ValueError, OSError, RecursionError, MemoryError):  # the last two: brackets or classes without end
+            continue
+        for name, text in found:
             summary, _, body = inspect.cleandoc(text).partition("\n")
             body = inspect.cleandoc(body)
             if name not in names and len(summary.split()) >= SUMMARY_WORDS and len(body.split()) >= BODY_WORDS:

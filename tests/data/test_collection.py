@@ -297,6 +297,12 @@ def test_grades_of_ir_datasets_are_bounded_too(fake: Callable[[FakeDataset], Non
         load_query_set(source, "vaswani")
 
 
+def test_a_query_without_text_is_an_empty_one(fake: Callable[[FakeDataset], None]) -> None:
+    """ir_datasets has None where a topic lacks the part; None has no letters to encode."""
+    fake(FakeDataset(queries=[SimpleNamespace(query_id="1", text=None), SimpleNamespace(query_id="2", default_text=lambda: None)]))
+    assert list(object.__new__(IrDataset).queries("x")) == [("1", ""), ("2", "")]
+
+
 def test_documents_without_a_text_field_give_their_default_text(fake: Callable[[FakeDataset], None]) -> None:
     """Each collection of ir_datasets has its own record type."""
     records = [SimpleNamespace(doc_id="1", title=None, text="a"), SimpleNamespace(doc_id="2", default_text=lambda: "b")]

@@ -113,6 +113,8 @@ def test_what_is_left_out(library: Callable[..., Path]) -> None:
             "short": text("Two words."),
             "thin": text("A good long summary.", "only five words in here"),
             "bad": "def (:\n" + good,
+            "deep": good + "x = " + "-" * 100_000 + "1\n",
+            "nul": good + "\0",
             "twice": "if 1:\n    class C:\n        {}\nelse:\n    class C:\n        {}\n".format(*classes),
         }
     )
