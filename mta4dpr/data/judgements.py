@@ -35,7 +35,7 @@ def read_qrels(path: Path, *, beir: bool = False) -> dict[str, dict[str, int]]:
     bounds, one pair with two relevances. The same line twice says nothing new.
     """
     content = content_of(path, kind="qrels")
-    beir = beir or _is_beir(content)
+    beir = beir or _is_beir(content, path)
     found: dict[str, dict[str, int]] = {}
     grades: dict[str, int] = {}  # by how they are written: there are few
     for number, query_id, document, written in _beir_rows(content, path) if beir else _trec_rows(content, path):
@@ -72,8 +72,12 @@ def _grade(text: str, path: Path, number: int) -> int:
     return relevance
 
 
-def _is_beir(content: bytes) -> bool:
-    first = next(line for block in io.BytesIO(content) for line in block.splitlines() if line.strip())
+def _is_beir(content: bytes, path: Path) -> bool:
+    lines = (line for block in io.BytesIO(content) for line in block.splitlines())
+    number, first = next((number, line) for number, line in enumerate(lines, 1) if line.strip())
+    if len(first.split()) == 4 and first.count(b"\t") == 2:
+        problem = f"expected 4 columns ({TREC}) or 3 ({BEIR}), found what is both: {shown(first)}"
+        refuse(path, number, f"{problem}; separate them by tabs alone, and rename ids with white space")
     return len(first.split()) != 4 and first.count(b"\t") == 2
 
 

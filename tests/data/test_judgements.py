@@ -123,6 +123,7 @@ def test_grades_beyond_trec_evals_bounds(tmp_path: Path, written: str) -> None:
     [
         ("q 0 d 1\nq 0 d2\n", "line 2: expected 4 columns.*found 3"),
         ("q d 1\n", "line 1: expected 4 columns.*BEIR's 3 columns"),
+        ("q 1\td\t1\n", "line 1: .*found what is both"),  # query q, or q 1
         ("q 0 d 1 x\n", "line 1: expected 4 columns.*found 5"),
         ("q 0 d 1\rq 0 e 1\n", "line 1: expected 4 columns.*found 8"),
         ("query-id\tcorpus-id\tscore\nq\t0\td\t1\n", "line 2: expected query-id TAB.*found 4 columns"),
