@@ -27,7 +27,7 @@ from mta4dpr.models.layers import keep_layers, layer_list
 from mta4dpr.models.network import Network
 from mta4dpr.models.reading import Reading, is_normalized, reading_of
 from mta4dpr.models.registry import checkpoint_of
-from mta4dpr.models.settings import DOT, MODULE_LIST, Settings, read_settings
+from mta4dpr.models.settings import DOT, MODULE_LIST, TEXT, Settings, read_settings
 from mta4dpr.models.transformer import size_of
 
 log = logging.getLogger(__name__)
@@ -227,7 +227,8 @@ def _network(label: str, spec: ModelSpec, folder: Path, said: Settings | None, o
     if not pooling:
         assumed = "mean pooling, no normalisation are" if spec.normalize is None else "mean pooling is"
         log.warning("model %s has no sentence-transformers files: %s assumed", label, assumed)
-    transformer = Transformer(str(folder), model_kwargs=options)
+    # as texts, also where a chat template would make messages of them
+    transformer = Transformer(str(folder), model_kwargs=options, modality_config=TEXT, module_output_name="token_embeddings")
     modules = [transformer, Pooling(transformer.get_embedding_dimension(), pooling or "mean")]
     return SentenceTransformer(modules=modules, device="cpu")
 

@@ -8,9 +8,9 @@ from types import SimpleNamespace
 
 from mta4dpr.config.benchmark import ModelSpec
 from mta4dpr.errors import UserError
-from mta4dpr.machine.files import read_json
 from mta4dpr.models.files import find_model
 from mta4dpr.models.registry import checkpoint_of, hub_of
+from mta4dpr.models.settings import read_object
 from mta4dpr.models.transformer import LAYER_PARAMETERS, operations_of, shape_of, size_of
 
 
@@ -52,7 +52,7 @@ def size_of_model(spec: ModelSpec) -> ModelSize:
         layers = len(spec.layers) if spec.layers else about.layers
         left_out = LAYER_PARAMETERS * about.dimensions**2 * (about.layers - layers)
         return ModelSize(about.parameters - left_out, layers, about.dimensions, about.tokenizer, None, hub_of(spec.model), about.bytes)
-    every, hidden = size_of(_config(folder))
+    every, hidden = _size(spec.model, folder)
     layers = len(spec.layers) if spec.layers else every
     weights = sum(path.stat().st_size for path in folder.rglob("*.safetensors")) or sum(
         path.stat().st_size for path in folder.rglob("pytorch_model*.bin")
@@ -62,14 +62,17 @@ def size_of_model(spec: ModelSpec) -> ModelSize:
     return ModelSize(parameters, layers, hidden, tokenizer_key(folder), folder, where, total)
 
 
-def _config(folder: Path) -> SimpleNamespace:
-    """The transformer's configuration: at the top, or in the folder of sentence-transformers' first module."""
+def _size(model: str, folder: Path) -> tuple[int, int]:
+    """(layers, hidden size) by the transformer's configuration: at the top, or in the folder of sentence-transformers' first module."""
     for path in [folder / "config.json", *sorted(folder.glob("*/config.json"))]:
         if path.is_file():
-            found = read_json(path)
+            found = read_object(model, path)
             if "model_type" in found or "hidden_size" in found:
-                return SimpleNamespace(**found)
-    return SimpleNamespace()
+                try:
+                    return size_of(SimpleNamespace(**found))
+                except (TypeError, ValueError) as error:
+                    raise UserError(f"model {model!r}: expected whole numbers of layers and hidden size in {path} ({error})") from error
+    return size_of(SimpleNamespace())
 
 
 def tokenizer_key(folder: Path) -> str:

@@ -71,3 +71,21 @@ def test_one_tokenizer_has_one_key_wherever_it_lies(checkpoint: Path, tmp_path: 
     assert tokenizer_key(moved) == tokenizer_key(checkpoint)
     (moved / "tokenizer.json").unlink(missing_ok=True)
     assert tokenizer_key(moved) == str(moved)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b'{"model_type": "bert", "num_hidden_layers": "six"}', "expected whole numbers of layers and hidden size in"),
+        (b'{"hidden_size": [1]}', "expected whole numbers"),
+        (b"\xff", "cannot be read as JSON"),
+        (b"{", "cannot be read as JSON"),
+        (b"[" * 100_000, "cannot be read as JSON"),
+        (b"[1]", "expected an object"),
+    ],
+)
+def test_a_configuration_that_is_none_is_one_sentence(tmp_path: Path, content: bytes, message: str) -> None:
+    """`plan` asks for the size before anything else looks at the model."""
+    (tmp_path / "config.json").write_bytes(content)
+    with pytest.raises(UserError, match=message):
+        size_of_model(ModelSpec(model=str(tmp_path)))
