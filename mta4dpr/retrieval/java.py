@@ -182,7 +182,7 @@ def _try_out(java: Java, options: list[str], heap: str) -> None:
     command = [str(java.home / "bin" / "java"), *options, "-version"]
     try:
         tried = subprocess.run(command, capture_output=True, text=True, timeout=120, preexec_fn=leave_as_much if left != limit else None)
-    except FileNotFoundError:  # a library without its launcher
+    except (FileNotFoundError, PermissionError):  # a library without its launcher
         return
     except (OSError, subprocess.SubprocessError) as error:
         raise _no_start(java, str(error), heap) from error

@@ -7,7 +7,7 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -360,6 +360,32 @@ def small_yaml(folder: Path, corpus: str, **more: object) -> Path:
     path = folder / "mine.yaml"
     path.write_text(json.dumps(document))
     return path
+
+
+@pytest.fixture
+def read_only_cache(tmp_path: Path, cache_of_runs: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The session's cache, at a place where nothing can be written; skips where that cannot be arranged."""
+    place = tmp_path / "cache"
+    place.mkdir()
+    mounts = [["mount", "--bind", str(cache_of_runs), str(place)], ["mount", "-o", "remount,ro,bind", str(place)]]
+    if shutil.which("mount") is None or any(subprocess.run(mount, capture_output=True).returncode for mount in mounts):
+        subprocess.run(["umount", "-l", str(place)], capture_output=True)
+        pytest.skip("a folder cannot be mounted read-only here; it takes root on Linux")
+    monkeypatch.setenv("MTA4DPR_CACHE", str(place))
+    yield place
+    subprocess.run(["umount", "-l", str(place)], capture_output=True)
+
+
+def test_a_complete_cache_may_be_read_only(tiny: Path, read_only_cache: Path, tmp_path: Path) -> None:
+    """No lock, note or temporary file is needed there; what it lacks is refused by one sentence."""
+    with pytest.raises(OSError, match="Read-only"):
+        (read_only_cache / "x").touch()
+    folder = run(Request("tiny", systems=("bm25", "teacher"), output=tmp_path / "run"))
+    for system in ("bm25", "teacher"):
+        name = f"runs/tiny-test/{system}.trec"
+        assert (folder / name).read_bytes() == (tiny / name).read_bytes()
+    with pytest.raises(EnvironmentLack, match="/cache/bm25/.* cannot be written .Read-only file system.; choose another place"):
+        run(Request("tiny", systems=("bm25",), settings=("bm25.language=de",), output=tmp_path / "other"))
 
 
 @pytest.fixture

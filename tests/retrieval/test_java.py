@@ -189,6 +189,10 @@ def test_a_java_that_stops_at_once_is_told(jdk: Callable[..., Path], machine: Ca
     machine(java_home=home)
     with pytest.raises(EnvironmentLack, match="21.0.1 .*did not start .Unrecognized option: -Xfoo."):
         java._try_out(find_java(), [], "1g")
+    (home / "bin" / "java").chmod(0o644)
+    java._try_out(find_java(), [], "1g")
+    (home / "bin" / "java").unlink()
+    java._try_out(find_java(), [], "1g")
 
 
 @pytest.mark.parametrize(("heap", "size"), [("1g", 2**30), ("300m", 300 * 2**20), ("2G", 2**31)])
