@@ -38,6 +38,7 @@ COPY_BLOCK = 65_536  # vectors copied at once
 MOST_LACKING = 0.001  # of the corpus: DPR's Wikipedia indexes lack 4 of 21,015,324 passages
 KNOWN_TERMS = 0.95  # of a sample's terms; other stemmers and languages share less
 SAMPLE, SAME_MODEL = 16, 0.95  # passages that are encoded to see whether an index is of this model; least mean cosine
+SAME_LENGTH = 0.1  # by how much of its length the median vector may differ
 
 
 @dataclass(frozen=True)
@@ -231,10 +232,17 @@ def _check_model(array: np.ndarray, prebuilt: Prebuilt, encoder: Encoder, tokens
     """An index made by another model, or from otherwise read texts, would give scores that mean nothing."""
     own = encoder.encode(tokens, numbers, longest=encoder.reading.passage_length, token_budget=8192)
     kept = np.asarray(array[numbers], np.float32)
-    cosine = float(((own * kept).sum(axis=1) / (np.linalg.norm(own, axis=1) * np.linalg.norm(kept, axis=1) + 1e-12)).mean())
+    lengths = np.linalg.norm(own, axis=1), np.linalg.norm(kept, axis=1)
+    cosine = float(((own * kept).sum(axis=1) / (lengths[0] * lengths[1] + 1e-12)).mean())
     log.info("%s: mean cosine %.4f between its vectors and those of %s, of %d passages", prebuilt.name, cosine, encoder.label, len(numbers))
     if not cosine >= SAME_MODEL:  # NaN is not, either
         raise UserError(
             f"{prebuilt.name} does not hold the vectors of {encoder.label}: expected a mean cosine of at least {SAME_MODEL}, found "
             f"{cosine:.3f} over {len(numbers)} passages; choose the index of this model, or leave out index"
+        )
+    times = float(np.median(lengths[1] / (lengths[0] + 1e-12)))
+    if abs(times - 1) > SAME_LENGTH:  # one of them is normalised: another ranking
+        raise UserError(
+            f"{prebuilt.name}: expected vectors as long as those of {encoder.label}, found them {times:.3g} times as long; set "
+            "normalize of the model as the index was made, or leave out index"
         )

@@ -199,6 +199,7 @@ def test_indexes_that_do_not_fit(
     """Another model's vectors, other passages, another metric, other dimensions: each is named, and nothing is kept."""
     draw = np.random.default_rng(2)
     cases = {
+        "expected vectors as long as those of tiny, found them 3 times": (3 * own.array, ids_of(corpus), faiss.IndexFlatIP),
         "does not hold the vectors of tiny": (draw.normal(size=own.array.shape), ids_of(corpus), faiss.IndexFlatIP),
         "index of other passages: 'x0'": (own.array, [f"x{n}" for n in range(len(corpus))], faiss.IndexFlatIP),
         "flat index of inner products, found IndexFlatL2": (own.array, ids_of(corpus), faiss.IndexFlatL2),
