@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import errno
 import logging
 import os
 import signal
@@ -17,7 +18,8 @@ from mta4dpr.machine.environment import is_main_process
 from mta4dpr.machine.signals import OF_SIGNALS, taken_as_ctrl_c
 from mta4dpr.terminal import print_error
 
-OUT_OF_MEMORY = "can't allocate memory"  # torch's allocator on a CPU, whose error has no type of its own
+# errors without a type of their own: of torch's allocator on a CPU, the loader of libraries, FAISS, the system
+OUT_OF_MEMORY = ("can't allocate memory", "failed to map segment", "std::bad_alloc", os.strerror(errno.ENOMEM))
 INTERRUPTED = OF_SIGNALS + signal.SIGINT  # also what Typer makes of KeyboardInterrupt
 NOISY = ("ir_datasets", "httpx", "httpx2", "huggingface_hub", "sentence_transformers", "transformers", "faiss", "matplotlib", "filelock")
 
@@ -74,8 +76,11 @@ def _environment_or_bug(error: Exception) -> int:
 
     if isinstance(error, BrokenPipeError):
         return 1
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or OUT_OF_MEMORY in str(error):
-        print_error("error: the memory is full; set dense.token_budget or distill.batch_queries to less, or use a larger machine")
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or any(words in str(error) for words in OUT_OF_MEMORY):
+        print_error(
+            "error: the memory is full; set dense.token_budget or distill.batch_queries to less, raise the limit (ulimit -v) where there is "
+            "one, or use a larger machine"
+        )
         return 3
     behind = error if isinstance(error, OSError) else system_error_of(error)
     found = explained(behind) if behind else None
