@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import errno
+import io
 import logging
 import os
 import signal
@@ -76,7 +76,8 @@ def _environment_or_bug(error: Exception) -> int:
 
     if isinstance(error, BrokenPipeError):
         return 1
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or any(words in str(error) for words in OUT_OF_MEMORY):
+    told = any(words in str(error) for words in OUT_OF_MEMORY)
+    if told or isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         print_error(
             "error: the memory is full; set dense.token_budget or distill.batch_queries to less, raise the limit (ulimit -v) where there is "
             "one, or use a larger machine"
