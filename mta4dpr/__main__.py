@@ -79,8 +79,8 @@ def _environment_or_bug(error: Exception) -> int:
     told = any(words in str(error) for words in OUT_OF_MEMORY)
     if told or isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         print_error(
-            "error: the memory is full; set dense.token_budget or distill.batch_queries to less, raise the limit (ulimit -v) where there is "
-            "one, or use a larger machine"
+            "error: the memory is full; set dense.token_budget or distill.batch_queries to less, raise the limit (ulimit -v) where there "
+            "is one, or use a larger machine"
         )
         return 3
     behind = error if isinstance(error, OSError) else system_error_of(error)
