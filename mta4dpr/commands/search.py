@@ -17,6 +17,10 @@ def search(request: Request, query: str, hits: int) -> Found:
         raise UserError(f"--hits takes a number of at least 1, found {hits}")
     if not query.strip():
         raise UserError("--query is empty; give some words to search for")
+    try:
+        query.encode()
+    except UnicodeEncodeError:
+        raise UserError(f"expected --query in UTF-8, found {query!r:.80}; set the terminal to UTF-8") from None
     (system,) = experiment.systems
     found = next(iter(experiment.open_engine(system).search([query], hits)))
     shown: list[Hit] = []

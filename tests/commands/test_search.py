@@ -46,6 +46,7 @@ def test_it_leaves_no_run(mini: str, tmp_path: Path) -> None:
     ("systems", "query", "hits", "told"),
     [
         (("bm25",), " ", 5, "--query is empty"),
+        (("bm25",), "a\udcff", 5, "expected --query in UTF-8"),  # bytes of another encoding, as the command line hands them on
         (("bm25",), "fox", 0, "--hits takes a number of at least 1, found 0"),
         (("bm25", "teacher"), "fox", 5, "search takes one system, found bm25, teacher"),
         (("kd",), "fox", 5, "kd is not trained in .* yet"),
