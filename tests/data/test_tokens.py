@@ -155,3 +155,14 @@ def test_processes_that_tokenise_together_make_the_same_store(
         work = [pool.submit(tokens_of_corpus, tmp_path / "two", corpus, encoder.tokenizer, prefix="") for _ in range(2)]
     assert all(len(one.result()) == len(corpus) for one in work)
     assert files_of(tmp_path / "two") == files_of(tmp_path / "one")
+
+
+def test_texts_of_which_nothing_is_left_are_padding(encoder: Encoder) -> None:
+    """A tokenizer without special tokens keeps nothing of an empty text; a batch is at least one token wide, and says what a text began with."""
+    bare = Tokenizer(encoder.network.tokenizer)
+    bare.before = bare.after = np.zeros(0, np.int64)
+    store = tokens_of_texts(bare, ["", "red", ""], prefix="")
+    assert store.lengths(8).tolist() == [0, 1, 0]
+    ids, mask = store.batch(np.array([0, 2]), 8)
+    assert ids.tolist() == [[bare.pad]] * 2 and mask.tolist() == [[0]] * 2
+    assert tokens_of_texts(bare, ["red"], prefix="a ").prefix == "a "

@@ -24,7 +24,7 @@ def test_each_distinct_passage_is_encoded_once(training: Training, monkeypatch: 
     trainer, groups = training.trainer("t"), training.groups()
     rows = []
     real = trainer.student.forward
-    monkeypatch.setattr(trainer.student, "forward", lambda ids, mask: rows.append(len(ids)) or real(ids, mask))
+    monkeypatch.setattr(trainer.student, "forward", lambda ids, mask, **more: rows.append(len(ids)) or real(ids, mask, **more))
     trainer.loss(trainer._batch(groups, slice(0, 20)))
     distinct = len(np.unique(groups.passages[:20]))
     assert distinct < 20 * 4  # there is something to save
