@@ -158,7 +158,7 @@ def test_processes_that_tokenise_together_make_the_same_store(
 
 
 def test_texts_of_which_nothing_is_left_are_padding(encoder: Encoder) -> None:
-    """A tokenizer without special tokens keeps nothing of an empty text; a batch is at least one token wide, and says what a text began with."""
+    """A tokenizer without special tokens keeps nothing of an empty text; a batch is at least one token wide, and says its prefix."""
     bare = Tokenizer(encoder.network.tokenizer)
     bare.before = bare.after = np.zeros(0, np.int64)
     store = tokens_of_texts(bare, ["", "red", ""], prefix="")
