@@ -120,7 +120,7 @@ def test_its_options_are_part_of_what_it_is(benchmark: Callable[..., Request]) -
 def test_a_plan_and_a_ledger_know_it(benchmark: Callable[..., Request]) -> None:
     """It takes nothing that could be counted, and is searched all the same."""
     document = plan(benchmark(systems=("mine",)))
-    assert [row["stage"] for row in document["stages"]] == ["read the corpus", "search", "evaluate and report"]
+    assert [row["stage"] for row in document["stages"]] == ["read the corpus", "search", "time queries", "evaluate and report"]
     assert document["lacking"] == []
     folder = run(benchmark(systems=("mine",)))
     assert [name for name in Ledger(folder).stages if name.system] == [
