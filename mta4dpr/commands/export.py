@@ -24,6 +24,7 @@ from mta4dpr.experiment.manifest import TO_REPEAT, Manifest, engine_of, read_man
 from mta4dpr.experiment.recovery import check_unchanged, recover
 from mta4dpr.experiment.request import Request
 from mta4dpr.machine.files import copy_folder, folder_written_aside, sha256_of_file
+from mta4dpr.machine.kept import STAMPS, SUMS
 
 log = logging.getLogger(__name__)
 
@@ -216,12 +217,14 @@ def _export_index(folder: Path, manifest: Manifest, system: str, aside: Path) ->
     """The index that the run left, where it is of the present weights; else written again by the system's engine."""
     left = Folder(folder).index(system)
     if left.is_dir() and _is_current(folder, manifest, system):
-        copy_folder(left, aside)
+        copy_folder(left, aside, leave_out=(SUMS, STAMPS))
         return
     path = Folder(folder).manifest
     (experiment,) = recover(manifest, path, Request(""), folder, systems={system: []})
     check_unchanged([experiment], manifest, path, training=False)
     experiment.open_engine(experiment.systems[0]).write_index(aside)
+    for name in (SUMS, STAMPS):  # for folders that we keep
+        (aside / name).unlink(missing_ok=True)
 
 
 def _is_current(folder: Path, manifest: Manifest, system: str) -> bool:
