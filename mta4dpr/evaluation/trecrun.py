@@ -22,7 +22,7 @@ from typing import IO, TYPE_CHECKING, Any, Self
 import numpy as np
 
 from mta4dpr.data.records import why_no_id
-from mta4dpr.data.text_files import content_of, refuse, shown
+from mta4dpr.data.text_files import UTF8_MARK, content_of, refuse, shown
 from mta4dpr.errors import UserError
 from mta4dpr.machine.files import forget_parts, written_aside
 
@@ -169,6 +169,8 @@ def _read_delimited(content: bytes) -> Run | None:
 
     if b"\r" in content and content.count(b"\r") != content.count(b"\r\n"):
         return None  # Arrow would take a lone carriage return for the end of a line
+    if content.startswith(UTF8_MARK):
+        return None  # a second one is part of the first id, and Arrow would pass over it
     first_line = content[: content.find(b"\n")]
     types = {column: pyarrow.dictionary(pyarrow.int32(), pyarrow.string()) for column in COLUMNS}
     types |= {"document": pyarrow.large_string(), "score": pyarrow.float64()}

@@ -58,6 +58,11 @@ def test_untidy_white_space_is_read_alike(tmp_path: Path, content: str) -> None:
     assert as_lists(read_run(written(tmp_path / "run", content))) == [("q1", ["d1", "d2"], [3.5, 2.5]), ("q2", ["d1"], [1.0])]
 
 
+def test_a_file_has_one_byte_order_mark(tmp_path: Path) -> None:
+    """What follows it is the first id, as for every other reader; Arrow passes over a mark too."""
+    assert read_run(written(tmp_path / "run", "\ufeff\ufeff" + TIDY)).query_ids == ["\ufeffq1", "q1", "q2"]
+
+
 def test_lines_of_a_query_need_not_be_adjacent_nor_in_order(tmp_path: Path) -> None:
     run = read_run(written(tmp_path / "run", "b Q0 d1 9 1 x\na Q0 d1 9 5 x\nb Q0 d2 9 3 x\nb Q0 d3 9 2 x\n"))
     assert as_lists(run) == [("b", ["d2", "d3", "d1"], [3.0, 2.0, 1.0]), ("a", ["d1"], [5.0])]

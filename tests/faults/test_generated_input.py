@@ -152,7 +152,8 @@ def test_yaml(text: str) -> None:
 def test_yaml_that_others_write(value: Any, readable: bool, flow: bool | None) -> None:
     """All that PyYAML writes of plain values, in its styles, is read."""
     written = yaml.safe_dump(value, allow_unicode=readable, default_flow_style=flow, sort_keys=False)
-    assert repr(refusal(lambda: parse_yaml(written))[0]) == repr(value)
+    if repr(references.by_pyyaml(written)) == repr(value):  # it makes a blank of U+0085, and no quotes around 0E0
+        assert repr(refusal(lambda: parse_yaml(written))[0]) == repr(value)
 
 
 USUAL_SETTINGS = st.one_of(
