@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
+import importlib.util
 import runpy
 import subprocess
 import sys
@@ -40,6 +43,16 @@ def test_the_experiments_script_names_systems_that_there_are() -> None:
         bench = load_benchmark(str(benchmark_folder() / "experiments" / f"{collection}.yaml"), {})
         assert bench is not None
         check_names(bench, resolve_systems(bench, systems))
+
+
+@pytest.mark.parametrize("path", sorted(benchmark_folder().glob("*/*.py")), ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_what_a_script_takes_from_the_package_is_there(path: Path) -> None:
+    """They take hours, so nobody runs them after each change; what has moved is seen here."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("mta4dpr"):
+            module = importlib.import_module(node.module or "")
+            for name in (alias.name for alias in node.names):
+                assert hasattr(module, name) or importlib.util.find_spec(f"{node.module}.{name}"), f"{path}: {node.module} has no {name}"
 
 
 @pytest.mark.slow

@@ -90,6 +90,8 @@ def stages() -> dict[str, tuple[str, Callable[[int, Path], Any], bool]]:
         "groups": (f"groups of {GROUP}, {TRAINING_QUERIES:,} queries x {DEPTH} of two models", draw_groups, False),
         "bm25": ("BM25 index", index_bm25, True),
         "bm25-search": (f"BM25 search, {SEARCH_QUERIES:,} queries, k = {SEARCH_DEPTH:,}", search_bm25, True),
+        "open": ("opening all that is kept, unchanged", open_all, True),
+        "compare": ("comparing every byte that is kept", compare_all, True),
     }
 
 
@@ -135,7 +137,8 @@ def vectors_of(folder: Path) -> Any:
 
 def index_of(size: int, folder: Path) -> Any:
     import torch
-    from mta4dpr.retrieval.dense import ExactIndex
+
+    from mta4dpr.retrieval.exact import ExactIndex
 
     torch.set_num_threads(threads())
     return ExactIndex(vectors_of(folder), corpus_of(size, folder), torch.device("cpu"))
@@ -227,30 +230,53 @@ def draw_groups(size: int, folder: Path) -> Any:
     )
 
 
+def bm25_settings() -> Any:
+    from mta4dpr.config.options import Bm25Settings
+
+    return Bm25Settings(heap="512m")
+
+
 def index_bm25(size: int, folder: Path) -> Any:
-    from mta4dpr.retrieval.bm25 import build_index
+    from mta4dpr.retrieval.lucene import build_index
 
     corpus = corpus_of(size, folder)
-    return lambda: build_index(folder, corpus, heap="512m", threads=threads())
+    return lambda: build_index(folder, corpus, bm25_settings(), threads=threads())
 
 
 def search_bm25(size: int, folder: Path) -> Any:
-    from mta4dpr.retrieval.bm25 import Bm25Retriever
-
-    from mta4dpr.config.options import Bm25
     from mta4dpr.evaluation.trecrun import RunWriter
+    from mta4dpr.retrieval.lucene import LuceneIndex
 
     corpus, words, draw = corpus_of(size, folder), vocabulary(), np.random.default_rng(6)
-    retriever = Bm25Retriever(index_bm25(size, folder)(), corpus, Bm25(heap="512m"), threads())
+    index = LuceneIndex(index_bm25(size, folder)(), corpus, bm25_settings(), threads())
     texts = [" ".join(words[n] for n in row) for row in draw.integers(500, VOCABULARY, (SEARCH_QUERIES, 5))]
 
     def timed() -> None:
         with RunWriter(folder / "bm25.trec", tag="bm25") as writer:
             written = 0
-            for hits in retriever.search(texts, SEARCH_DEPTH):
+            for hits in index.search(texts, SEARCH_DEPTH):
                 for passages, scores in zip(hits.passages, hits.scores, strict=True):
                     writer.write(f"q{written}", corpus.ids(passages[passages >= 0]), scores[passages >= 0])
                     written += 1
+
+    return timed
+
+
+def open_all(size: int, folder: Path) -> Any:
+    """As a process does that finds everything as it left it."""
+    index_bm25(size, folder)
+    return lambda: (tokens_of(size, folder)(), vectors_of(folder), index_bm25(size, folder)())
+
+
+def compare_all(size: int, folder: Path) -> Any:
+    from mta4dpr.commands.verify_kept import verify_cache
+
+    os.environ["MTA4DPR_CACHE"] = str(folder)
+
+    def timed() -> None:
+        kept = verify_cache()
+        assert not any(row["broken"] for row in kept["rows"])
+        sys.stderr.write(f"{sum(row['bytes'] for row in kept['rows']):,} bytes compared\n")
 
     return timed
 
@@ -273,6 +299,8 @@ PRODUCTS = {
     "groups": ["groups", "teacher.npy", "assistant.npy", "queries.npy"],
     "bm25": ["bm25"],
     "bm25-search": ["bm25.trec"],
+    "open": [],
+    "compare": [],
 }
 
 
