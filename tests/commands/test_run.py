@@ -14,6 +14,8 @@ import pytest
 
 from mta4dpr.commands.run import run
 from mta4dpr.errors import EnvironmentLack, UserError
+from mta4dpr.experiment.efficiency import read_efficiency, write_efficiency
+from mta4dpr.experiment.folder import Folder
 from mta4dpr.experiment.request import Request
 from mta4dpr.machine.files import read_json, write_json
 
@@ -210,10 +212,10 @@ def test_redo_search_gives_the_same(tiny: Path, tmp_path: Path) -> None:
 def test_redo_latency_times_the_asked_systems_again_and_shows_it(tiny: Path, tmp_path: Path) -> None:
     copy = tmp_path / "run"
     shutil.copytree(tiny, copy)
-    document, page = read_json(copy / "efficiency.json"), (copy / "leaderboard.html").read_bytes()
+    document, page = read_efficiency(Folder(copy)), (copy / "leaderboard.html").read_bytes()
     for entry in document["systems"].values():
         entry["query_ms"]["p50"] = 123456.0
-    write_json(copy / "efficiency.json", document)
+    write_efficiency(Folder(copy), document)
     run(Request("tiny", output=copy, systems=("teacher",), redo="latency"))
     times = {system: entry["query_ms"]["p50"] for system, entry in read_json(copy / "efficiency.json")["systems"].items()}
     assert times["teacher"] < 10_000 and times["bm25"] == 123456.0
