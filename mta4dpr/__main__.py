@@ -40,7 +40,7 @@ def main() -> None:
 def _status(arguments: list[str], came: list[int], *, debug: bool) -> int:
     """The exit status of a command; `came` gets the signals that ask it to stop."""
     for stream in (sys.stdout, sys.stderr):  # an id or a path may have letters that the terminal's encoding lacks
-        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+        if isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "surrogateescape"):
             stream.reconfigure(errors="backslashreplace")
     try:
         logging.basicConfig(level=logging.INFO if is_main_process() else logging.ERROR, format="%(message)s", stream=sys.stderr)

@@ -24,7 +24,7 @@ from mta4dpr.experiment.manifest import TO_REPEAT, Manifest, engine_of, read_man
 from mta4dpr.experiment.recovery import check_unchanged, recover
 from mta4dpr.experiment.request import Request
 from mta4dpr.machine.files import copy_folder, folder_written_aside, sha256_of_file
-from mta4dpr.machine.kept import STAMPS, SUMS
+from mta4dpr.machine.kept import STAMPS, SUMS, seal
 
 log = logging.getLogger(__name__)
 
@@ -87,7 +87,7 @@ def _export_student(folder: Path, manifest: Manifest, system: str, aside: Path, 
     if (model / EARLIER).exists():  # an earlier version kept the lengths where no other library looks
         encoder.save(aside)
     else:
-        copy_folder(model, aside)
+        copy_folder(model, aside, leave_out=(SUMS, STAMPS))
     if onnx:
         write_onnx(encoder, aside)
     compared = verify_model(encoder, aside)
@@ -97,6 +97,7 @@ def _export_student(folder: Path, manifest: Manifest, system: str, aside: Path, 
         board = None
     card = replace(_card(manifest, system, encoder, name=name, onnx=onnx), texts_compared=compared["texts"], agreement=compared["rows"])
     (aside / "README.md").write_text(model_card(card, board), encoding="utf-8")
+    seal(aside, stamps=False)
 
 
 def _students(manifest: Manifest) -> list[str]:

@@ -25,6 +25,7 @@ from mta4dpr.machine.files import folder_written_aside, key_of, read_json, sha25
 log = logging.getLogger(__name__)
 
 SUMS, STAMPS = "SHA256SUMS", ".stamps.json"
+OF_NOBODY = (SUMS, "README.md")  # a card is for people, who may change it
 SEAL = "seal"  # the key of a document's own checksum
 _read: dict[Path, tuple[list[int], str]] = {}  # what this process has read: stamp and checksum
 
@@ -48,7 +49,7 @@ def is_same(path: Path, sha256: str, noted: list[int] | None, *, by_content: boo
     """Whether a file has that checksum: by its stamp where it is the noted one, else by its content. False for one that is gone."""
     try:
         return (noted == stamp(path) and not by_content) or checksum(path) == sha256
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return False
 
 
@@ -60,13 +61,17 @@ def sealed_folder(path: Path) -> Iterator[Path]:
         seal(aside)
 
 
-def seal(folder: Path, *, into: Path | None = None) -> None:
-    """Notes checksums and stamps of a folder's files, in the folder or in another one, `into`, where it is somebody else's."""
+def seal(folder: Path, *, into: Path | None = None, stamps: bool = True) -> None:
+    """Notes checksums of a folder's files, in the folder or in another one, `into`, where it is somebody else's.
+
+    Without `stamps` those are left out, for a folder that goes to other machines.
+    """
     names = files_of(folder)
     place = into or folder
     place.mkdir(parents=True, exist_ok=True)
     (place / SUMS).write_text("".join(f"{checksum(folder / name)}  {name}\n" for name in names), encoding="utf-8")
-    write_json(place / STAMPS, {name: stamp(folder / name) for name in names})
+    if stamps:
+        write_json(place / STAMPS, {name: stamp(folder / name) for name in names})
 
 
 def is_whole(folder: Path, *, by_content: bool = False, sums: Path | None = None, otherwise: str = "") -> bool:
@@ -92,7 +97,7 @@ def changed(folder: Path, *, by_content: bool = False, sums: Path | None = None)
     place = sums or folder
     try:
         of_files, noted = _sums(place), _stamps(place)
-    except (OSError, ValueError):
+    except (FileNotFoundError, NotADirectoryError, ValueError):
         return [SUMS]
     broken = [name for name, sha256 in of_files.items() if not is_same(folder / name, sha256, noted.get(name), by_content=by_content)]
     if not broken:
@@ -104,8 +109,8 @@ def changed(folder: Path, *, by_content: bool = False, sums: Path | None = None)
 
 
 def files_of(folder: Path) -> list[str]:
-    """Names of all files of a folder, without SHA256SUMS, locks and what begins with a point."""
-    files = [path for path in folder.rglob("*") if path.is_file() and path.name != SUMS and path.suffix != ".lock"]
+    """Names of all files of a folder, without SHA256SUMS, README.md, locks and what begins with a point."""
+    files = [path for path in folder.rglob("*") if path.is_file() and path.name not in OF_NOBODY and path.suffix != ".lock"]
     names = [path.relative_to(folder) for path in files]
     return sorted(name.as_posix() for name in names if not any(part.startswith(".") for part in name.parts))
 
