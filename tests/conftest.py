@@ -56,6 +56,12 @@ WORDS = [
 ]
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """`-m faults` asks for all of it; workers are told by a variable."""
+    if "faults" in (config.getoption("-m") or "").replace("not faults", ""):
+        os.environ["MTA4DPR_FAULTS"] = "all"
+
+
 def pytest_unconfigure() -> None:
     shutil.rmtree(IRDS_HOME, ignore_errors=True)
 

@@ -129,6 +129,10 @@ def _stages(folder: Path) -> Iterator[_Thing]:
         if outputs:
             broken = [path.relative_to(folder).as_posix() for path in ledger.changed(stage, by_content=True)]
             yield _Thing(str(stage), outputs, broken, "done again, with what follows from it")
+        logs = [folder / name for name in record.get("logs", {})]
+        if logs:
+            broken = [path.relative_to(folder).as_posix() for path in ledger.changed_logs(stage, by_content=True)]
+            yield _Thing(f"logs of {stage}", [path for path in logs if path.exists()], broken, "removed, as no result rests on them")
 
 
 def _folders(root: Path, again: dict[str, str]) -> Iterator[_Thing]:

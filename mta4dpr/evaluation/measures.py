@@ -123,8 +123,14 @@ def check_grades(qrels: Qrels, measures: Sequence[Measure], where: str = "") -> 
 
 
 def _for_providers(judged: dict[str, int]) -> dict[str, int]:
-    """Grades below -1 as -1: all say that a passage is not relevant, and trec_eval crashes where a query has no other."""
-    return {document: max(relevance, -1) for document, relevance in judged.items()} if min(judged.values()) < -1 else judged
+    """Grades below -1 as -1, and all as 0 where none is 0 or more: all say that a passage is not relevant.
+
+    trec_eval keeps a count for each grade from 0 to the highest. Where that is -1 it reads memory that is not its own, and may never end.
+    """
+    highest, lowest = max(judged.values()), min(judged.values())
+    if highest < 0:
+        return dict.fromkeys(judged, 0)
+    return {document: max(relevance, -1) for document, relevance in judged.items()} if lowest < -1 else judged
 
 
 def _rankings(

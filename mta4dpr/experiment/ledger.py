@@ -123,6 +123,19 @@ class Ledger:
         paths = {self._folder.path / name: about for name, about in outputs.items()}
         return [path for path, about in paths.items() if not is_same(path, about["sha256"], about.get("stamp"), by_content=by_content)]
 
+    def note_logs(self, stage: StageName, paths: Sequence[Path]) -> None:
+        """Files that a stage which runs leaves beside its outputs: they may be deleted, but what is there must be what it wrote."""
+        self.stages[stage]["logs"] = self._records(paths)
+
+    def changed_logs(self, stage: StageName, *, by_content: bool = False) -> list[Path]:
+        """Logs of a stage that are there and not as it left them; all are read with `by_content`."""
+        paths = {self._folder.path / name: about for name, about in self.stages.get(stage, {}).get("logs", {}).items()}
+        there = {path: about for path, about in paths.items() if path.exists()}
+        return [path for path, about in there.items() if not is_same(path, about["sha256"], about["stamp"], by_content=by_content)]
+
+    def _records(self, paths: Sequence[Path]) -> dict[str, dict[str, Any]]:
+        return {self._folder.relative(path): {"sha256": checksum(path), "stamp": stamp(path)} for path in paths}
+
     @contextmanager
     def stage(
         self, stage: StageName, inputs: Any, *, code: str = "", by: str = "", followers: Collection[StageName] = ()

@@ -147,6 +147,9 @@ def _begin(experiment: Experiment) -> None:
     if not experiment.folder.manifest.exists() and experiment.ledger.stages:  # nothing is known of earlier rows: only training is kept
         experiment.ledger.forget([stage for stage in experiment.ledger.stages if stage.kind is not StageKind.TRAIN])
     experiment.manifest.begin(describe(experiment))
+    for path in (path for stage in experiment.ledger.stages for path in experiment.ledger.changed_logs(stage)):
+        log.warning("%s is not what the training wrote; it is removed, and its curve with it", path)
+        path.unlink()
     timed = [stage for stage in experiment.ledger.stages if stage.kind is StageKind.LATENCY]
     if timed and forget_damaged_efficiency(experiment.folder):
         log.warning("%s is gone or not what was written there; times of queries are taken again", experiment.folder.efficiency)

@@ -52,10 +52,6 @@ def _begin(experiment: Experiment, system: System, recipe: Recipe) -> None:
     folder = experiment.folder.training(system.label)
     inputs = [experiment.training_inputs(recipe), environment.process_count()]
     _clear_if_other(folder, inputs, code_of(recipe.strategy, recipe.distill.select))
-    for path in experiment.ledger.changed(StageName(StageKind.TRAIN, system.label)):
-        if path.is_relative_to(folder):
-            log.warning("%s is not what the training wrote; it is removed", path)
-            path.unlink(missing_ok=True)
     mend(folder, recipe.distill)
 
 
@@ -69,7 +65,8 @@ def _train(experiment: Experiment, system: System, recipe: Recipe, outputs: list
     model = experiment.folder.model(system.label)
     with sealed_folder(model) as aside:
         copy_folder(final, aside, leave_out=(SUMS, STAMPS))
-    outputs += [*(model / name for name in [*files_of(model), SUMS]), *logs(folder)]
+    outputs += [model / name for name in [*files_of(model), SUMS]]
+    experiment.ledger.note_logs(StageName(StageKind.TRAIN, system.label), logs(folder))
     _note_rate(experiment, system, recipe)
     gc.collect()  # networks and optimisers refer to themselves; without this, each strategy would add to the memory
 

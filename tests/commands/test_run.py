@@ -18,6 +18,7 @@ from mta4dpr.experiment.efficiency import read_efficiency, write_efficiency
 from mta4dpr.experiment.folder import Folder
 from mta4dpr.experiment.request import Request
 from mta4dpr.machine.files import read_json, write_json
+from mta4dpr.machine.kept import SEAL
 
 STRATEGIES = ("contrastive", "kd", "mta4dpr")
 SYSTEMS = ("bm25", "teacher", "assistant", "student-init", *STRATEGIES)
@@ -181,6 +182,7 @@ def test_options_that_came_later_do_not_close_a_folder(tiny: Path, tmp_path: Pat
     manifest = read_json(copy / "manifest.json")
     for name in ("index", "precision", "search_memory", "hnsw_m"):
         del manifest["settings"]["dense"][name]
+    del manifest[SEAL]
     write_json(copy / "manifest.json", manifest)
     run(Request("tiny", output=copy, systems=("bm25",)))
     with pytest.raises(UserError, match=r"dense.index"):
@@ -296,10 +298,10 @@ def test_splits_of_a_folder(beir_folder: Callable[..., Path], tmp_path: Path) ->
     [
         ([], QUERIES, {"test": [("q1", "d1", 1)]}, "no passages"),
         (PASSAGES, QUERIES, {}, "no qrels"),
-        (PASSAGES, QUERIES, {"test": []}, "no judgements"),
+        (PASSAGES, QUERIES, {"test": []}, "expected at least one judgment"),
         (PASSAGES, QUERIES, {"test": [("other", "d1", 1)]}, "none of its 3 queries is judged"),
         ([*PASSAGES, ("d1", "", "again")], QUERIES, {"test": [("q1", "d1", 1)]}, "'d1' occurs twice"),
-        ([("d 1", "", "x")], QUERIES, {"test": [("q1", "d1", 1)]}, "without white space"),
+        ([("d 1", "", "x")], QUERIES, {"test": [("q1", "d1", 1)]}, "white space, which separates"),
     ],
 )
 def test_bad_collections_give_one_sentence_and_leave_nothing(

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from mta4dpr.errors import UserError
 from mta4dpr.evaluation import measures as measures_module
-from mta4dpr.evaluation.measures import Qrels, evaluate, parse_measures
+from mta4dpr.evaluation.measures import Qrels, _for_providers, evaluate, parse_measures
 from mta4dpr.evaluation.trecrun import run_of
 
 EVERYDAY = "RR@10 RR nDCG@10 nDCG AP AP(rel=2)@1000 R@2 R(rel=2)@1000 Judged@10 Success@20 Success@1 P@10 Bpref Rprec"
@@ -163,7 +163,9 @@ def test_a_run_for_other_queries_is_an_error() -> None:
 
 
 def test_a_query_with_nothing_but_negative_grades() -> None:
-    """trec_eval crashes the process where the highest grade of a query is -2; BRIGHT has -100 for passages that must not be found."""
+    """trec_eval crashes the process, or never ends, where a query has no other; BRIGHT has -100 for passages that must not be found."""
+    for grade in (-1, -2, -127):
+        assert max(_for_providers({"a": grade, "b": -1}).values()) == 0
     run = run_of({"q1": {"a": 2, "b": 1}, "q2": {"a": 2, "b": 1}, "q3": {"a": 2, "b": 1}})
     qrels = {"q1": {"a": -2, "b": -100}, "q2": {"a": -1, "c": -127}, "q3": {"a": -100, "b": 1}}
     evaluation = evaluate(run, qrels, parse_measures("nDCG@10 nDCG AP RR RR@10 P@2 R@2 Bpref infAP Rprec Judged@2"))

@@ -119,7 +119,7 @@ def test_a_folder_with_that_option_takes_rows_of_other_systems(tmp_path: Path) -
     """One folder, one configuration: takd's option must be given again when kd joins it, or the folder would refuse the command."""
     settings = ("soft_tau=2",)
     taken = opened("tiny", "takd", settings=settings).bench.distill.model_dump(mode="json")
-    write_json(tmp_path / "manifest.json", {"settings": {"distill": taken}})
+    write_json(tmp_path / "manifest.json", {"settings": {"name": "tiny", "distill": taken}, "systems": {}})
     assert opened("tiny", "kd", settings=settings, output=tmp_path).systems
     with pytest.raises(UserError, match="soft_tau"):
         opened("tiny", "kd", settings=("soft_tau=3",), output=tmp_path)

@@ -12,7 +12,7 @@ import pytest
 
 from .conftest import PATIENCE, everything, make_bench, run_whole, said, start
 
-pytestmark = [pytest.mark.slow, pytest.mark.faults]
+pytestmark = pytest.mark.faults
 
 
 def test_two_runs_on_one_cold_cache_killed_in_turn(tmp_path: Path, is_all: bool, tell: Callable[[str], None]) -> None:

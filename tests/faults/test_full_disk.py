@@ -11,7 +11,7 @@ import pytest
 
 from .conftest import PATIENCE, everything, make_bench, run_whole, said, start
 
-pytestmark = [pytest.mark.slow, pytest.mark.faults]
+pytestmark = pytest.mark.faults
 
 KILOBYTE = 1024
 FULL = "no space left on the disk"

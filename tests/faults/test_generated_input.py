@@ -28,7 +28,7 @@ from . import references, ugly
 from .references import Odd
 from .ugly import files
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.faults]
 
 EXAMPLES = 2500 if os.environ.get("MTA4DPR_FAULTS") == "all" else 100
 many = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck), database=None, derandomize=True)

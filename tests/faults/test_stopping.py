@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.faults
 
 PATIENCE = 300.0  # seconds after which a moment must have come
 SYSTEMS = "bm25,teacher,kd"

@@ -12,7 +12,7 @@ import pytest
 
 from .conftest import PATIENCE, everything, make_bench, results, run_whole, said, start
 
-pytestmark = [pytest.mark.slow, pytest.mark.faults]
+pytestmark = pytest.mark.faults
 
 
 @pytest.fixture(scope="module")
