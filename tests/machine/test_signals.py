@@ -5,10 +5,20 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from collections.abc import Iterator
 
 import pytest
 
 from mta4dpr.machine.signals import ASKED, taken_as_ctrl_c
+
+
+@pytest.fixture(autouse=True)
+def by_default() -> Iterator[None]:
+    """Whoever runs the tests may have told these signals to be ignored, as nohup does."""
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in ASKED}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.mark.parametrize("number", ASKED)
