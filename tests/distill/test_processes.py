@@ -158,7 +158,7 @@ def test_two_processes_encode_mine_and_search_as_one(tmp_path: Path, monkeypatch
     finished(started("run", tmp_path / "two", systems, ("steps=6", "batch_queries=4")))
     monkeypatch.setenv("MTA4DPR_CACHE", str(caches[0]))
     run(Request("tiny", systems=systems, output=tmp_path / "one", settings=("steps=6", "batch_queries=8")))
-    for pattern in ("vectors/*/vectors.npy", "mining/*.npy", "tokens/*/ids.bin"):
+    for pattern in ("vectors/*/vectors.npy", "mining/*/passages.npy", "tokens/*/ids.bin"):
         one, two = ({path.relative_to(cache): sha256_of_file(path) for path in cache.glob(pattern)} for cache in caches)
         assert one == two != {}
     for system in systems[:-1]:  # sums of gradients are rounded in another order, so the trained one is only nearly the same
@@ -180,7 +180,7 @@ def test_two_processes_score_pairs_as_one(tmp_path: Path, monkeypatch: pytest.Mo
     finished(started("train", tmp_path / "two", ("kd",), ("batch_queries=4",), bench=str(bench)))
     monkeypatch.setenv("MTA4DPR_CACHE", str(caches[0]))
     train(Request(str(bench), systems=("kd",), output=tmp_path / "one"))
-    one, two = ({path.relative_to(cache): sha256_of_file(path) for path in cache.glob("pairs/*/*.npy")} for cache in caches)
+    one, two = ({path.relative_to(cache): sha256_of_file(path) for path in cache.glob("pairs/*/*.scores/scores.npy")} for cache in caches)
     assert one == two != {}
     assert sum(len(np.load(caches[0] / path)) for path in one) > 2 * pairs.BLOCK
     groups = [sha256_of_file(tmp_path / name / "training" / "kd" / "round-0" / "groups" / "scores" / "0.npy") for name in ("one", "two")]
